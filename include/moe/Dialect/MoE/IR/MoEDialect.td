@@ -1,0 +1,57 @@
+//===- MoEDialect.td - The moe dialect -*- tablegen -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_TD
+#define MOE_DIALECT_TD
+
+include "mlir/IR/DialectBase.td"
+
+def MoE_Dialect : Dialect {
+  let name = "moe";
+  let cppNamespace = "::mlir::moe";
+  let summary = "Mixture-of-Experts layers: gate, dispatch, expert, combine";
+  let description = [{
+    A Mixture-of-Experts layer sends each of T tokens to k of E experts and adds
+    what they return. The dialect has one op for each of the four steps, in
+    destination style on ranked tensors, without side effects:
+
+    | op             | what it does                                                        |
+    |----------------|---------------------------------------------------------------------|
+    | `moe.gate`     | logits `T×E` → the k experts of each token, and their weights       |
+    | `moe.dispatch` | ids `T×k` → rows sorted by expert, offsets `E+1`, slots `T×k`       |
+    | `moe.expert`   | applies a region to the rows of each expert that has any            |
+    | `moe.combine`  | adds the k rows of each token, weighted, in a fixed order           |
+
+    The router's matmul, other score functions, shared experts, norms and
+    residuals are plain `linalg` and `arith` around these ops.
+
+    Rules that hold for every op:
+
+    * *Widths.* ids, offsets and slots are `i32`; a layer holds fewer than 2³¹
+      choices.
+    * *Nowhere.* An id outside [0, E) routes its choice nowhere, on every path
+      and without undefined behaviour: −1, identity and skip classes, experts
+      that live on another rank.
+    * *Rounding.* Every tensor element type and every `arith` cast is a rounding
+      point that all lowerings keep.
+    * *Order.* Sums have one order, given in the op's description, so results do
+      not depend on threads or tiles.
+
+    Two attributes on function arguments tell the tools where tensors come from:
+    `moe.param = "model.layers.0.mlp.gate.weight"` names the tensor of a
+    checkpoint (with `{expert}`, one tensor an expert, stacked), and
+    `moe.name = "x"` the argument itself.
+
+    The version of the dialect that bytecode carries is 0.1.
+  }];
+  let useDefaultAttributePrinterParser = 1;
+  let hasConstantMaterializer = 0;
+  let hasRegionArgAttrVerify = 1;
+  let dependentDialects = ["::mlir::affine::AffineDialect", "::mlir::tensor::TensorDialect"];
+}
+
+#endif // MOE_DIALECT_TD

@@ -1,0 +1,60 @@
+//===- Passes.td - Passes of the moe dialect -*- tablegen -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD
+#define MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def MoEDecompose : Pass<"moe-decompose"> {
+  let summary = "replaces moe ops by upstream dialects";
+  let description = [{
+    Replaces every op of the dialect by `scf` loops over `tensor`, `arith`,
+    `math` and `linalg`, one op at a time, through `AggregatedOpInterface`. This
+    is what the ops mean: the reference that all other lowerings are checked
+    against, and what a host without our kernels runs. It is simple rather than
+    fast, but its work follows the rows that are routed: an expert without rows
+    costs two loads.
+
+    Works on tensors. An op on memrefs is rewritten on tensors between
+    `bufferization.to_tensor` and `bufferization.materialize_in_destination`, so
+    run one-shot-bufferize after it. Ops of other dialects are left alone.
+
+    Before:
+
+    ```mlir
+    %y = moe.combine rows(%r : tensor<?x64xf32>) slots(%s : tensor<?x2xi32>)
+        weights(%w : tensor<?x2xf32>) outs(%init : tensor<?x64xf32>)
+    ```
+
+    After (shortened):
+
+    ```mlir
+    %y = scf.for %t = %c0 to %num_tokens step %c1 iter_args(%out = %init) -> (tensor<?x64xf32>) {
+      %sum = scf.for %n = %c0 to %c2 step %c1 iter_args(...) -> (tensor<64xf32>) {
+        // the choice with the n-th smallest slot; nothing for a dropped one
+        %next = scf.if %has_row -> (tensor<64xf32>) { linalg.generic ... math.fma ... }
+        ...
+      }
+      %row = linalg.generic ... arith.truncf ...
+      %next = tensor.insert_slice %row into %out[%t, 0] [1, 64] [1, 1]
+      scf.yield %next : tensor<?x64xf32>
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::bufferization::BufferizationDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect", "::mlir::memref::MemRefDialect"
+  ];
+  let statistics = [
+    Statistic<"numDecomposed", "num-decomposed", "Number of moe ops replaced">
+  ];
+}
+
+#endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

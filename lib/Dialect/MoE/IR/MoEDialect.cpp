@@ -1,0 +1,108 @@
+//===- MoEDialect.cpp - The moe dialect -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/MoE/IR/MoE.h"
+
+#include "MoEBytecode.h"
+#include "mlir/Dialect/Bufferization/IR/BufferizableOpInterface.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "mlir/Interfaces/RuntimeVerifiableOpInterface.h"
+#include "mlir/Transforms/InliningUtils.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+#include "moe/Dialect/MoE/IR/MoEDialect.cpp.inc"
+#include "moe/Dialect/MoE/IR/MoEEnums.cpp.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "moe/Dialect/MoE/IR/MoEAttrs.cpp.inc"
+
+namespace {
+/// Functions that hold moe ops can be inlined, and so can calls in a body.
+struct MoEInlinerInterface : DialectInlinerInterface {
+  using DialectInlinerInterface::DialectInlinerInterface;
+  bool isLegalToInline(Operation *, Region *, bool, IRMapping &) const final {
+    return true;
+  }
+  bool isLegalToInline(Region *, Region *, bool, IRMapping &) const final {
+    return true;
+  }
+};
+} // namespace
+
+void MoEDialect::initialize() {
+  addOperations<
+#define GET_OP_LIST
+#include "moe/Dialect/MoE/IR/MoEOps.cpp.inc"
+      >();
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "moe/Dialect/MoE/IR/MoEAttrs.cpp.inc"
+      >();
+  addInterfaces<MoEInlinerInterface>();
+  addBytecodeInterface(this);
+  declarePromisedInterfaces<linalg::AggregatedOpInterface, GateOp, DispatchOp,
+                            ExpertOp, CombineOp>();
+  declarePromisedInterfaces<bufferization::BufferizableOpInterface, GateOp,
+                            DispatchOp, ExpertOp, CombineOp>();
+  declarePromisedInterfaces<RuntimeVerifiableOpInterface, GateOp, DispatchOp,
+                            ExpertOp, CombineOp>();
+}
+
+LogicalResult MoEDialect::verifyRegionArgAttribute(Operation *op, unsigned,
+                                                   unsigned argIndex,
+                                                   NamedAttribute attribute) {
+  StringRef name = attribute.getName();
+  if (name != "moe.param" && name != "moe.name")
+    return op->emitOpError("argument ")
+           << argIndex << " has the unknown attribute '" << name
+           << "'; the moe dialect has 'moe.param' and 'moe.name'";
+  auto text = dyn_cast<StringAttr>(attribute.getValue());
+  if (!text || text.empty())
+    return op->emitOpError("argument ")
+           << argIndex << ": '" << name
+           << "' must be a non-empty string, got " << attribute.getValue();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Attributes
+//===----------------------------------------------------------------------===//
+
+LogicalResult GroupsAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 int64_t count, int64_t keep, GroupScore,
+                                 GroupMask) {
+  if (count < 1) // groups_c1
+    return emitError() << "groups: count must be at least 1, got " << count;
+  if (keep < 1 || keep > count) // groups_c2
+    return emitError() << "groups: keep must be between 1 and count = " << count
+                       << ", got " << keep;
+  return success();
+}
+
+LogicalResult
+RenormalizeAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                        FloatAttr eps, EpsMode) {
+  if (!eps)
+    return success();
+  if (!eps.getType().isF32()) // renormalize_c1
+    return emitError() << "renormalize: eps must be an f32, got "
+                       << eps.getType() << "; write 'eps = 1.0e-20 : f32'";
+  if (!eps.getValue().isFinite() || eps.getValue().isNegative())
+    return emitError()
+           << "renormalize: eps must be finite and not negative, got " << eps;
+  return success();
+}
+
+APFloat RenormalizeAttr::getEpsilon() const {
+  return getEps() ? getEps().getValue() : APFloat(0.0f);
+}

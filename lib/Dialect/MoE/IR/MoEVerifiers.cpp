@@ -1,0 +1,371 @@
+//===- MoEVerifiers.cpp - The numbered constraints of moe ops -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// Each check carries the number it has in MoEOps.td and in
+// test/Dialect/MoE/invalid.mlir. Two sizes agree unless they are two different
+// numbers: a dynamic size agrees with all.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+static ArrayRef<int64_t> shapeOf(Value value) {
+  return cast<ShapedType>(value.getType()).getShape();
+}
+
+static int64_t dimOf(Value value, unsigned dim) { return shapeOf(value)[dim]; }
+
+static bool agree(int64_t a, int64_t b) {
+  return ShapedType::isDynamic(a) || ShapedType::isDynamic(b) || a == b;
+}
+
+static bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
+  return a.size() == b.size() &&
+         llvm::all_of(llvm::zip(a, b), [](auto pair) {
+           return agree(std::get<0>(pair), std::get<1>(pair));
+         });
+}
+
+/// Writes a shape as in a type: 8x?x16.
+static std::string str(ArrayRef<int64_t> shape) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  llvm::interleave(
+      shape, os,
+      [&](int64_t size) {
+        if (ShapedType::isDynamic(size))
+          os << '?';
+        else
+          os << size;
+      },
+      "x");
+  return text.empty() ? "scalar" : text;
+}
+
+static LogicalResult verifyAllTensorsOrAllMemrefs(DestinationStyleOpInterface op) {
+  if (op.hasPureTensorSemantics() || op.hasPureBufferSemantics())
+    return success();
+  return op->emitOpError("mixes tensors and memrefs; bufferize all operands or "
+                         "none");
+}
+
+static Type elementType(Value value) {
+  return cast<ShapedType>(value.getType()).getElementType();
+}
+
+//===----------------------------------------------------------------------===//
+// moe.gate
+//===----------------------------------------------------------------------===//
+
+static LogicalResult verifyGateGroups(GateOp op) {
+  GroupsAttr groups = op.getGroupsAttr();
+  int64_t numExperts = op.getNumExperts();
+  if (!groups || ShapedType::isDynamic(numExperts))
+    return success();
+  if (numExperts % groups.getCount() != 0) // gate_c8
+    return op.emitOpError("groups: count = ")
+           << groups.getCount() << " does not divide the " << numExperts
+           << " experts of logits";
+  int64_t groupSize = numExperts / groups.getCount();
+  if (!ShapedType::isDynamic(op.getTopK()) &&
+      groups.getKeep() * groupSize < op.getTopK()) // gate_c9
+    return op.emitOpError("groups: the ")
+           << groups.getKeep() << " kept groups of " << groupSize
+           << " hold fewer experts than k = " << op.getTopK()
+           << "; keep more groups";
+  if (groups.getScore() == GroupScore::Top2Sum && groupSize < 2) // gate_c10
+    return op.emitOpError("groups: top2_sum needs at least two experts in a "
+                          "group, got ")
+           << groupSize << "; use score = max";
+  return success();
+}
+
+static LogicalResult verifyGateShapes(GateOp op) {
+  ArrayRef<int64_t> weights = shapeOf(op.getWeightsInit());
+  ArrayRef<int64_t> ids = shapeOf(op.getIdsInit());
+  ArrayRef<int64_t> logits = shapeOf(op.getLogits());
+  if (!agree(weights, ids)) // gate_c2
+    return op.emitOpError("weights and ids must have one shape T×k, got ")
+           << str(weights) << " and " << str(ids);
+  if (!agree(logits[0], weights[0]) || !agree(logits[0], ids[0])) // gate_c3
+    return op.emitOpError("logits have ")
+           << logits[0] << " tokens, the destinations "
+           << (agree(logits[0], weights[0]) ? ids[0] : weights[0]);
+  if (op.getBias() && !agree(dimOf(op.getBias(), 0), logits[1])) // gate_c4
+    return op.emitOpError("bias has ")
+           << dimOf(op.getBias(), 0) << " elements, but logits have "
+           << logits[1] << " experts";
+  if (op.getMix() && !agree(shapeOf(op.getMix()), logits)) // gate_c5
+    return op.emitOpError("mix must have the shape of logits, ")
+           << str(logits) << ", got " << str(shapeOf(op.getMix()));
+  int64_t topK = op.getTopK();
+  if (!ShapedType::isDynamic(topK) &&
+      (topK < 1 || (!ShapedType::isDynamic(logits[1]) && topK > logits[1])))
+    return op.emitOpError("k = ") // gate_c6
+           << topK << " must be between 1 and the number of experts, "
+           << str(logits[1]);
+  return success();
+}
+
+LogicalResult GateOp::verify() {
+  if (failed(verifyAllTensorsOrAllMemrefs(*this))) // gate_c1
+    return failure();
+  if (getInits().size() != 2 || !elementType(getInits()[0]).isF32() ||
+      !elementType(getInits()[1]).isInteger(32)) // gate_c2
+    return emitOpError("needs two destinations, weights (f32) and ids (i32), "
+                       "got ")
+           << getInits().getTypes();
+  if (failed(verifyGateShapes(*this)))
+    return failure();
+  if (getSoftmaxScope() == SoftmaxScope::Selected &&
+      getScore() != Score::Softmax) // gate_c7
+    return emitOpError("scope(selected) is a softmax over the selected logits, "
+                       "but the score is ")
+           << stringifyScore(getScore());
+  if (!getScaleAttr().getValue().isFinite()) // gate_c11
+    return emitOpError("scale must be finite, got ") << getScaleAttr();
+  return verifyGateGroups(*this);
+}
+
+//===----------------------------------------------------------------------===//
+// moe.dispatch
+//===----------------------------------------------------------------------===//
+
+/// dispatch_c4…c7 for payload `i`, whose first `outerDims` dimensions are those
+/// of `outerShape`.
+static LogicalResult verifyPayload(DispatchOp op, unsigned i, Value payload,
+                                   ArrayRef<int64_t> outerShape) {
+  ArrayRef<int64_t> shape = shapeOf(payload);
+  size_t outerDims = outerShape.size();
+  StringRef kind = outerDims == 1 ? "token" : "choice";
+  if (shape.size() < outerDims || !agree(shape.take_front(outerDims), outerShape))
+    return op.emitOpError("payload #") // dispatch_c4, dispatch_c5
+           << i << " is a " << kind << " payload and must start with "
+           << str(outerShape) << ", got " << str(shape);
+  Value init = op.getRowInits()[i];
+  ArrayRef<int64_t> rowShape = shapeOf(init);
+  if (elementType(init) != elementType(payload) || rowShape.empty() ||
+      !agree(rowShape.drop_front(), shape.drop_front(outerDims)))
+    return op.emitOpError("row value #") // dispatch_c6
+           << i << " must be rows of "
+           << str(shape.drop_front(outerDims)) << " of "
+           << elementType(payload) << " like its payload, got "
+           << init.getType();
+  int64_t numRows = dimOf(op.getRowInits()[0], 0);
+  if (!agree(rowShape[0], numRows)) // dispatch_c7
+    return op.emitOpError("row value #")
+           << i << " has " << rowShape[0] << " rows, row value #0 has "
+           << numRows;
+  return success();
+}
+
+LogicalResult DispatchOp::verify() {
+  if (failed(verifyAllTensorsOrAllMemrefs(*this))) // dispatch_c1
+    return failure();
+  SmallVector<Value> payloads = getPayloads();
+  if (getInits().size() != 2 + payloads.size()) // dispatch_c2
+    return emitOpError("needs ")
+           << 2 + payloads.size()
+           << " destinations (offsets, slots, and a row value for each of the "
+           << payloads.size() << " payloads), got " << getInits().size();
+  Value offsets = getOffsetsInit(), slots = getSlotsInit();
+  if (!elementType(offsets).isInteger(32) || shapeOf(offsets).size() != 1 ||
+      !elementType(slots).isInteger(32) || shapeOf(slots).size() != 2)
+    return emitOpError("offsets must be E+1 and slots T×k of i32, got ")
+           << offsets.getType() << " and " << slots.getType();
+  ArrayRef<int64_t> ids = shapeOf(getIds());
+  if (!agree(ids, shapeOf(slots))) // dispatch_c3
+    return emitOpError("slots must have the shape of ids, ")
+           << str(ids) << ", got " << str(shapeOf(slots));
+  size_t numTokenPayloads = getTokens().size();
+  for (auto [i, payload] : llvm::enumerate(payloads))
+    if (failed(verifyPayload(*this, i, payload,
+                             ids.take_front(i < numTokenPayloads ? 1 : 2))))
+      return failure();
+  if (dimOf(offsets, 0) == 0) // dispatch_c8
+    return emitOpError("offsets has 0 elements; for E experts it has E+1");
+  if (getPriority() && !agree(shapeOf(getPriority()), ids)) // dispatch_c9
+    return emitOpError("priority must have the shape of ids, ")
+           << str(ids) << ", got " << str(shapeOf(getPriority()));
+  bool limitsCapacity = getPriority() || getTokensPerGroup() ||
+                        getOrder() != CapacityOrder::TokenMajor;
+  if (limitsCapacity && !getCapacity()) // dispatch_c10
+    return emitOpError("order, priority and tokens_per_group say which choices "
+                       "a full expert drops; add capacity(…) or remove them");
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// moe.expert
+//===----------------------------------------------------------------------===//
+
+LogicalResult ExpertOp::verify() {
+  if (shapeOf(getOffsets()).size() != 1 || dimOf(getOffsets(), 0) == 0)
+    return emitOpError("offsets must have rank 1 and E+1 elements, got ")
+           << getOffsets().getType(); // expert_c9
+  for (auto [i, param] : llvm::enumerate(getParams())) {
+    ArrayRef<int64_t> shape = shapeOf(param);
+    if (shape.empty() || !agree(shape[0], getNumExperts())) // expert_c4
+      return emitOpError("per-expert value #")
+             << i << " must have a slice for each of the "
+             << str(getNumExperts()) << " experts of offsets, got "
+             << str(shape);
+  }
+  for (Value row : getRows())
+    if (shapeOf(row).empty() ||
+        !agree(dimOf(row, 0), dimOf(getRows()[0], 0))) // expert_c2
+      return emitOpError("row values must have one number of rows, got ")
+             << getRows()[0].getType() << " and " << row.getType();
+  return success();
+}
+
+/// expert_c3 and expert_c5: the argument for operand `value`.
+static LogicalResult verifyBodyArg(ExpertOp op, BlockArgument arg, Value value,
+                                   bool isRow) {
+  auto type = dyn_cast<RankedTensorType>(arg.getType());
+  ArrayRef<int64_t> inner = shapeOf(value).drop_front();
+  bool ok = type && type.getElementType() == elementType(value);
+  if (ok && isRow)
+    ok = type.getRank() >= 1 && type.isDynamicDim(0) &&
+         agree(type.getShape().drop_front(), inner);
+  else if (ok)
+    ok = agree(type.getShape(), inner);
+  if (ok)
+    return success();
+  std::string expected =
+      isRow ? (inner.empty() ? "?" : "?x" + str(inner)) : str(inner);
+  return op.emitOpError("body argument #")
+         << arg.getArgNumber() << " stands for "
+         << (isRow ? "rows" : "a slice") << " of " << value.getType()
+         << " and must be a tensor of " << expected << " of "
+         << elementType(value) << ", got " << arg.getType();
+}
+
+static LogicalResult verifyBodyArgs(ExpertOp op) {
+  unsigned expected = 1 + op.getRows().size() + op.getParams().size();
+  if (op.getBody().getNumArguments() != expected ||
+      !op.getExpertArg().getType().isIndex()) // expert_c1
+    return op.emitOpError("the body must have ")
+           << expected << " arguments (the expert's index, "
+           << op.getRows().size() << " row values, " << op.getParams().size()
+           << " per-expert values), got (" << op.getBody().getArgumentTypes()
+           << ")";
+  for (auto [arg, row] : llvm::zip(op.getRowArgs(), op.getRows()))
+    if (failed(verifyBodyArg(op, arg, row, /*isRow=*/true)))
+      return failure();
+  for (auto [arg, param] : llvm::zip(op.getParamArgs(), op.getParams()))
+    if (failed(verifyBodyArg(op, arg, param, /*isRow=*/false)))
+      return failure();
+  return success();
+}
+
+/// expert_c7: the yielded value `i` against its init.
+static LogicalResult verifyYielded(ExpertOp op, unsigned i) {
+  Value init = op.getInits()[i];
+  auto type =
+      cast<RankedTensorType>(op.getYieldOp().getValues()[i].getType());
+  ArrayRef<int64_t> initShape = shapeOf(init);
+  bool isRow = type.getRank() == static_cast<int64_t>(initShape.size());
+  ArrayRef<int64_t> shape = type.getShape();
+  bool ok = !initShape.empty() && type.getElementType() == elementType(init);
+  if (ok && isRow)
+    ok = type.isDynamicDim(0) &&
+         agree(shape.drop_front(), initShape.drop_front());
+  else if (ok)
+    ok = agree(shape, initShape.drop_front()) &&
+         agree(initShape[0], op.getNumExperts());
+  if (ok)
+    return success();
+  return op.emitOpError("yielded value #")
+         << i << " must be rows (dynamic in the first dimension) or one "
+         << "expert's slice of the destination " << init.getType() << ", got "
+         << type;
+}
+
+static LogicalResult verifyYield(ExpertOp op) {
+  size_t numYielded = op.getYieldOp().getValues().size();
+  if (numYielded != op.getInits().size()) // expert_c6
+    return op.emitOpError("yields ")
+           << numYielded << " values for " << op.getInits().size()
+           << " destinations";
+  bool seenParam = false;
+  Value firstRows = op.getRows().empty() ? Value() : op.getRows()[0];
+  for (unsigned i = 0; i < numYielded; ++i) {
+    if (failed(verifyYielded(op, i)))
+      return failure();
+    if (!op.isRowInit(i)) {
+      seenParam = true;
+      continue;
+    }
+    if (seenParam) // expert_c6
+      return op.emitOpError("row results must come before per-expert results, "
+                            "but result #")
+             << i << " is a row value";
+    if (!firstRows)
+      firstRows = op.getInits()[i];
+    if (!agree(dimOf(op.getInits()[i], 0), dimOf(firstRows, 0))) // expert_c2
+      return op.emitOpError("row destination #")
+             << i << " has " << dimOf(op.getInits()[i], 0)
+             << " rows, the row values have " << dimOf(firstRows, 0);
+  }
+  return success();
+}
+
+/// expert_c8. Assertions are not effects: runtime verification puts them here.
+static LogicalResult verifyNoSideEffects(ExpertOp op) {
+  Operation *offender = nullptr;
+  op.getBody().walk([&](Operation *inner) {
+    if (inner->hasTrait<OpTrait::HasRecursiveMemoryEffects>() ||
+        isa<cf::AssertOp>(inner) || isMemoryEffectFree(inner))
+      return WalkResult::advance();
+    offender = inner;
+    return WalkResult::interrupt();
+  });
+  if (!offender)
+    return success();
+  InFlightDiagnostic diag =
+      op.emitOpError("the body must have no side effects, but holds '")
+      << offender->getName() << "'; compute on tensors inside and store outside";
+  diag.attachNote(offender->getLoc()) << "the operation in question";
+  return diag;
+}
+
+LogicalResult ExpertOp::verifyRegions() {
+  if (failed(verifyBodyArgs(*this)) || failed(verifyYield(*this)))
+    return failure();
+  return verifyNoSideEffects(*this);
+}
+
+//===----------------------------------------------------------------------===//
+// moe.combine
+//===----------------------------------------------------------------------===//
+
+LogicalResult CombineOp::verify() {
+  if (failed(verifyAllTensorsOrAllMemrefs(*this))) // combine_c1
+    return failure();
+  if (!agree(shapeOf(getWeights()), shapeOf(getSlots()))) // combine_c2
+    return emitOpError("weights must have the shape of slots, ")
+           << str(shapeOf(getSlots())) << ", got "
+           << str(shapeOf(getWeights()));
+  if (getInits().size() != 1) // combine_c3
+    return emitOpError("needs one destination T×H, got ") << getInits().size();
+  int64_t expected[] = {dimOf(getSlots(), 0), dimOf(getRows(), 1)};
+  if (!agree(shapeOf(getInit()), expected)) // combine_c3
+    return emitOpError("the destination must be T×H = ")
+           << str(expected) << " (tokens of slots, width of rows), got "
+           << str(shapeOf(getInit()));
+  if (getBase() && !agree(shapeOf(getBase()), shapeOf(getInit())))
+    return emitOpError("base must have the shape of the result, ") // combine_c4
+           << str(shapeOf(getInit())) << ", got " << str(shapeOf(getBase()));
+  return success();
+}

@@ -1,0 +1,89 @@
+# What every target of the project is made with. One place for the link rule, the
+# warnings, and the installed package.
+include(GNUInstallDirs)
+
+set(MOE_INSTALL_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/moe)
+
+# moe_set_compile_options(target): warnings and sanitizers of our own code.
+function(moe_set_compile_options target)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Wimplicit-fallthrough>)
+  if(MOE_WARNINGS_AS_ERRORS)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+  endif()
+  if(MOE_SANITIZERS)
+    target_compile_options(${target} PRIVATE
+      -fsanitize=${MOE_SANITIZERS} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=${MOE_SANITIZERS})
+    # vptr checks need the RTTI of classes that live in libMLIR.so.
+    if(MOE_SANITIZERS MATCHES "undefined")
+      target_compile_options(${target} PRIVATE -fno-sanitize=vptr,function)
+    endif()
+  endif()
+endfunction()
+
+# add_moe_library(name sources... [DEPENDS ...] [MOE_LIBS ...] [MLIR_LIBS ...]
+#                 [LLVM_COMPONENTS ...])
+#
+# A static library in the MoE export set. MOE_LIBS are other libraries of the project;
+# MLIR_LIBS become libMLIR.so unless MOE_LINK_MLIR_DYLIB is off. EXCLUDE_FROM_LIBMLIR and
+# mlir_target_link_libraries together are what keeps static MLIR archives off the link
+# line; either alone does not.
+function(add_moe_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;MOE_LIBS;MLIR_LIBS;LLVM_COMPONENTS" ${ARGN})
+  add_mlir_library(${name} STATIC
+    ${ARG_UNPARSED_ARGUMENTS}
+    DISABLE_INSTALL EXCLUDE_FROM_LIBMLIR
+    DEPENDS ${ARG_DEPENDS}
+    LINK_COMPONENTS ${ARG_LLVM_COMPONENTS})
+  set_target_properties(${name} PROPERTIES
+    FOLDER "MoE/Libraries" POSITION_INDEPENDENT_CODE ON)
+  moe_set_compile_options(${name})
+  if(ARG_MLIR_LIBS)
+    mlir_target_link_libraries(${name} PUBLIC ${ARG_MLIR_LIBS})
+  endif()
+  target_link_libraries(${name} PUBLIC ${ARG_MOE_LIBS})
+  target_include_directories(${name} INTERFACE
+    $<BUILD_INTERFACE:${MOE_SOURCE_DIR}/include>
+    $<BUILD_INTERFACE:${MOE_BINARY_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  install(TARGETS ${name} EXPORT MoETargets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT moe-libraries)
+  set_property(GLOBAL APPEND PROPERTY MOE_LIBRARIES ${name})
+endfunction()
+
+# add_moe_tool(name sources... [MOE_LIBS ...] [MLIR_LIBS ...] [LLVM_COMPONENTS ...])
+#
+# An executable in build/bin and in the installed bin folder.
+function(add_moe_tool name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;MOE_LIBS;MLIR_LIBS;LLVM_COMPONENTS" ${ARGN})
+  set(LLVM_LINK_COMPONENTS ${ARG_LLVM_COMPONENTS} Support)
+  add_llvm_executable(${name} ${ARG_UNPARSED_ARGUMENTS} DEPENDS ${ARG_DEPENDS})
+  set_target_properties(${name} PROPERTIES FOLDER "MoE/Tools")
+  llvm_update_compile_flags(${name})
+  moe_set_compile_options(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_MOE_LIBS})
+  if(ARG_MLIR_LIBS)
+    mlir_target_link_libraries(${name} PRIVATE ${ARG_MLIR_LIBS})
+  endif()
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT moe-tools)
+  set_property(GLOBAL APPEND PROPERTY MOE_TOOLS ${name})
+endfunction()
+
+# moe_install_package(): headers, .td files, targets and MoEConfig.cmake.
+function(moe_install_package)
+  install(DIRECTORY ${MOE_SOURCE_DIR}/include/moe DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+    COMPONENT moe-headers FILES_MATCHING PATTERN "*.h" PATTERN "*.td")
+  install(DIRECTORY ${MOE_BINARY_DIR}/include/moe DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+    COMPONENT moe-headers FILES_MATCHING PATTERN "*.h" PATTERN "*.inc"
+    PATTERN CMakeFiles EXCLUDE)
+  include(CMakePackageConfigHelpers)
+  configure_package_config_file(${MOE_SOURCE_DIR}/tools/cmake/MoEConfig.cmake.in
+    ${MOE_BINARY_DIR}/cmake/MoEConfig.cmake INSTALL_DESTINATION ${MOE_INSTALL_CMAKE_DIR})
+  write_basic_package_version_file(${MOE_BINARY_DIR}/cmake/MoEConfigVersion.cmake
+    VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
+  install(FILES ${MOE_BINARY_DIR}/cmake/MoEConfig.cmake
+    ${MOE_BINARY_DIR}/cmake/MoEConfigVersion.cmake
+    DESTINATION ${MOE_INSTALL_CMAKE_DIR} COMPONENT moe-cmake)
+  install(EXPORT MoETargets DESTINATION ${MOE_INSTALL_CMAKE_DIR} COMPONENT moe-cmake)
+endfunction()

@@ -1,0 +1,95 @@
+"""Read and write `.safetensors` files with numpy alone.
+
+numpy has no bfloat16: BF16 tensors are read as float32 (which holds them exactly), and `save`
+writes those that are named in `bf16` as BF16, rounded to nearest even.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+_TYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+}
+_NAMES = {np.dtype(t): name for name, t in _TYPES.items()}
+_MAX_HEADER = 100_000_000
+
+
+def bf16_bits(values: np.ndarray) -> np.ndarray:
+    """The BF16 bit patterns (uint16) of `values`, rounded to nearest even; NaN stays NaN."""
+    values = np.asarray(values, np.float32)
+    bits = np.ascontiguousarray(values).view(np.uint32).reshape(values.shape)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def from_bf16_bits(bits: np.ndarray) -> np.ndarray:
+    """The float32 values of BF16 bit patterns (uint16)."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def round_bf16(values: np.ndarray) -> np.ndarray:
+    """float32 values, each rounded to the nearest BF16 (ties to even)."""
+    return from_bf16_bits(bf16_bits(values))
+
+
+def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All tensors of a `.safetensors` file, by name, and its metadata.
+
+    BF16 becomes float32. Raises ValueError, naming the file and the tensor, when the file isn't
+    what it says.
+    """
+    data = np.memmap(path, np.uint8, "r") if Path(path).stat().st_size else np.empty(0, np.uint8)
+    if data.size < 8:
+        raise ValueError(f"{path}: {data.size} bytes, too short for a safetensors header")
+    (length,) = struct.unpack("<Q", data[:8].tobytes())
+    if length > min(_MAX_HEADER, data.size - 8):
+        raise ValueError(f"{path}: header of {length} bytes, but the file has {data.size}")
+    try:
+        header = json.loads(data[8:8 + length].tobytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: the header isn't JSON ({error})") from None
+    metadata = header.pop("__metadata__", {})
+    body = data[8 + length:]
+    return {name: _tensor(path, name, entry, body) for name, entry in header.items()}, metadata
+
+
+def _tensor(path: str | Path, name: str, entry: dict, body: np.ndarray) -> np.ndarray:
+    kind, shape = entry["dtype"], entry["shape"]
+    start, end = entry["data_offsets"]
+    if kind != "BF16" and kind not in _TYPES:
+        raise ValueError(f"{path}: tensor {name!r} is {kind}, which isn't supported here")
+    dtype = np.dtype(np.uint16 if kind == "BF16" else _TYPES[kind])
+    count = int(np.prod(shape, dtype=np.int64))
+    if not 0 <= start <= end <= body.size or end - start != count * dtype.itemsize:
+        raise ValueError(f"{path}: tensor {name!r} of shape {shape} needs "
+                         f"{count * dtype.itemsize} bytes, its offsets are [{start}, {end}) "
+                         f"in {body.size} bytes of data")
+    values = np.frombuffer(body[start:end].tobytes(), dtype).reshape(shape)
+    return from_bf16_bits(values) if kind == "BF16" else values
+
+
+def save(path: str | Path, tensors: Mapping[str, np.ndarray],
+         bf16: Collection[str] = (), metadata: Mapping[str, str] | None = None) -> None:
+    """Write `tensors` (those named in `bf16` as BF16) and `metadata` to `path`."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    chunks, offset = [], 0
+    for name, value in tensors.items():
+        value = np.asarray(value)
+        kind = "BF16" if name in bf16 else _NAMES[value.dtype]
+        raw = (bf16_bits(value) if name in bf16 else value).tobytes()
+        header[name] = {"dtype": kind, "shape": list(value.shape),
+                        "data_offsets": [offset, offset + len(raw)]}
+        chunks.append(raw)
+        offset += len(raw)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + b"".join(chunks))

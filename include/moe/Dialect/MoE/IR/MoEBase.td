@@ -34,7 +34,7 @@ class MoE_DestinationOp<string mnemonic, list<Trait> traits = []>
     : Op<MoE_Dialect, mnemonic, !listconcat(traits, [
         AttrSizedOperandSegments, DestinationStyleOpInterface,
         DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmResultNames"]>,
-        DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface>])> {
+        DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface, ["reifyResultShapes"]>])> {
   let results = (outs Variadic<AnyRankedTensor>:$results);
   let hasVerifier = 1;
   let hasCanonicalizer = 1;

@@ -96,9 +96,9 @@ def MoE_GateOp : MoE_BufferizableOp<"gate"> {
   );
 
   let assemblyFormat = [{
-    `score` `(` $score `)`
-    (`select_on` `(` $select_on^ `)`)?
-    (`scope` `(` $softmax_scope^ `)`)?
+    `score` `(` `` $score `)`
+    (`select_on` `(` `` $select_on^ `)`)?
+    (`scope` `(` `` $softmax_scope^ `)`)?
     (`groups` `` $groups^)?
     (`renormalize` `` $renormalize^)?
     (`scale` `(` $scale^ `)`)?
@@ -209,7 +209,7 @@ def MoE_DispatchOp : MoE_BufferizableOp<"dispatch"> {
     (`tokens` `(` $tokens^ `:` type($tokens) `)`)?
     (`choices` `(` $choices^ `:` type($choices) `)`)?
     (`capacity` `(` $capacity^ `)`)?
-    (`order` `(` $order^ `)`)?
+    (`order` `(` `` $order^ `)`)?
     (`priority` `(` $priority^ `:` type($priority) `)`)?
     (`tokens_per_group` `(` $tokens_per_group^ `)`)?
     custom<Outs>($inits, type($inits), type($results))

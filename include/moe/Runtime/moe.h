@@ -1,0 +1,77 @@
+/*===- moe.h - The C interface of a compiled MoE layer ------------*- C -*-===*\
+|*                                                                            *|
+|* Part of the MoE compiler, under the Apache License v2.0 with LLVM          *|
+|* Exceptions.                                                                *|
+|* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception                    *|
+|*                                                                            *|
+\*===----------------------------------------------------------------------===*/
+/*
+ * All that a program needs to call an artifact of moe-compile: no MLIR, LLVM or
+ * Python. moe-compile writes a header beside each artifact; that header repeats
+ * what is here, so that one file is enough, and declares the layer's functions:
+ *
+ *   int32_t NAME(const moe_tensor *ARGUMENT..., const moe_tensor *RESULT...,
+ *                void *workspace, size_t workspace_bytes);
+ *   int32_t NAME_packed(const moe_tensor *const *tensors,
+ *                       void *workspace, size_t workspace_bytes);
+ *
+ * Both do the same; NAME_packed takes the tensors in one array, arguments
+ * first, results after them, for callers that do not know NAME's arity when
+ * they are compiled. They are re-entrant: no state outlives a call. They check
+ * every tensor before the first element is read and return a status.
+ */
+#ifndef MOE_RUNTIME_MOE_H
+#define MOE_RUNTIME_MOE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Element types. The numbers are part of the interface. */
+typedef enum moe_type {
+  MOE_F64 = 0,
+  MOE_F32 = 1,
+  MOE_F16 = 2,
+  MOE_BF16 = 3,
+  MOE_I64 = 4,
+  MOE_I32 = 5,
+  MOE_I16 = 6,
+  MOE_I8 = 7,
+  MOE_BOOL = 8
+} moe_type;
+
+/* A dense tensor that the caller owns. */
+typedef struct moe_tensor {
+  void *data;             /* first element, aligned to its size; may be NULL
+                             when the tensor has no elements */
+  const int64_t *shape;   /* `rank` sizes; may be NULL when rank is 0 */
+  const int64_t *strides; /* in elements; NULL means row-major. Artifacts take
+                             row-major tensors only and check it */
+  int32_t rank;
+  int32_t type;           /* a moe_type */
+} moe_tensor;
+
+/* A status is 0, or a code below, plus 256 times (1 + position of the tensor
+ * among arguments and results) where a tensor is to blame. */
+enum {
+  MOE_OK = 0,
+  MOE_NULL_POINTER = 1,        /* a tensor, its data or its shape is NULL */
+  MOE_BAD_RANK = 2,
+  MOE_BAD_TYPE = 3,
+  MOE_BAD_SHAPE = 4,           /* a size differs from the compiled one, or from
+                                  what the arguments imply */
+  MOE_BAD_STRIDES = 5,         /* not row-major */
+  MOE_WORKSPACE_TOO_SMALL = 6, /* or not aligned to 64 bytes */
+  MOE_TOO_MANY_CHOICES = 7     /* tokens times k reaches 2^31 */
+};
+#define MOE_STATUS_CODE(status) ((status) & 255)
+#define MOE_STATUS_TENSOR(status) (((status) >> 8) - 1)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MOE_RUNTIME_MOE_H */

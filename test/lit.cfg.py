@@ -1,0 +1,96 @@
+"""How lit runs the tests of the MoE compiler.
+
+Environment:
+  MOE_CHECK_ROUNDTRIP=1  every moe-opt also checks that the IR survives text and bytecode.
+  MOE_LIT_PARTIAL=1      a tool that is not built yet is a warning instead of the end.
+"""
+
+import os
+import subprocess
+
+import lit.formats
+from lit.llvm import llvm_config
+from lit.llvm.subst import ToolSubst
+
+config.name = "MoE"
+config.test_format = lit.formats.ShTest(not llvm_config.use_lit_shell)
+config.suffixes = [".mlir", ".test"]
+# unit: executables of their own. Models, Zoo of the demo: data.
+config.excludes = ["Inputs", "Models", "unit"]
+config.test_source_root = os.path.dirname(__file__)
+config.test_exec_root = os.path.join(config.moe_obj_root, "test")
+
+# What a test may name instead of a path of one machine.
+config.substitutions += [
+    ("%moe_src_root", config.moe_src_root),
+    ("%moe_obj_root", config.moe_obj_root),
+    ("%moe_lib_dir", config.moe_lib_dir),
+    ("%moe_tools_dir", config.moe_tools_dir),
+    ("%moe_plugin", os.path.join(config.moe_lib_dir, "MoEPlugin" + config.shlib_ext)),
+    ("%mlir_lib", config.llvm_lib_dir),
+    ("%mlir_dir", config.mlir_dir),
+    ("%cmake", config.cmake),
+    ("%cc", config.host_cc),
+    ("%cxx", config.host_cxx),
+    ("%python", config.python),
+]
+
+#
+# Tools.
+#
+missing_tool = "warn" if os.environ.get("MOE_LIT_PARTIAL") else "fatal"
+roundtrip = ["--verify-roundtrip"] if os.environ.get("MOE_CHECK_ROUNDTRIP") else []
+tools = [
+    ToolSubst(name, extra_args=roundtrip if name == "moe-opt" else [], unresolved=missing_tool)
+    for name in config.moe_tools
+]
+tools += [ToolSubst("mlir-opt", unresolved="fatal"), ToolSubst("split-file", unresolved="fatal")]
+tools += [ToolSubst(name, unresolved="ignore") for name in ("llvm-nm", "llvm-readobj")]
+llvm_config.use_default_substitutions()
+llvm_config.add_tool_substitutions(tools, [config.moe_tools_dir, config.llvm_tools_dir])
+llvm_config.with_environment("PATH", config.llvm_tools_dir, append_path=True)
+llvm_config.with_system_environment(["HOME", "TMPDIR", "TMP", "TEMP", "CCACHE_DIR"])
+
+#
+# Features, for REQUIRES: and UNSUPPORTED: lines. All of them are found out, none guessed.
+#
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets that this machine has, under the names the kernel gives them."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+            for line in info:
+                if line.startswith("flags"):
+                    return set(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()
+
+
+def python_has(module: str) -> bool:
+    """Whether the Python of the tests can import `module`."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)"
+    return subprocess.run([config.python, "-c", code], check=False).returncode == 0
+
+
+features = config.available_features
+if config.enable_assertions:
+    features.add("asserts")
+if config.link_mlir_dylib:
+    features.add("mlir-dylib")
+if config.sanitizers:
+    features.add("sanitizers")
+    features.update({"asan"} if "address" in config.sanitizers else set())
+for feature, flag in {
+    "host-avx2": "avx2",
+    "host-avx512": "avx512f",
+    "host-avx512-bf16": "avx512_bf16",
+    "host-amx": "amx_tile",
+}.items():
+    if flag in cpu_flags():
+        features.add(feature)
+features.update(f"python-{m}" for m in ("numpy", "torch", "transformers") if python_has(m))
+features.update(config.moe_tools)  # REQUIRES: moe-run
+if os.path.exists(os.path.join(config.moe_lib_dir, "MoEPlugin" + config.shlib_ext)):
+    features.add("moe-plugin")

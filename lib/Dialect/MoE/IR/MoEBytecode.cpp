@@ -64,7 +64,8 @@ Attribute readEnumAttr(DialectBytecodeReader &reader, MLIRContext *context,
 }
 
 struct MoEBytecodeInterface : BytecodeDialectInterface {
-  using BytecodeDialectInterface::BytecodeDialectInterface;
+  explicit MoEBytecodeInterface(Dialect *dialect)
+      : BytecodeDialectInterface(dialect) {}
 
   Attribute readAttribute(DialectBytecodeReader &reader) const override {
     uint64_t code;
@@ -160,7 +161,8 @@ private:
     if (failed(mask))
       return Attribute();
     return GroupsAttr::getChecked([&] { return reader.emitError(); },
-                                  getContext(), count, keep, *score, *mask);
+                                  getContext(), static_cast<int64_t>(count),
+                                  static_cast<int64_t>(keep), *score, *mask);
   }
 
   Attribute readRenormalize(DialectBytecodeReader &reader) const {

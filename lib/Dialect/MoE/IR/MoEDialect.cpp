@@ -8,6 +8,7 @@
 #include "moe/Dialect/MoE/IR/MoE.h"
 
 #include "MoEBytecode.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Bufferization/IR/BufferizableOpInterface.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"

@@ -11,6 +11,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -113,7 +114,7 @@ void GateOp::build(OpBuilder &builder, OperationState &state, Value logits,
       emptyTensor(builder, loc, sizes, builder.getI32Type())};
   build(builder, state, TypeRange(inits), logits, bias, /*mix=*/Value(), inits,
         score, SelectOn::Scores, SoftmaxScope::All, GroupsAttr(),
-        RenormalizeAttr(), builder.getF32FloatAttr(1.0f));
+        RenormalizeAttr(), APFloat(1.0f));
 }
 
 int64_t GateOp::getNumTokens() { return dimOf(getLogits(), 0); }
@@ -175,7 +176,7 @@ void DispatchOp::build(OpBuilder &builder, OperationState &state, Value ids,
   OpFoldResult numRows = numChoices(builder, loc, ids);
   Type i32 = builder.getI32Type();
   SmallVector<Value> inits = {
-      emptyTensor(builder, loc, builder.getIndexAttr(numExperts + 1), i32),
+      emptyTensor(builder, loc, {builder.getIndexAttr(numExperts + 1)}, i32),
       emptyTensor(builder, loc, tensor::getMixedSizes(builder, loc, ids), i32)};
   auto addRows = [&](Value payload, int64_t outerDims) {
     inits.push_back(emptyTensor(

@@ -1,0 +1,43 @@
+//===- LoopBuilder.h - Structured loops in a few words -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_UTILS_LOOPBUILDER_H
+#define MOE_DIALECT_MOE_UTILS_LOOPBUILDER_H
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/ValueRange.h"
+
+namespace mlir::moe {
+
+/// What a loop carries from one iteration to the next.
+using Carried = SmallVector<Value>;
+
+/// Builds `for (iv = lower; iv < upper; iv += step)`. `body` gets the values
+/// carried in and returns those carried out; the loop's results are returned.
+/// A null `step` is 1.
+Carried buildFor(OpBuilder &builder, Location loc, Value lower, Value upper,
+                 ValueRange inits,
+                 function_ref<Carried(OpBuilder &, Location, Value, ValueRange)>
+                     body,
+                 Value step = {});
+
+/// Builds `if (condition) …; else …`; both branches return values of the same
+/// types. A null `elseBody` returns nothing and needs a `thenBody` that does
+/// the same.
+Carried buildIf(OpBuilder &builder, Location loc, Value condition,
+                function_ref<Carried(OpBuilder &, Location)> thenBody,
+                function_ref<Carried(OpBuilder &, Location)> elseBody = {});
+
+/// Constants and comparisons that read like the formula they stand for.
+/// Floating point constants take the type given; `like` may be a vector.
+Value buildIndex(OpBuilder &builder, Location loc, int64_t value);
+Value buildI32(OpBuilder &builder, Location loc, int32_t value);
+Value buildFloat(OpBuilder &builder, Location loc, Type like, double value);
+
+} // namespace mlir::moe
+
+#endif // MOE_DIALECT_MOE_UTILS_LOOPBUILDER_H

@@ -1,0 +1,64 @@
+//===- LoopBuilder.cpp - Structured loops in a few words -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/TypeUtilities.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+Carried mlir::moe::buildFor(
+    OpBuilder &builder, Location loc, Value lower, Value upper,
+    ValueRange inits,
+    function_ref<Carried(OpBuilder &, Location, Value, ValueRange)> body,
+    Value step) {
+  if (!step)
+    step = buildIndex(builder, loc, 1);
+  auto loop = scf::ForOp::create(
+      builder, loc, lower, upper, step, inits,
+      [&](OpBuilder &b, Location l, Value iv, ValueRange carried) {
+        scf::YieldOp::create(b, l, body(b, l, iv, carried));
+      });
+  return Carried(loop.getResults());
+}
+
+Carried
+mlir::moe::buildIf(OpBuilder &builder, Location loc, Value condition,
+                   function_ref<Carried(OpBuilder &, Location)> thenBody,
+                   function_ref<Carried(OpBuilder &, Location)> elseBody) {
+  auto thenBuilder = [&](OpBuilder &b, Location l) {
+    scf::YieldOp::create(b, l, thenBody(b, l));
+  };
+  if (!elseBody)
+    return Carried(
+        scf::IfOp::create(builder, loc, condition, thenBuilder).getResults());
+  auto ifOp = scf::IfOp::create(builder, loc, condition, thenBuilder,
+                                [&](OpBuilder &b, Location l) {
+                                  scf::YieldOp::create(b, l, elseBody(b, l));
+                                });
+  return Carried(ifOp.getResults());
+}
+
+Value mlir::moe::buildIndex(OpBuilder &builder, Location loc, int64_t value) {
+  return arith::ConstantIndexOp::create(builder, loc, value);
+}
+
+Value mlir::moe::buildI32(OpBuilder &builder, Location loc, int32_t value) {
+  return arith::ConstantIntOp::create(builder, loc, value, /*width=*/32);
+}
+
+Value mlir::moe::buildFloat(OpBuilder &builder, Location loc, Type like,
+                            double value) {
+  auto scalar = builder.getFloatAttr(getElementTypeOrSelf(like), value);
+  if (auto shaped = dyn_cast<ShapedType>(like))
+    return arith::ConstantOp::create(
+        builder, loc, DenseElementsAttr::get(shaped, scalar));
+  return arith::ConstantOp::create(builder, loc, scalar);
+}

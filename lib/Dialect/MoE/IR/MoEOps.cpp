@@ -11,10 +11,29 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
 #include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
 using namespace mlir::moe;
+
+//===----------------------------------------------------------------------===//
+// Enumerations as bare keywords: score(softmax)
+//===----------------------------------------------------------------------===//
+
+template <typename AttrTy>
+static ParseResult parseKeyword(OpAsmParser &parser, AttrTy &attr) {
+  auto value = FieldParser<decltype(attr.getValue())>::parse(parser);
+  if (failed(value))
+    return failure();
+  attr = AttrTy::get(parser.getContext(), *value);
+  return success();
+}
+
+template <typename AttrTy>
+static void printKeyword(OpAsmPrinter &printer, Operation *, AttrTy attr) {
+  printer << stringifyEnum(attr.getValue());
+}
 
 //===----------------------------------------------------------------------===//
 // outs(...): destinations; the tensors among them are the results
@@ -285,6 +304,16 @@ int64_t ExpertOp::getNumExperts() { return numExpertsOf(getOffsets()); }
 void ExpertOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
   for (Value result : getResults())
     setName(result, "y");
+}
+
+void ExpertOp::getAsmBlockArgumentNames(Region &region,
+                                        OpAsmSetValueNameFn setName) {
+  if (region.empty())
+    return;
+  for (BlockArgument arg : region.getArguments())
+    setName(arg, arg.getArgNumber() == 0                  ? "expert"
+                 : arg.getArgNumber() <= getRows().size() ? "rows"
+                                                          : "param");
 }
 
 LogicalResult

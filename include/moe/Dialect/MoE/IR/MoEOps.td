@@ -96,9 +96,9 @@ def MoE_GateOp : MoE_BufferizableOp<"gate"> {
   );
 
   let assemblyFormat = [{
-    `score` `(` `` $score `)`
-    (`select_on` `(` `` $select_on^ `)`)?
-    (`scope` `(` `` $softmax_scope^ `)`)?
+    `score` `(` `` custom<Keyword>($score) `)`
+    (`select_on` `(` `` custom<Keyword>($select_on)^ `)`)?
+    (`scope` `(` `` custom<Keyword>($softmax_scope)^ `)`)?
     (`groups` `` $groups^)?
     (`renormalize` `` $renormalize^)?
     (`scale` `(` $scale^ `)`)?
@@ -209,7 +209,7 @@ def MoE_DispatchOp : MoE_BufferizableOp<"dispatch"> {
     (`tokens` `(` $tokens^ `:` type($tokens) `)`)?
     (`choices` `(` $choices^ `:` type($choices) `)`)?
     (`capacity` `(` $capacity^ `)`)?
-    (`order` `(` `` $order^ `)`)?
+    (`order` `(` `` custom<Keyword>($order)^ `)`)?
     (`priority` `(` $priority^ `:` type($priority) `)`)?
     (`tokens_per_group` `(` $tokens_per_group^ `)`)?
     custom<Outs>($inits, type($inits), type($results))
@@ -336,6 +336,7 @@ def MoE_ExpertOp : MoE_DestinationOp<"expert", [
     /// True if init `i` is a row value M×…, false if it is per-expert, E×….
     bool isRowInit(unsigned i);
     int64_t getNumExperts();
+    void getAsmBlockArgumentNames(::mlir::Region &, ::mlir::OpAsmSetValueNameFn);
   }];
 }
 

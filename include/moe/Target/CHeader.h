@@ -1,0 +1,31 @@
+//===- CHeader.h - The C header of an artifact ------------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TARGET_CHEADER_H
+#define MOE_TARGET_CHEADER_H
+
+#include "moe/Target/EntrySignature.h"
+
+namespace mlir::moe {
+
+/// What a header says about the artifact besides its signature.
+struct CHeaderInfo {
+  /// Name of the file that was compiled, without folders.
+  std::string source;
+  /// What it was compiled for: "x86_64-pc-linux-gnu, znver4".
+  std::string target;
+};
+
+/// Writes a header for C99 and C++ that stands alone (it repeats moe.h under
+/// the same include guard) and documents and declares the two functions of the
+/// artifact.
+void writeCHeader(const EntrySignature &signature, const CHeaderInfo &info,
+                  llvm::raw_ostream &os);
+
+} // namespace mlir::moe
+
+#endif // MOE_TARGET_CHEADER_H

@@ -1,0 +1,40 @@
+//===- Linker.h - Makes a shared object of an object ------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TARGET_LINKER_H
+#define MOE_TARGET_LINKER_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/SmallVector.h"
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Support/Error.h"
+#include <string>
+
+namespace mlir::moe {
+
+/// The linker to use. `requested` is a path or the name of a program in PATH;
+/// when it is empty, the first of ld.lld, ld.lld-22, ld, cc, clang, gcc in PATH,
+/// then in `folders`. The error says what was looked for, and what to do.
+llvm::Expected<std::string>
+findLinker(llvm::StringRef requested, llvm::ArrayRef<llvm::StringRef> folders);
+
+/// Where LLVM's own programs may be: beside this program and beside the LLVM
+/// that it was built with.
+llvm::SmallVector<llvm::StringRef> getLinkerFolders();
+
+/// Links the object file `object` (its bytes) to a shared object that needs
+/// nothing but the C library and its libm, and returns its bytes. `linker` is
+/// taken for a compiler driver unless its name begins with "ld" or holds "lld".
+/// `name` (a file name) becomes the SONAME. What the linker prints becomes the
+/// error when it fails, an undefined symbol among it.
+llvm::Expected<llvm::SmallVector<char, 0>>
+linkSharedObject(llvm::StringRef linker, llvm::ArrayRef<char> object,
+                 llvm::StringRef name);
+
+} // namespace mlir::moe
+
+#endif // MOE_TARGET_LINKER_H

@@ -1,0 +1,67 @@
+//===- Lowering.h - From a layer to the LLVM dialect ------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TARGET_LOWERING_H
+#define MOE_TARGET_LOWERING_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "moe/Target/EntrySignature.h"
+
+namespace mlir {
+class DialectRegistry;
+} // namespace mlir
+
+namespace mlir::moe {
+
+/// Writes the IR after each stage of a compilation into a folder:
+/// 00-input.mlir, 01-entry.mlir, ...
+class StageDumper {
+public:
+  /// Writes nothing.
+  StageDumper() = default;
+  /// Writes into `directory`, which is made if it is not there.
+  explicit StageDumper(llvm::StringRef directory) : directory(directory) {}
+
+  bool isEnabled() const { return !directory.empty(); }
+
+  /// Writes what `print` prints to NN-`name`.`extension`, NN counting up. An
+  /// error names the file; without a folder this does nothing.
+  llvm::Error dump(llvm::StringRef name, llvm::StringRef extension,
+                   llvm::function_ref<void(llvm::raw_ostream &)> print);
+  /// The same for IR.
+  llvm::Error dump(llvm::StringRef name, Operation *op);
+
+private:
+  std::string directory;
+  unsigned numDumped = 0;
+};
+
+struct EntryOptions {
+  /// The function to compile; empty for the only public one.
+  std::string entry;
+  /// Also make `NAME_shapes(const moe_tensor *const *arguments, int64_t *sizes)`
+  /// visible: it checks the arguments as NAME does and writes all sizes of the
+  /// first result, then of the second, ...; -1 for a size that depends on the
+  /// data. The JIT needs it, artifacts do not have it.
+  bool exportShapes = false;
+};
+
+/// Lowers a module with a layer at tensor level to the LLVM dialect, in place:
+/// `moe-prepare-entry`, buildGeneralBufferPipeline, `moe-create-c-entry`,
+/// buildLowerToLLVMPipeline. Returns the signature with its `sizeNames`.
+/// After a failure (with diagnostics) the module is half lowered.
+FailureOr<EntrySignature> lowerToLLVMDialect(ModuleOp module,
+                                             const EntryOptions &options,
+                                             StageDumper &stages);
+
+/// What lowering and CodeGen.h need from a registry besides the dialects of the
+/// input: translations to LLVM IR.
+void registerTargetTranslations(DialectRegistry &registry);
+
+} // namespace mlir::moe
+
+#endif // MOE_TARGET_LOWERING_H

@@ -1,0 +1,139 @@
+//===- Passes.td - Passes that make a C entry of a function -*- tablegen -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TARGET_PASSES_TD
+#define MOE_TARGET_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
+  let summary = "makes a function on tensors write its results in place";
+  let description = [{
+    Prepares one function on tensors, the *entry*, for being called from C
+    (`moe-create-c-entry` does the rest, after bufferization):
+
+    * Results become memref arguments after the others. Each is filled with
+      `bufferization.materialize_in_destination`, so that bufferization computes
+      in the caller's memory where it can and copies where it cannot. Arguments
+      become read-only for bufferization.
+    * A private function `@NAME.shapes` takes the dynamic sizes of the arguments,
+      in order, and returns a status of `moe/Runtime/moe.h` and all sizes of all
+      results. The status is MOE_TOO_MANY_CHOICES where tokens times k of a
+      `moe.gate` or `moe.dispatch` reaches 2^31, MOE_BAD_SHAPE where the sizes of
+      two arguments contradict each other (two operands of an op disagree), else
+      0. Nothing of the computation is left in it. A size that depends on the
+      data is -1, and a remark says so; a check that does is left out.
+    * Other public functions become private.
+
+    Names of its arguments (`moe.name`) say what a size is: "T" the tokens of the
+    first `moe.gate` or `moe.dispatch`, "E" the number of stacked experts, else
+    the argument's name and the dimension.
+
+    Runs on any op with a symbol table. Not for functions that others in the
+    module call, for functions of several blocks, or after bufferization: each
+    is an error.
+
+    Before:
+
+    ```mlir
+    func.func @layer(%x: tensor<?x8xf32> {moe.name = "x"}) -> tensor<?x8xf32> {
+      ...
+      %weights, %ids = moe.gate score(softmax) ... outs(... : tensor<?x2xf32>, tensor<?x2xi32>)
+      ...
+      return %y : tensor<?x8xf32>
+    }
+    ```
+
+    After:
+
+    ```mlir
+    func.func @layer(%x: tensor<?x8xf32> {bufferization.writable = false, moe.name = "x"},
+                     %out: memref<?x8xf32> {moe.name = "y"})
+        attributes {moe.entry = {results = 1 : i64, shapes = @layer.shapes}} {
+      ...
+      bufferization.materialize_in_destination %y in restrict writable %out
+          : (tensor<?x8xf32>, memref<?x8xf32>) -> ()
+      return
+    }
+    func.func private @layer.shapes(%T: index {moe.name = "T"}) -> (i32, index, index) {
+      %0 = arith.muli %T, %c2 : index
+      %1 = arith.cmpi uge, %0, %c2147483648 : index
+      ...
+      return %status, %T, %c8 : i32, index, index
+    }
+    ```
+  }];
+  let options = [
+    Option<"entry", "entry", "std::string", "",
+           "The function to prepare; by default the only public one with a body">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::affine::AffineDialect",
+    "::mlir::bufferization::BufferizationDialect", "::mlir::func::FuncDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
+def MoECreateCEntry : Pass<"moe-create-c-entry"> {
+  let summary = "builds the C functions around a prepared entry";
+  let description = [{
+    Builds the functions of `moe/Runtime/moe.h` around the function that
+    `moe-prepare-entry` prepared and bufferization turned to memrefs, which
+    becomes the private `@NAME.body`:
+
+    * `@NAME(tensors..., workspace, workspace_bytes)` and
+      `@NAME_packed(tensors, workspace, workspace_bytes)`, where NAME is the
+      entry's name as a C identifier.
+    * `@NAME_shapes(arguments, sizes)`, with `export-shapes`: checks the
+      arguments and writes what `@NAME.shapes` returns. For a JIT, whose caller
+      has to allocate the results.
+
+    They check every tensor (null, rank, type, shape, row-major strides) before
+    they read the first element: arguments against the static sizes, then results
+    against the sizes that `@NAME.shapes` computes. Sizes of 1 may have any
+    stride, tensors without elements any strides and no data.
+
+    Runs on any op with a symbol table, between bufferization (with identity
+    layouts at function boundaries) and the lowering to LLVM. It makes `llvm` ops
+    and leaves the conversion of the calls inside, on memrefs and indices, to
+    that lowering, with `builtin.unrealized_conversion_cast` between. Functions
+    without `moe.entry` are left alone.
+
+    Before:
+
+    ```mlir
+    func.func @layer(%x: memref<?x8xf32>, %out: memref<?x8xf32>)
+        attributes {moe.entry = {results = 1 : i64, shapes = @layer.shapes}} { ... }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    func.func private @layer.body(%x: memref<?x8xf32>, %out: memref<?x8xf32>) { ... }
+    llvm.func internal @layer.check(%arguments: !llvm.ptr, %sizes: !llvm.ptr) -> i32 { ... }
+    llvm.func internal @layer.run(%tensors: !llvm.ptr) -> i32 {
+      %status = llvm.call @layer.check(%tensors, %sizes) : (!llvm.ptr, !llvm.ptr) -> i32
+      ...
+      %x = builtin.unrealized_conversion_cast %descriptor : !llvm.struct<...> to memref<?x8xf32>
+      ...
+      func.call @layer.body(%x, %out) : (memref<?x8xf32>, memref<?x8xf32>) -> ()
+      llvm.return %ok : i32
+    }
+    llvm.func @layer(%0: !llvm.ptr, %1: !llvm.ptr, %workspace: !llvm.ptr, %bytes: i64) -> i32
+    llvm.func @layer_packed(%tensors: !llvm.ptr, %workspace: !llvm.ptr, %bytes: i64) -> i32
+    ```
+  }];
+  let options = [
+    Option<"exportShapes", "export-shapes", "bool", "false",
+           "Also build NAME_shapes, which computes the results' shapes">
+  ];
+  let dependentDialects = [
+    "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect"
+  ];
+}
+
+#endif // MOE_TARGET_PASSES_TD

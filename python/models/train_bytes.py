@@ -35,7 +35,7 @@ def config() -> OlmoeConfig:
     return OlmoeConfig(
         vocab_size=256, hidden_size=128, intermediate_size=96, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=CONTEXT,
-        num_experts=8, num_experts_per_tok=2, norm_topk_prob=False, router_aux_loss_coef=0.01,
+        num_experts=8, num_experts_per_tok=2, norm_topk_prob=False, router_aux_loss_coef=0.002,
         pad_token_id=None, bos_token_id=None, eos_token_id=None,
         attn_implementation="eager", experts_implementation="eager")
 
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
 

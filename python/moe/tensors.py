@@ -7,6 +7,7 @@ writes those that are named in `bf16` as BF16, rounded to nearest even.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -56,19 +57,26 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         header = json.loads(data[8:8 + length].tobytes())
     except ValueError as error:
         raise ValueError(f"{path}: the header isn't JSON ({error})") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: the header isn't a JSON object")
     metadata = header.pop("__metadata__", {})
     body = data[8 + length:]
     return {name: _tensor(path, name, entry, body) for name, entry in header.items()}, metadata
 
 
 def _tensor(path: str | Path, name: str, entry: dict, body: np.ndarray) -> np.ndarray:
-    kind, shape = entry["dtype"], entry["shape"]
-    start, end = entry["data_offsets"]
+    try:
+        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if min([start, end, *shape]) < 0:
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path}: tensor {name!r} isn't described by dtype, shape and "
+                         f"data_offsets: {entry!r}") from None
     if kind != "BF16" and kind not in _TYPES:
         raise ValueError(f"{path}: tensor {name!r} is {kind}, which isn't supported here")
     dtype = np.dtype(np.uint16 if kind == "BF16" else _TYPES[kind])
-    count = int(np.prod(shape, dtype=np.int64))
-    if not 0 <= start <= end <= body.size or end - start != count * dtype.itemsize:
+    count = math.prod(shape)
+    if not start <= end <= body.size or end - start != count * dtype.itemsize:
         raise ValueError(f"{path}: tensor {name!r} of shape {shape} needs "
                          f"{count * dtype.itemsize} bytes, its offsets are [{start}, {end}) "
                          f"in {body.size} bytes of data")

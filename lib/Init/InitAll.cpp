@@ -9,11 +9,19 @@
 
 #include "mlir/IR/DialectRegistry.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
+#include "moe/Dialect/MoE/Transforms/Passes.h"
+#include "moe/Dialect/MoE/Transforms/Transforms.h"
 
 using namespace mlir;
 
 void mlir::moe::registerAllDialects(DialectRegistry &registry) {
   registry.insert<MoEDialect>();
 }
-void mlir::moe::registerAllExtensions(DialectRegistry &registry) {}
-void mlir::moe::registerAllPasses() {}
+
+void mlir::moe::registerAllExtensions(DialectRegistry &registry) {
+  registerAggregatedOpInterfaceExternalModels(registry);
+  registerBufferizableOpInterfaceExternalModels(registry);
+  registerRuntimeVerifiableOpInterfaceExternalModels(registry);
+}
+
+void mlir::moe::registerAllPasses() { registerMoEPasses(); }

@@ -47,10 +47,12 @@ FailureOr<Enum> readEnum(DialectBytecodeReader &reader,
   uint64_t code;
   if (failed(reader.readVarInt(code)))
     return failure();
-  std::optional<Enum> value =
-      code <= UINT32_MAX ? symbolize(static_cast<uint32_t>(code)) : std::nullopt;
+  std::optional<Enum> value = code <= UINT32_MAX
+                                  ? symbolize(static_cast<uint32_t>(code))
+                                  : std::nullopt;
   if (!value)
-    return reader.emitError() << "moe: unknown code " << code << " for " << what,
+    return reader.emitError()
+               << "moe: unknown code " << code << " for " << what,
            failure();
   return *value;
 }
@@ -104,9 +106,8 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
     };
     return TypeSwitch<Attribute, LogicalResult>(attr)
         .Case([&](ScoreAttr a) { return writeEnum(kScore, a.getValue()); })
-        .Case([&](SelectOnAttr a) {
-          return writeEnum(kSelectOn, a.getValue());
-        })
+        .Case(
+            [&](SelectOnAttr a) { return writeEnum(kSelectOn, a.getValue()); })
         .Case([&](SoftmaxScopeAttr a) {
           return writeEnum(kSoftmaxScope, a.getValue());
         })

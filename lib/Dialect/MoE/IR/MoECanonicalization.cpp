@@ -29,7 +29,8 @@ static ArrayRef<int64_t> shapeOf(Value value) {
 //===----------------------------------------------------------------------===//
 
 /// `type` with the sizes of `known` where its own are dynamic.
-static RankedTensorType sharpen(RankedTensorType type, ArrayRef<int64_t> known) {
+static RankedTensorType sharpen(RankedTensorType type,
+                                ArrayRef<int64_t> known) {
   SmallVector<int64_t> shape(type.getShape());
   for (auto [size, knownSize] : llvm::zip(shape, known))
     if (ShapedType::isDynamic(size))
@@ -39,9 +40,9 @@ static RankedTensorType sharpen(RankedTensorType type, ArrayRef<int64_t> known) 
 
 /// Casts init `i` to the shape `known[i]` (with the op's tied result cast back)
 /// wherever that is more static than what it has.
-static LogicalResult
-sharpenInits(PatternRewriter &rewriter, DestinationStyleOpInterface op,
-             ArrayRef<SmallVector<int64_t>> known) {
+static LogicalResult sharpenInits(PatternRewriter &rewriter,
+                                  DestinationStyleOpInterface op,
+                                  ArrayRef<SmallVector<int64_t>> known) {
   bool changed = false;
   for (auto [i, shape] : llvm::enumerate(known)) {
     OpOperand *init = op.getDpsInitOperand(i);
@@ -68,11 +69,8 @@ sharpenInits(PatternRewriter &rewriter, DestinationStyleOpInterface op,
 
 /// The sizes each init must have, as far as the operands tell.
 static SmallVector<SmallVector<int64_t>> knownInitShapes(GateOp op) {
-  int64_t numTokens = op.getNumTokens();
-  int64_t topK = op.getTopK();
-  if (ShapedType::isDynamic(topK))
-    topK = shapeOf(op.getIdsInit())[1];
-  return {{numTokens, topK}, {numTokens, topK}};
+  SmallVector<int64_t> choices = {op.getNumTokens(), op.getTopK()};
+  return {choices, choices};
 }
 
 static SmallVector<SmallVector<int64_t>> knownInitShapes(DispatchOp op) {
@@ -248,8 +246,8 @@ struct DropUnusedPayloads : OpRewritePattern<DispatchOp> {
 
 /// Replaces `op` by one with the given operands, its body moved over with
 /// `keptArgs` as arguments, and results at `keptResults`.
-ExpertOp rebuildExpert(PatternRewriter &rewriter, ExpertOp op,
-                       ValueRange rows, ValueRange params, ValueRange inits,
+ExpertOp rebuildExpert(PatternRewriter &rewriter, ExpertOp op, ValueRange rows,
+                       ValueRange params, ValueRange inits,
                        ArrayRef<unsigned> keptResults,
                        const llvm::BitVector &droppedArgs) {
   auto slim = ExpertOp::create(rewriter, op.getLoc(), TypeRange(inits),
@@ -288,8 +286,7 @@ struct DropUnusedExpertResults : OpRewritePattern<ExpertOp> {
     if (inits.empty() || inits.size() == op.getInits().size())
       return rewriter.notifyMatchFailure(op, "all results are used, or none");
     rebuildExpert(rewriter, op, op.getRows(), op.getParams(), inits,
-                  keptResults,
-                  llvm::BitVector(op.getBody().getNumArguments()));
+                  keptResults, llvm::BitVector(op.getBody().getNumArguments()));
     return success();
   }
 };

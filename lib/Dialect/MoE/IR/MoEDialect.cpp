@@ -59,20 +59,36 @@ void MoEDialect::initialize() {
                             ExpertOp, CombineOp>();
 }
 
+/// argument_c3
+static LogicalResult verifyText(Operation *op, const Twine &holder,
+                                NamedAttribute attribute) {
+  auto text = dyn_cast<StringAttr>(attribute.getValue());
+  if (text && !text.empty())
+    return success();
+  return op->emitOpError(holder)
+         << ": '" << attribute.getName().getValue()
+         << "' must be a non-empty string, got " << attribute.getValue();
+}
+
 LogicalResult MoEDialect::verifyRegionArgAttribute(Operation *op, unsigned,
                                                    unsigned argIndex,
                                                    NamedAttribute attribute) {
   StringRef name = attribute.getName();
-  if (name != "moe.param" && name != "moe.name")
+  if (name != "moe.param" && name != "moe.name") // argument_c1
     return op->emitOpError("argument ")
            << argIndex << " has the unknown attribute '" << name
            << "'; the moe dialect has 'moe.param' and 'moe.name'";
-  auto text = dyn_cast<StringAttr>(attribute.getValue());
-  if (!text || text.empty())
-    return op->emitOpError("argument ")
-           << argIndex << ": '" << name
-           << "' must be a non-empty string, got " << attribute.getValue();
-  return success();
+  return verifyText(op, "argument " + Twine(argIndex), attribute);
+}
+
+LogicalResult MoEDialect::verifyRegionResultAttribute(
+    Operation *op, unsigned, unsigned resultIndex, NamedAttribute attribute) {
+  StringRef name = attribute.getName();
+  if (name != "moe.name") // argument_c2
+    return op->emitOpError("result ")
+           << resultIndex << " has the unknown attribute '" << name
+           << "'; for results the moe dialect has 'moe.name'";
+  return verifyText(op, "result " + Twine(resultIndex), attribute);
 }
 
 //===----------------------------------------------------------------------===//

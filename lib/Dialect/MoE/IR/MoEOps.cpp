@@ -1,4 +1,5 @@
-//===- MoEOps.cpp - Parsing, printing, building, effects and shapes of moe ops -*- C++ -*-===//
+//===- MoEOps.cpp - Parsing, printing, building, effects and shapes of moe ops
+//-*- C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -45,13 +46,14 @@ static void appendTensorTypes(TypeRange initTypes,
                 llvm::IsaPred<RankedTensorType>);
 }
 
-static ParseResult
-parseOuts(OpAsmParser &parser,
-          SmallVectorImpl<OpAsmParser::UnresolvedOperand> &inits,
-          SmallVectorImpl<Type> &initTypes,
-          SmallVectorImpl<Type> &resultTypes) {
-  if (parser.parseKeyword("outs") || parser.parseLParen() ||
-      parser.parseOperandList(inits) || parser.parseColonTypeList(initTypes) ||
+static ParseResult parseOuts(
+    OpAsmParser &parser, SmallVectorImpl<OpAsmParser::UnresolvedOperand> &inits,
+    SmallVectorImpl<Type> &initTypes, SmallVectorImpl<Type> &resultTypes) {
+  if (parser.parseKeyword("outs") || parser.parseLParen())
+    return failure();
+  if (succeeded(parser.parseOptionalRParen()))
+    return success();
+  if (parser.parseOperandList(inits) || parser.parseColonTypeList(initTypes) ||
       parser.parseRParen())
     return failure();
   appendTensorTypes(initTypes, resultTypes);
@@ -60,7 +62,10 @@ parseOuts(OpAsmParser &parser,
 
 static void printOuts(OpAsmPrinter &printer, Operation *, OperandRange inits,
                       TypeRange initTypes, TypeRange) {
-  printer << "outs(" << inits << " : " << initTypes << ')';
+  printer << "outs(";
+  if (!inits.empty())
+    printer << inits << " : " << initTypes;
+  printer << ')';
 }
 
 #define GET_OP_CLASSES
@@ -89,10 +94,10 @@ static LogicalResult reifyFromInits(DestinationStyleOpInterface op,
   return success();
 }
 
-static void
-addMemoryEffects(DestinationStyleOpInterface op,
-                 SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
-                     &effects) {
+static void addMemoryEffects(
+    DestinationStyleOpInterface op,
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
   for (OpOperand &operand : op->getOpOperands()) {
     if (!isa<MemRefType>(operand.get().getType()))
       continue;
@@ -138,7 +143,10 @@ void GateOp::build(OpBuilder &builder, OperationState &state, Value logits,
 
 int64_t GateOp::getNumTokens() { return dimOf(getLogits(), 0); }
 int64_t GateOp::getNumExperts() { return dimOf(getLogits(), 1); }
-int64_t GateOp::getTopK() { return dimOf(getWeightsInit(), 1); }
+int64_t GateOp::getTopK() {
+  int64_t topK = dimOf(getWeightsInit(), 1);
+  return ShapedType::isDynamic(topK) ? dimOf(getIdsInit(), 1) : topK;
+}
 
 void GateOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
   StringRef names[] = {"weights", "ids"};
@@ -146,9 +154,8 @@ void GateOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
     setName(result, name);
 }
 
-LogicalResult
-GateOp::reifyResultShapes(OpBuilder &builder,
-                          ReifiedRankedShapedTypeDims &shapes) {
+LogicalResult GateOp::reifyResultShapes(OpBuilder &builder,
+                                        ReifiedRankedShapedTypeDims &shapes) {
   return reifyFromInits(*this, builder, shapes);
 }
 
@@ -267,12 +274,11 @@ static RankedTensorType sliceType(Value param) {
   return type.clone(type.getShape().drop_front());
 }
 
-void ExpertOp::build(
-    OpBuilder &builder, OperationState &state, Value offsets, ValueRange rows,
-    ValueRange params, ValueRange inits,
-    function_ref<SmallVector<Value>(OpBuilder &, Location, Value, ValueRange,
-                                    ValueRange)>
-        bodyBuilder) {
+void ExpertOp::build(OpBuilder &builder, OperationState &state, Value offsets,
+                     ValueRange rows, ValueRange params, ValueRange inits,
+                     function_ref<SmallVector<Value>(
+                         OpBuilder &, Location, Value, ValueRange, ValueRange)>
+                         bodyBuilder) {
   build(builder, state, TypeRange(inits), offsets, rows, params, inits);
   SmallVector<Type> argTypes = {builder.getIndexType()};
   llvm::append_range(argTypes, llvm::map_range(rows, rowArgType));
@@ -280,8 +286,7 @@ void ExpertOp::build(
   SmallVector<Location> locs(argTypes.size(), state.location);
 
   OpBuilder::InsertionGuard guard(builder);
-  Block *body =
-      builder.createBlock(state.regions[0].get(), {}, argTypes, locs);
+  Block *body = builder.createBlock(state.regions[0].get(), {}, argTypes, locs);
   ValueRange args = body->getArguments();
   SmallVector<Value> yielded =
       bodyBuilder(builder, state.location, args[0], args.slice(1, rows.size()),
@@ -316,9 +321,8 @@ void ExpertOp::getAsmBlockArgumentNames(Region &region,
                                                           : "param");
 }
 
-LogicalResult
-ExpertOp::reifyResultShapes(OpBuilder &builder,
-                            ReifiedRankedShapedTypeDims &shapes) {
+LogicalResult ExpertOp::reifyResultShapes(OpBuilder &builder,
+                                          ReifiedRankedShapedTypeDims &shapes) {
   return reifyFromInits(*this, builder, shapes);
 }
 

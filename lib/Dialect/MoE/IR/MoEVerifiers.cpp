@@ -30,8 +30,7 @@ static bool agree(int64_t a, int64_t b) {
 }
 
 static bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
-  return a.size() == b.size() &&
-         llvm::all_of(llvm::zip(a, b), [](auto pair) {
+  return a.size() == b.size() && llvm::all_of(llvm::zip(a, b), [](auto pair) {
            return agree(std::get<0>(pair), std::get<1>(pair));
          });
 }
@@ -52,7 +51,8 @@ static std::string str(ArrayRef<int64_t> shape) {
   return text.empty() ? "scalar" : text;
 }
 
-static LogicalResult verifyAllTensorsOrAllMemrefs(DestinationStyleOpInterface op) {
+static LogicalResult
+verifyAllTensorsOrAllMemrefs(DestinationStyleOpInterface op) {
   if (op.hasPureTensorSemantics() || op.hasPureBufferSemantics())
     return success();
   return op->emitOpError("mixes tensors and memrefs; bufferize all operands or "
@@ -148,7 +148,8 @@ static LogicalResult verifyPayload(DispatchOp op, unsigned i, Value payload,
   ArrayRef<int64_t> shape = shapeOf(payload);
   size_t outerDims = outerShape.size();
   StringRef kind = outerDims == 1 ? "token" : "choice";
-  if (shape.size() < outerDims || !agree(shape.take_front(outerDims), outerShape))
+  if (shape.size() < outerDims ||
+      !agree(shape.take_front(outerDims), outerShape))
     return op.emitOpError("payload #") // dispatch_c4, dispatch_c5
            << i << " is a " << kind << " payload and must start with "
            << str(outerShape) << ", got " << str(shape);
@@ -157,9 +158,8 @@ static LogicalResult verifyPayload(DispatchOp op, unsigned i, Value payload,
   if (elementType(init) != elementType(payload) || rowShape.empty() ||
       !agree(rowShape.drop_front(), shape.drop_front(outerDims)))
     return op.emitOpError("row value #") // dispatch_c6
-           << i << " must be rows of "
-           << str(shape.drop_front(outerDims)) << " of "
-           << elementType(payload) << " like its payload, got "
+           << i << " must be rows of " << str(shape.drop_front(outerDims))
+           << " of " << elementType(payload) << " like its payload, got "
            << init.getType();
   int64_t numRows = dimOf(op.getRowInits()[0], 0);
   if (!agree(rowShape[0], numRows)) // dispatch_c7
@@ -245,10 +245,9 @@ static LogicalResult verifyBodyArg(ExpertOp op, BlockArgument arg, Value value,
   std::string expected =
       isRow ? (inner.empty() ? "?" : "?x" + str(inner)) : str(inner);
   return op.emitOpError("body argument #")
-         << arg.getArgNumber() << " stands for "
-         << (isRow ? "rows" : "a slice") << " of " << value.getType()
-         << " and must be a tensor of " << expected << " of "
-         << elementType(value) << ", got " << arg.getType();
+         << arg.getArgNumber() << " stands for " << (isRow ? "rows" : "a slice")
+         << " of " << value.getType() << " and must be a tensor of " << expected
+         << " of " << elementType(value) << ", got " << arg.getType();
 }
 
 static LogicalResult verifyBodyArgs(ExpertOp op) {
@@ -272,8 +271,7 @@ static LogicalResult verifyBodyArgs(ExpertOp op) {
 /// expert_c7: the yielded value `i` against its init.
 static LogicalResult verifyYielded(ExpertOp op, unsigned i) {
   Value init = op.getInits()[i];
-  auto type =
-      cast<RankedTensorType>(op.getYieldOp().getValues()[i].getType());
+  auto type = cast<RankedTensorType>(op.getYieldOp().getValues()[i].getType());
   ArrayRef<int64_t> initShape = shapeOf(init);
   bool isRow = type.getRank() == static_cast<int64_t>(initShape.size());
   ArrayRef<int64_t> shape = type.getShape();
@@ -295,9 +293,8 @@ static LogicalResult verifyYielded(ExpertOp op, unsigned i) {
 static LogicalResult verifyYield(ExpertOp op) {
   size_t numYielded = op.getYieldOp().getValues().size();
   if (numYielded != op.getInits().size()) // expert_c6
-    return op.emitOpError("yields ")
-           << numYielded << " values for " << op.getInits().size()
-           << " destinations";
+    return op.emitOpError("yields ") << numYielded << " values for "
+                                     << op.getInits().size() << " destinations";
   bool seenParam = false;
   Value firstRows = op.getRows().empty() ? Value() : op.getRows()[0];
   for (unsigned i = 0; i < numYielded; ++i) {
@@ -321,12 +318,21 @@ static LogicalResult verifyYield(ExpertOp op) {
   return success();
 }
 
-/// expert_c8. Assertions are not effects: runtime verification puts them here.
+/// True if `op` itself, apart from what is nested in it, may have an effect.
+/// Assertions are no effects: runtime verification puts them into bodies.
+static bool hasOwnSideEffects(Operation *op) {
+  if (isa<cf::AssertOp>(op))
+    return false;
+  if (auto effects = dyn_cast<MemoryEffectOpInterface>(op))
+    return !effects.hasNoEffect();
+  return !op->hasTrait<OpTrait::HasRecursiveMemoryEffects>();
+}
+
+/// expert_c8
 static LogicalResult verifyNoSideEffects(ExpertOp op) {
   Operation *offender = nullptr;
   op.getBody().walk([&](Operation *inner) {
-    if (inner->hasTrait<OpTrait::HasRecursiveMemoryEffects>() ||
-        isa<cf::AssertOp>(inner) || isMemoryEffectFree(inner))
+    if (!hasOwnSideEffects(inner))
       return WalkResult::advance();
     offender = inner;
     return WalkResult::interrupt();
@@ -335,7 +341,8 @@ static LogicalResult verifyNoSideEffects(ExpertOp op) {
     return success();
   InFlightDiagnostic diag =
       op.emitOpError("the body must have no side effects, but holds '")
-      << offender->getName() << "'; compute on tensors inside and store outside";
+      << offender->getName()
+      << "'; compute on tensors inside and store outside";
   diag.attachNote(offender->getLoc()) << "the operation in question";
   return diag;
 }

@@ -1,4 +1,5 @@
-//===- DecidingMath.cpp - The one recipe of functions that decide -*- C++ -*-===//
+//===- DecidingMath.cpp - The one recipe of functions that decide -*- C++
+//-*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -76,10 +77,8 @@ struct Formula {
   }
   /// 2ⁿ for −126 ≤ n ≤ 127, by writing the exponent field.
   Value powerOfTwo(Value n) {
-    Value biased =
-        arith::AddIOp::create(builder, loc, n, intConstant(127));
-    Value field =
-        arith::ShLIOp::create(builder, loc, biased, intConstant(23));
+    Value biased = arith::AddIOp::create(builder, loc, n, intConstant(127));
+    Value field = arith::ShLIOp::create(builder, loc, biased, intConstant(23));
     return arith::BitcastOp::create(builder, loc, type, field);
   }
 };
@@ -91,7 +90,8 @@ Value mlir::moe::buildExp(OpBuilder &builder, Location loc, Value x) {
   Value magic = f.constant(12582912.0);
   Value shifted = f.fma(x, f.constant(1.44269504088896341), magic);
   Value n = f.sub(shifted, magic);
-  // r = x − n·ln 2 in two parts; the first has trailing zeros, so n·it is exact.
+  // r = x − n·ln 2 in two parts; the first has trailing zeros, so n·it is
+  // exact.
   Value r = f.fma(n, f.constant(-0.693145751953125), x);
   r = f.fma(n, f.constant(-1.42860682030941723e-6), r);
   // Taylor's series: on |r| ≤ ½ ln 2 the first term left out is below 2⁻²⁷.
@@ -100,12 +100,12 @@ Value mlir::moe::buildExp(OpBuilder &builder, Location loc, Value x) {
   // 2ⁿ in two factors, so that results below the normal range come out too.
   Value exponent =
       arith::SubIOp::create(builder, loc, f.bits(shifted), f.bits(magic));
-  Value half =
-      arith::ShRSIOp::create(builder, loc, exponent, f.intConstant(1));
+  Value half = arith::ShRSIOp::create(builder, loc, exponent, f.intConstant(1));
   Value rest = arith::SubIOp::create(builder, loc, exponent, half);
   e = f.mul(f.mul(e, f.powerOfTwo(half)), f.powerOfTwo(rest));
   // Beyond these bounds n is no exponent any more.
-  e = f.select(f.less(x, f.constant(-103.97208404541015625)), f.constant(0.0), e);
+  e = f.select(f.less(x, f.constant(-103.97208404541015625)), f.constant(0.0),
+               e);
   return f.select(f.less(f.constant(88.72283935546875), x),
                   f.constant(kInfinity), e);
 }
@@ -115,9 +115,8 @@ Value mlir::moe::buildLog1pUnit(OpBuilder &builder, Location loc, Value u) {
   // ln(1 + u) = 2 atanh(s), s = u / (2 + u) ≤ 1/3.
   Value s = f.div(u, f.add(f.constant(2.0), u));
   Value z = f.mul(s, s);
-  Value series =
-      f.polynomial(z, {1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11,
-                       1.0 / 13, 1.0 / 15, 1.0 / 17});
+  Value series = f.polynomial(z, {1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9,
+                                  1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17});
   return f.mul(f.mul(f.constant(2.0), s), series);
 }
 
@@ -133,8 +132,8 @@ Value mlir::moe::buildSqrtSoftplus(OpBuilder &builder, Location loc, Value x) {
   Value zero = f.constant(0.0);
   Value positive = f.less(zero, x);
   Value u = buildExp(builder, loc, f.select(positive, f.negate(x), x));
-  Value softplus = f.add(f.select(positive, x, zero),
-                         buildLog1pUnit(builder, loc, u));
+  Value softplus =
+      f.add(f.select(positive, x, zero), buildLog1pUnit(builder, loc, u));
   return math::SqrtOp::create(builder, loc, softplus);
 }
 
@@ -168,8 +167,8 @@ Value mlir::moe::buildTreeSum(
     Value offset = buildIndex(builder, loc, distance);
     lanes = buildFor(
         builder, loc, zeroIndex, offset, lanes,
-        [&](OpBuilder &b, Location l, Value lane, ValueRange carried)
-            -> Carried {
+        [&](OpBuilder &b, Location l, Value lane,
+            ValueRange carried) -> Carried {
           Value other = arith::AddIOp::create(b, l, lane, offset);
           Value sum = arith::AddFOp::create(
               b, l, tensor::ExtractOp::create(b, l, carried[0], lane),

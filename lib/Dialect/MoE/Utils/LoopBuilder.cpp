@@ -58,7 +58,7 @@ Value mlir::moe::buildFloat(OpBuilder &builder, Location loc, Type like,
                             double value) {
   auto scalar = builder.getFloatAttr(getElementTypeOrSelf(like), value);
   if (auto shaped = dyn_cast<ShapedType>(like))
-    return arith::ConstantOp::create(
-        builder, loc, DenseElementsAttr::get(shaped, scalar));
+    return arith::ConstantOp::create(builder, loc,
+                                     DenseElementsAttr::get(shaped, scalar));
   return arith::ConstantOp::create(builder, loc, scalar);
 }

@@ -44,13 +44,19 @@ def MoE_Dialect : Dialect {
     Two attributes on function arguments tell the tools where tensors come from:
     `moe.param = "model.layers.0.mlp.gate.weight"` names the tensor of a
     checkpoint (with `{expert}`, one tensor an expert, stacked), and
-    `moe.name = "x"` the argument itself.
+    `moe.name = "x"` the argument itself. Results may have a `moe.name` too.
+
+    * argument_c1: an argument has no other attribute of the dialect.
+    * argument_c2: a result has no other attribute of the dialect than
+      `moe.name`.
+    * argument_c3: the value is a string, and not empty.
 
     The version of the dialect that bytecode carries is 0.1.
   }];
   let useDefaultAttributePrinterParser = 1;
   let hasConstantMaterializer = 0;
   let hasRegionArgAttrVerify = 1;
+  let hasRegionResultAttrVerify = 1;
   let dependentDialects = ["::mlir::affine::AffineDialect", "::mlir::tensor::TensorDialect"];
 }
 

@@ -19,11 +19,11 @@ using Carried = SmallVector<Value>;
 /// Builds `for (iv = lower; iv < upper; iv += step)`. `body` gets the values
 /// carried in and returns those carried out; the loop's results are returned.
 /// A null `step` is 1.
-Carried buildFor(OpBuilder &builder, Location loc, Value lower, Value upper,
-                 ValueRange inits,
-                 function_ref<Carried(OpBuilder &, Location, Value, ValueRange)>
-                     body,
-                 Value step = {});
+Carried
+buildFor(OpBuilder &builder, Location loc, Value lower, Value upper,
+         ValueRange inits,
+         function_ref<Carried(OpBuilder &, Location, Value, ValueRange)> body,
+         Value step = {});
 
 /// Builds `if (condition) …; else …`; both branches return values of the same
 /// types. A null `elseBody` returns nothing and needs a `thenBody` that does

@@ -1,0 +1,56 @@
+//===- Transforms.h - Rewrites of moe ops, as functions -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// The passes in Passes.td are shells around these; an embedder needs no pass
+// manager.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_TRANSFORMS_TRANSFORMS_H
+#define MOE_DIALECT_MOE_TRANSFORMS_TRANSFORMS_H
+
+#include "mlir/IR/PatternMatch.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+
+namespace mlir {
+class DialectRegistry;
+
+namespace moe {
+
+/// What each op means, in upstream dialects: builds the computation at the
+/// insertion point of `builder` (before `op`) and returns one value per result.
+/// The op itself is left for the caller to replace. Ops on memrefs are not
+/// accepted; see decomposeOp.
+SmallVector<Value> decomposeGate(OpBuilder &builder, GateOp op);
+SmallVector<Value> decomposeDispatch(OpBuilder &builder, DispatchOp op);
+SmallVector<Value> decomposeExpert(OpBuilder &builder, ExpertOp op);
+SmallVector<Value> decomposeCombine(OpBuilder &builder, CombineOp op);
+
+/// Replaces one moe op by its decomposition through AggregatedOpInterface.
+/// Fails, without a change, on ops of other dialects and on ops that have none.
+LogicalResult decomposeOp(RewriterBase &rewriter, Operation *op);
+
+/// decomposeOp as a pattern, for hosts that run one driver for everything.
+void populateDecomposePatterns(RewritePatternSet &patterns);
+
+/// AggregatedOpInterface for all ops (used by moe-decompose).
+void registerAggregatedOpInterfaceExternalModels(DialectRegistry &registry);
+
+/// BufferizableOpInterface: in place on the destinations. moe.expert has none
+/// to offer and says to decompose it first.
+void registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry);
+
+/// RuntimeVerifiableOpInterface: what the verifier cannot see, asserted before
+/// the op by `-generate-runtime-verification`.
+void registerRuntimeVerifiableOpInterfaceExternalModels(
+    DialectRegistry &registry);
+
+} // namespace moe
+} // namespace mlir
+
+#endif // MOE_DIALECT_MOE_TRANSFORMS_TRANSFORMS_H

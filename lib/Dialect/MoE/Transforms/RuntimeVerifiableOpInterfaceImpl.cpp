@@ -1,0 +1,320 @@
+//===- RuntimeVerifiableOpInterfaceImpl.cpp - Run-time checks of moe ops -*- C++
+//-*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// What the verifier cannot see, asserted before the op: sizes that are dynamic,
+// and the values of ids, offsets and slots.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/Interfaces/RuntimeVerifiableOpInterface.h"
+#include "moe/Dialect/MoE/Transforms/Transforms.h"
+#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+using ErrorMessage = function_ref<std::string(Operation *, StringRef)>;
+
+/// Builds assertions about one op, on tensors or memrefs.
+class Checks {
+public:
+  Checks(Operation *op, OpBuilder &builder, Location loc, ErrorMessage message)
+      : builder(builder), loc(loc), op(op), message(message) {}
+
+  OpBuilder &builder;
+  Location loc;
+
+  Value index(int64_t value) { return buildIndex(builder, loc, value); }
+
+  Value dim(Value shaped, int64_t dim) {
+    if (isa<MemRefType>(shaped.getType()))
+      return memref::DimOp::create(builder, loc, shaped, dim);
+    return tensor::DimOp::create(builder, loc, shaped, dim);
+  }
+
+  /// An i32 element as an index.
+  Value load(OpBuilder &b, Value shaped, ValueRange at) {
+    Value element = isa<MemRefType>(shaped.getType())
+                        ? Value(memref::LoadOp::create(b, loc, shaped, at))
+                        : Value(tensor::ExtractOp::create(b, loc, shaped, at));
+    return arith::IndexCastOp::create(b, loc, b.getIndexType(), element);
+  }
+
+  Value compare(OpBuilder &b, arith::CmpIPredicate predicate, Value lhs,
+                Value rhs) {
+    return arith::CmpIOp::create(b, loc, predicate, lhs, rhs);
+  }
+
+  void check(OpBuilder &b, Value condition, StringRef what) {
+    cf::AssertOp::create(b, loc, condition, message(op, what));
+  }
+
+  /// Asserts that dimension `dimA` of `a` equals `dimB` of `b`, unless both are
+  /// static: those the verifier has compared.
+  void sameSize(Value a, int64_t dimA, Value b, int64_t dimB, StringRef what) {
+    if (!cast<ShapedType>(a.getType()).isDynamicDim(dimA) &&
+        !cast<ShapedType>(b.getType()).isDynamicDim(dimB))
+      return;
+    check(
+        builder,
+        compare(builder, arith::CmpIPredicate::eq, dim(a, dimA), dim(b, dimB)),
+        what);
+  }
+
+  /// Runs `body(builder, t, j)` for each element of a T×k operand.
+  void forEachChoice(Value choices,
+                     function_ref<void(OpBuilder &, Value, Value)> body) {
+    Value zero = index(0), numTokens = dim(choices, 0), topK = dim(choices, 1);
+    buildFor(builder, loc, zero, numTokens, {},
+             [&](OpBuilder &b, Location l, Value t, ValueRange) -> Carried {
+               buildFor(
+                   b, l, zero, topK, {},
+                   [&](OpBuilder &b, Location, Value j, ValueRange) -> Carried {
+                     body(b, t, j);
+                     return {};
+                   });
+               return {};
+             });
+  }
+
+private:
+  Operation *op;
+  ErrorMessage message;
+};
+
+} // namespace
+
+static void verifyAtRuntime(GateOp op, Checks &c) {
+  c.sameSize(op.getLogits(), 0, op.getWeightsInit(), 0,
+             "logits and weights differ in the number of tokens");
+  c.sameSize(op.getLogits(), 0, op.getIdsInit(), 0,
+             "logits and ids differ in the number of tokens");
+  c.sameSize(op.getWeightsInit(), 1, op.getIdsInit(), 1,
+             "weights and ids differ in k");
+  if (op.getBias())
+    c.sameSize(op.getBias(), 0, op.getLogits(), 1,
+               "bias and logits differ in the number of experts");
+  if (op.getMix()) {
+    c.sameSize(op.getMix(), 0, op.getLogits(), 0,
+               "mix and logits differ in the number of tokens");
+    c.sameSize(op.getMix(), 1, op.getLogits(), 1,
+               "mix and logits differ in the number of experts");
+  }
+  if (ShapedType::isDynamic(op.getNumExperts()) ||
+      ShapedType::isDynamic(op.getTopK()))
+    c.check(c.builder,
+            c.compare(c.builder, arith::CmpIPredicate::sle,
+                      c.dim(op.getWeightsInit(), 1), c.dim(op.getLogits(), 1)),
+            "k is larger than the number of experts");
+}
+
+/// M ≥ offsets[E], by a dispatch that moves no data.
+static void checkEnoughRows(DispatchOp op, Checks &c) {
+  if (op.getRowInits().empty() || !op.hasPureTensorSemantics())
+    return;
+  SmallVector<Value> inits(op.getInits().take_front(2));
+  auto plan = DispatchOp::create(
+      c.builder, c.loc, TypeRange(inits), op.getIds(), ValueRange(),
+      ValueRange(), op.getCapacity(), op.getPriority(), op.getTokensPerGroup(),
+      inits, op.getOrder(), /*in_bounds=*/false);
+  Value offsets = plan.getResult(0);
+  Value last =
+      arith::SubIOp::create(c.builder, c.loc, c.dim(offsets, 0), c.index(1));
+  Value numRows = c.dim(op.getRowInits()[0], 0);
+  c.check(c.builder,
+          c.compare(c.builder, arith::CmpIPredicate::sle,
+                    c.load(c.builder, offsets, last), numRows),
+          "the row values have fewer rows than the choices that are kept; T·k "
+          "rows always suffice");
+}
+
+static void verifyAtRuntime(DispatchOp op, Checks &c) {
+  Value ids = op.getIds();
+  c.sameSize(op.getSlotsInit(), 0, ids, 0, "slots and ids differ in T");
+  c.sameSize(op.getSlotsInit(), 1, ids, 1, "slots and ids differ in k");
+  for (auto [i, payload] : llvm::enumerate(op.getPayloads())) {
+    c.sameSize(payload, 0, ids, 0, "a payload and ids differ in T");
+    if (i >= op.getTokens().size())
+      c.sameSize(payload, 1, ids, 1, "a choice payload and ids differ in k");
+    Value rows = op.getRowInits()[i];
+    c.sameSize(rows, 0, op.getRowInits()[0], 0,
+               "row values differ in their number of rows");
+    int64_t outerDims = i < op.getTokens().size() ? 1 : 2;
+    for (int64_t d = 1; d < cast<ShapedType>(rows.getType()).getRank(); ++d)
+      c.sameSize(rows, d, payload, d - 1 + outerDims,
+                 "a row value and its payload differ in an inner size");
+  }
+  if (op.getTokensPerGroup())
+    c.check(c.builder,
+            c.compare(c.builder, arith::CmpIPredicate::sgt,
+                      op.getTokensPerGroup(), c.index(0)),
+            "tokens_per_group is not positive");
+  if (op.getInBounds()) {
+    Value zero = c.index(0);
+    Value numExperts = arith::SubIOp::create(
+        c.builder, c.loc, c.dim(op.getOffsetsInit(), 0), c.index(1));
+    c.forEachChoice(ids, [&](OpBuilder &b, Value t, Value j) {
+      Value id = c.load(b, ids, {t, j});
+      Value low = c.compare(b, arith::CmpIPredicate::sge, id, zero);
+      Value high = c.compare(b, arith::CmpIPredicate::slt, id, numExperts);
+      c.check(b, arith::AndIOp::create(b, c.loc, low, high),
+              "an id is outside [0, E), but the op says in_bounds");
+    });
+  }
+  checkEnoughRows(op, c);
+}
+
+/// 0 ≤ offsets[e] ≤ offsets[e + 1] ≤ M.
+static void checkOffsets(ExpertOp op, Checks &c, Value numRows) {
+  Value offsets = op.getOffsets();
+  Value zero = c.index(0), one = c.index(1);
+  Value last = arith::SubIOp::create(c.builder, c.loc, c.dim(offsets, 0), one);
+  c.check(c.builder,
+          c.compare(c.builder, arith::CmpIPredicate::sge,
+                    c.load(c.builder, offsets, zero), zero),
+          "offsets[0] is negative");
+  buildFor(c.builder, c.loc, zero, last, {},
+           [&](OpBuilder &b, Location l, Value e, ValueRange) -> Carried {
+             Value next = arith::AddIOp::create(b, l, e, one);
+             c.check(b,
+                     c.compare(b, arith::CmpIPredicate::sle,
+                               c.load(b, offsets, e), c.load(b, offsets, next)),
+                     "offsets go backwards");
+             return {};
+           });
+  if (numRows)
+    c.check(c.builder,
+            c.compare(c.builder, arith::CmpIPredicate::sle,
+                      c.load(c.builder, offsets, last), numRows),
+            "offsets[E] is beyond the rows");
+}
+
+static void verifyAtRuntime(ExpertOp op, Checks &c) {
+  Value firstRows;
+  auto checkRows = [&](Value rows) {
+    if (firstRows)
+      c.sameSize(rows, 0, firstRows, 0,
+                 "row values differ in their number of rows");
+    else
+      firstRows = rows;
+  };
+  llvm::for_each(op.getRows(), checkRows);
+  SmallVector<Value> perExpert(op.getParams());
+  for (auto [i, init] : llvm::enumerate(op.getInits())) {
+    if (op.isRowInit(i))
+      checkRows(init);
+    else
+      perExpert.push_back(init);
+  }
+  Value numOffsets = c.dim(op.getOffsets(), 0);
+  for (Value param : perExpert) {
+    auto offsetsType = cast<ShapedType>(op.getOffsets().getType());
+    if (!offsetsType.isDynamicDim(0) &&
+        !cast<ShapedType>(param.getType()).isDynamicDim(0))
+      continue;
+    Value expected =
+        arith::AddIOp::create(c.builder, c.loc, c.dim(param, 0), c.index(1));
+    c.check(
+        c.builder,
+        c.compare(c.builder, arith::CmpIPredicate::eq, numOffsets, expected),
+        "offsets and a per-expert value differ in the number of experts");
+  }
+  checkOffsets(op, c, firstRows ? c.dim(firstRows, 0) : Value());
+}
+
+/// Slots are in [−1, M) and no two choices share a row. Only −1 means dropped:
+/// other numbers outside [0, M) add 0 as well, but no dispatch makes them.
+static void checkSlots(CombineOp op, Checks &c) {
+  Value slots = op.getSlots();
+  Value numRows = c.dim(op.getRows(), 0);
+  Value zero = c.index(0), minusOne = c.index(-1);
+  Type i1 = c.builder.getI1Type();
+  Value no = arith::ConstantIntOp::create(c.builder, c.loc, 0, 1);
+  Value yes = arith::ConstantIntOp::create(c.builder, c.loc, 1, 1);
+  Value taken = tensor::GenerateOp::create(
+      c.builder, c.loc, RankedTensorType::get({ShapedType::kDynamic}, i1),
+      numRows, [&](OpBuilder &b, Location l, ValueRange) {
+        tensor::YieldOp::create(b, l, no);
+      });
+  auto visit = [&](OpBuilder &b, Value t, Value j, Value taken) -> Value {
+    Value slot = c.load(b, slots, {t, j});
+    Value low = c.compare(b, arith::CmpIPredicate::sge, slot, minusOne);
+    Value high = c.compare(b, arith::CmpIPredicate::slt, slot, numRows);
+    c.check(b, arith::AndIOp::create(b, c.loc, low, high),
+            "a slot is outside [-1, M)");
+    Value hasRow = c.compare(b, arith::CmpIPredicate::sge, slot, zero);
+    return buildIf(
+        b, c.loc, hasRow,
+        [&](OpBuilder &b, Location l) -> Carried {
+          Value isTaken = tensor::ExtractOp::create(b, l, taken, slot);
+          c.check(b, arith::XOrIOp::create(b, l, isTaken, yes),
+                  "slots collide: two choices share a row");
+          return {tensor::InsertOp::create(b, l, yes, taken, slot)};
+        },
+        [&](OpBuilder &, Location) -> Carried { return {taken}; })[0];
+  };
+  buildFor(c.builder, c.loc, zero, c.dim(slots, 0), taken,
+           [&](OpBuilder &b, Location l, Value t, ValueRange outer) {
+             return buildFor(b, l, zero, c.dim(slots, 1), outer,
+                             [&](OpBuilder &b, Location, Value j,
+                                 ValueRange inner) -> Carried {
+                               return {visit(b, t, j, inner[0])};
+                             });
+           });
+}
+
+static void verifyAtRuntime(CombineOp op, Checks &c) {
+  c.sameSize(op.getWeights(), 0, op.getSlots(), 0,
+             "weights and slots differ in T");
+  c.sameSize(op.getWeights(), 1, op.getSlots(), 1,
+             "weights and slots differ in k");
+  c.sameSize(op.getInit(), 0, op.getSlots(), 0,
+             "the destination and slots differ in T");
+  c.sameSize(op.getInit(), 1, op.getRows(), 1,
+             "the destination and rows differ in H");
+  if (op.getBase()) {
+    c.sameSize(op.getBase(), 0, op.getInit(), 0,
+               "base and the destination differ in T");
+    c.sameSize(op.getBase(), 1, op.getInit(), 1,
+               "base and the destination differ in H");
+  }
+  checkSlots(op, c);
+}
+
+namespace {
+template <typename OpTy>
+struct Model : RuntimeVerifiableOpInterface::ExternalModel<Model<OpTy>, OpTy> {
+  void generateRuntimeVerification(Operation *op, OpBuilder &builder,
+                                   Location loc, ErrorMessage message) const {
+    Checks checks(op, builder, loc, message);
+    verifyAtRuntime(cast<OpTy>(op), checks);
+  }
+};
+} // namespace
+
+void mlir::moe::registerRuntimeVerifiableOpInterfaceExternalModels(
+    DialectRegistry &registry) {
+  registry.addExtension(+[](MLIRContext *context, MoEDialect *) {
+    GateOp::attachInterface<Model<GateOp>>(*context);
+    DispatchOp::attachInterface<Model<DispatchOp>>(*context);
+    ExpertOp::attachInterface<Model<ExpertOp>>(*context);
+    CombineOp::attachInterface<Model<CombineOp>>(*context);
+    context->loadDialect<arith::ArithDialect, cf::ControlFlowDialect,
+                         memref::MemRefDialect, scf::SCFDialect,
+                         tensor::TensorDialect>();
+  });
+}

@@ -1,0 +1,69 @@
+"""Recompute the committed references, and run the byte model with our experts in it.
+
+Prints, for each layer, how far what torch and transformers compute today is from what is
+committed; then the loss of the whole byte model on its held-out text with the experts of
+transformers and with those that moe-compile made (`moe.hf`). Fails when they disagree.
+
+    python python/models/live.py
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import make_references  # noqa: E402
+import moe.hf  # noqa: E402
+import train_bytes  # noqa: E402
+from moe import agreement, tensors  # noqa: E402
+
+BOUNDS = {"bytes": 2.0 ** -5, "digits": 1e-5}  # of agreement.error, another CPU's order of sums
+LOSS_BOUND = 0.01  # bits per byte
+
+
+def compare_references() -> bool:
+    """Print a line a layer; False when a layer is beyond its bound."""
+    good = True
+    for model, layers in (("bytes", make_references.collect_bytes()),
+                          ("digits", make_references.collect_digits())):
+        for index, now in enumerate(layers):
+            stored, _ = tensors.load(
+                make_references.MODELS / model / "references" / f"layer_{index}.safetensors")
+            routing = agreement.routing(stored["ids"], now["ids"], now["router_logits"])
+            same = (np.sort(stored["ids"]) == np.sort(now["ids"])).all(-1)
+            error = agreement.error(stored["y"][same], now["y"][same])
+            good &= error <= BOUNDS[model]
+            print(f"{model} layer {index}: ids equal for {routing.equal} of {routing.tokens} "
+                  f"tokens ({routing.tied} tied), error {error:.1e}")
+    return good
+
+
+def compare_losses() -> bool:
+    """Print the byte model's loss with each implementation; False when ours is off."""
+    text = train_bytes.windows(train_bytes.corpus.HELDOUT.read_bytes())
+    moe.hf.register()
+    model, bits = make_references.load_bytes_model(), {}
+    for experts in ("eager", "grouped_mm", "moe"):
+        model.set_experts_implementation(experts)
+        train_bytes.evaluate(model, text[:1])  # compiles, where there is something to compile
+        start = time.perf_counter()
+        bits[experts], _ = train_bytes.evaluate(model, text)
+        print(f"byte model with {experts} experts: {bits[experts]:.4f} bits per byte on "
+              f"{text.numel()} bytes, {time.perf_counter() - start:.2f} s")
+    return abs(bits["moe"] - bits["grouped_mm"]) <= LOSS_BOUND
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    good = [compare_references(), compare_losses()]
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

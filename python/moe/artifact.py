@@ -1,0 +1,103 @@
+"""Compile a layer with moe-compile, load it with ctypes, and call it on memory that others own.
+
+The interface is that of `include/moe/Runtime/moe.h`: `NAME_packed(tensors, workspace, bytes)`.
+numpy arrays are passed without a copy; whoever has other tensors passes `View`s of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+TYPES = {"f64": 0, "f32": 1, "f16": 2, "bf16": 3, "i64": 4, "i32": 5, "i16": 6, "i8": 7, "i1": 8}
+_NUMPY = {"float64": "f64", "float32": "f32", "float16": "f16", "int64": "i64", "int32": "i32",
+          "int16": "i16", "int8": "i8", "bool": "i1"}
+_STATUS = {1: "a null pointer", 2: "another rank", 3: "another element type", 4: "another shape",
+           5: "is not row-major", 6: "the workspace is too small", 7: "tokens times k reach 2^31"}
+
+
+class View(NamedTuple):
+    """A row-major tensor that somebody else owns and keeps alive during the call."""
+
+    address: int
+    shape: tuple[int, ...]
+    type: str  # a key of TYPES
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("shape", ctypes.POINTER(ctypes.c_int64)),
+                ("strides", ctypes.POINTER(ctypes.c_int64)), ("rank", ctypes.c_int32),
+                ("type", ctypes.c_int32)]
+
+
+def view(array: np.ndarray, kind: str | None = None) -> View:
+    """A View of a row-major numpy array; `kind` "bf16" reads uint16 bit patterns as bfloat16."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"an array of shape {array.shape} is not row-major; copy it first")
+    return View(array.ctypes.data, array.shape, kind or _NUMPY[array.dtype.name])
+
+
+class Artifact:
+    """A function of a shared object that moe-compile made. Calls are re-entrant."""
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        self.path, self.name = Path(path), name
+        try:
+            self._function = getattr(ctypes.CDLL(str(Path(path).resolve())), f"{name}_packed")
+        except (OSError, AttributeError) as error:
+            raise RuntimeError(f"{path}: no compiled function {name!r} ({error})") from None
+        self._function.restype = ctypes.c_int32
+        self._function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+
+    def __call__(self, *views: View) -> None:
+        """Run on arguments, then results; results are written in place."""
+        shapes = [(ctypes.c_int64 * max(len(v.shape), 1))(*v.shape) for v in views]
+        tensors = [_Tensor(v.address, shape, None, len(v.shape), TYPES[v.type])
+                   for v, shape in zip(views, shapes)]
+        packed = (ctypes.POINTER(_Tensor) * len(views))(*map(ctypes.pointer, tensors))
+        status = self._function(packed, None, 0)
+        if status:
+            code, at = status & 255, (status >> 8) - 1
+            what = f"tensor {at}, {views[at].shape} {views[at].type}: " if at >= 0 else ""
+            raise ValueError(f"{self.path.name}: {what}{_STATUS.get(code, f'status {code}')}")
+
+
+def find_compiler() -> Path:
+    """moe-compile: $MOE_COMPILE, then the PATH, then the build folder of this checkout."""
+    here = Path(__file__).resolve().parents[2] / "build/bin/moe-compile"
+    for candidate in (os.environ.get("MOE_COMPILE"), shutil.which("moe-compile"), here):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    raise FileNotFoundError("moe-compile is not to be found: build it, put it on the PATH, or "
+                            "set MOE_COMPILE to it")
+
+
+def compile_layer(ir: str, name: str, options: tuple[str, ...] = ()) -> Artifact:
+    """The function `name` of the text `ir`, compiled once and kept in $MOE_CACHE (or ~/.cache/moe).
+
+    The file's name holds a digest of text, options and compiler, so that nothing stale is used.
+    """
+    compiler = find_compiler()
+    stamp = compiler.stat()
+    key = repr((ir, name, options, str(compiler), stamp.st_size, stamp.st_mtime_ns)).encode()
+    cache = Path(os.environ.get("MOE_CACHE") or Path.home() / ".cache/moe")
+    artifact = cache / f"{name}-{hashlib.sha256(key).hexdigest()[:20]}.so"
+    if not artifact.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            source, made = Path(folder) / f"{name}.mlir", Path(folder) / artifact.name
+            source.write_text(ir)
+            command = [compiler, source, "-o", made, *options]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"moe-compile failed on {name}:\n{done.stderr}")
+            os.replace(made, artifact)  # another process may have been faster: the same content
+    return Artifact(artifact, name)

@@ -11,6 +11,7 @@
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
+#include "moe/Pipelines/Pipelines.h"
 
 using namespace mlir;
 
@@ -24,4 +25,7 @@ void mlir::moe::registerAllExtensions(DialectRegistry &registry) {
   registerRuntimeVerifiableOpInterfaceExternalModels(registry);
 }
 
-void mlir::moe::registerAllPasses() { registerMoEPasses(); }
+void mlir::moe::registerAllPasses() {
+  registerMoEPasses();
+  registerPipelines();
+}

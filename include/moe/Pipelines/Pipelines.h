@@ -1,0 +1,67 @@
+//===- Pipelines.h - From moe ops to LLVM -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// Pipelines are built from parts, so that a host takes what it needs; the
+// registered ones run on the functions that hold moe ops and leave all others
+// as they are.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_PIPELINES_PIPELINES_H
+#define MOE_PIPELINES_PIPELINES_H
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+
+namespace mlir::moe {
+
+struct GeneralLoweringOptions : PassPipelineOptions<GeneralLoweringOptions> {
+  GeneralLoweringOptions() = default;
+  GeneralLoweringOptions(const GeneralLoweringOptions &other)
+      : GeneralLoweringOptions() {
+    runtimeVerification = other.runtimeVerification;
+  }
+  GeneralLoweringOptions &operator=(const GeneralLoweringOptions &other) {
+    runtimeVerification = other.runtimeVerification;
+    return *this;
+  }
+
+  PassOptions::Option<bool> runtimeVerification{
+      *this, "runtime-verification",
+      llvm::cl::desc(
+          "Assert at run time what the verifier cannot see: offsets "
+          "that go backwards, slots that collide, sizes that differ"),
+      llvm::cl::init(false)};
+};
+
+/// Tensors → loops on memrefs, for any valid program: decompose, elementwise
+/// ops to linalg, bufferize in place with function boundaries (identity
+/// layouts), free what was allocated, linalg to loops. Anchored on a module.
+void buildGeneralBufferPipeline(OpPassManager &pm,
+                                const GeneralLoweringOptions &options = {});
+
+/// Loops on memrefs → the llvm dialect. bf16 and f16 arithmetic is widened to
+/// f32 with a rounding after every operation. Anchored on a module.
+void buildLowerToLLVMPipeline(OpPassManager &pm);
+
+/// Both of the above, on the functions that hold moe ops and on those connected
+/// with them by calls; anchored on any op with a symbol table. Registered as
+/// `moe-general-lowering`. What it makes may allocate with malloc.
+void buildGeneralLoweringPipeline(OpPassManager &pm,
+                                  const GeneralLoweringOptions &options = {});
+
+/// Runs `pipeline`, a module pipeline, on the functions that hold moe ops and
+/// on those connected with them by calls: they move to a module of their own
+/// and back. Nothing else is visited.
+std::unique_ptr<Pass> createRunOnMoEFunctionsPass(OpPassManager pipeline);
+
+void registerPipelines();
+
+} // namespace mlir::moe
+
+#endif // MOE_PIPELINES_PIPELINES_H

@@ -1,0 +1,102 @@
+//===- GeneralLowering.cpp - The pipeline for any valid program -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
+#include "mlir/Dialect/Bufferization/Pipelines/Passes.h"
+#include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/Passes.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Transforms/Passes.h"
+#include "moe/Dialect/MoE/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+static void addCleanup(OpPassManager &pm) {
+  pm.addPass(createCSEPass());
+  pm.addPass(createCanonicalizerPass());
+}
+
+static void addBufferization(OpPassManager &pm) {
+  // A yielded tensor.empty becomes the slice that it is inserted into: without
+  // this, results of expert bodies are computed aside and copied.
+  pm.addPass(bufferization::createEmptyTensorEliminationPass());
+  bufferization::OneShotBufferizePassOptions options;
+  options.bufferizeFunctionBoundaries = true;
+  options.functionBoundaryTypeConversion =
+      bufferization::LayoutMapOption::IdentityLayoutMap;
+  pm.addPass(bufferization::createOneShotBufferizePass(options));
+  addCleanup(pm);
+  pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
+  bufferization::buildBufferDeallocationPipeline(
+      pm, bufferization::BufferDeallocationPipelineOptions());
+}
+
+void mlir::moe::buildGeneralBufferPipeline(
+    OpPassManager &pm, const GeneralLoweringOptions &options) {
+  pm.addPass(createCanonicalizerPass());
+  if (options.runtimeVerification)
+    pm.addPass(createGenerateRuntimeVerificationPass());
+  pm.addPass(createMoEDecompose());
+  pm.addPass(createConvertElementwiseToLinalgPass());
+  addCleanup(pm);
+  pm.addPass(createLinalgElementwiseOpFusionPass());
+  addCleanup(pm);
+  addBufferization(pm);
+  pm.addPass(createConvertBufferizationToMemRefPass());
+  pm.addPass(createConvertLinalgToLoopsPass());
+  addCleanup(pm);
+}
+
+/// bf16 and f16 operations become f32 ones that round after each step.
+static void addFloatWidening(OpPassManager &pm) {
+  arith::ArithEmulateUnsupportedFloatsOptions emulate;
+  emulate.sourceTypeStrs = {"bf16", "f16"};
+  emulate.targetTypeStr = "f32";
+  pm.addPass(arith::createArithEmulateUnsupportedFloats(emulate));
+  math::MathExtendToSupportedTypesOptions extend;
+  extend.targetTypeStr = "f32";
+  pm.addPass(math::createMathExtendToSupportedTypes(extend));
+  // LLVM calls the compiler's run time for bf16 casts on machines without the
+  // instructions; an artifact has none to call.
+  arith::ArithExpandOpsPassOptions expand;
+  expand.includeBf16 = true;
+  pm.addPass(arith::createArithExpandOpsPass(expand));
+}
+
+void mlir::moe::buildLowerToLLVMPipeline(OpPassManager &pm) {
+  addFloatWidening(pm);
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  addCleanup(pm);
+  pm.addPass(createSCFToControlFlowPass());
+  // What LLVM has an intrinsic for, then what libm has a function for.
+  pm.addPass(createConvertMathToLibmPass());
+  pm.addPass(createConvertToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  addCleanup(pm);
+}
+
+void mlir::moe::buildGeneralLoweringPipeline(
+    OpPassManager &pm, const GeneralLoweringOptions &options) {
+  OpPassManager pipeline(ModuleOp::getOperationName());
+  buildGeneralBufferPipeline(pipeline, options);
+  buildLowerToLLVMPipeline(pipeline);
+  pm.addPass(createRunOnMoEFunctionsPass(std::move(pipeline)));
+}
+
+void mlir::moe::registerPipelines() {
+  PassPipelineRegistration<GeneralLoweringOptions>(
+      "moe-general-lowering",
+      "Lowers the functions that hold moe ops to LLVM, for any valid program: "
+      "the reference that other lowerings are checked against",
+      buildGeneralLoweringPipeline);
+}

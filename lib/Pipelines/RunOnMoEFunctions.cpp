@@ -1,0 +1,167 @@
+//===- RunOnMoEFunctions.cpp - A pipeline for some functions of a module -*- C++
+//-*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// Upstream's bufferization and conversions to LLVM run on whole modules. A host
+// has functions of its own in there, with dialects and calling conventions that
+// are none of our business: so the functions concerned move to a module of
+// their own, the pipeline runs there, and what came out moves back.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "mlir/Pass/Pass.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+#include "moe/Pipelines/Pipelines.h"
+#include "llvm/ADT/EquivalenceClasses.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+static bool holdsMoEOps(Operation *op) {
+  return op
+      ->walk([](Operation *inner) {
+        return isa_and_nonnull<MoEDialect>(inner->getDialect())
+                   ? WalkResult::interrupt()
+                   : WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+static bool isDeclaration(Operation *op) {
+  auto symbol = dyn_cast<SymbolOpInterface>(op);
+  return symbol && symbol.isDeclaration();
+}
+
+namespace {
+/// What a pipeline for MoE functions concerns.
+struct Concerned {
+  /// Functions and globals with a definition, in their order.
+  SmallVector<Operation *> definitions;
+  /// Declarations that those use and that others may use as well.
+  llvm::SetVector<Operation *> declarations;
+};
+} // namespace
+
+/// Symbols directly inside `scope` that hold moe ops or are connected with such
+/// a function by symbol uses, in either direction. Declarations connect nobody:
+/// two functions that call expf have nothing to do with each other.
+static Concerned findConcerned(Operation *scope) {
+  Block &block = scope->getRegion(0).front();
+  SymbolTable symbols(scope);
+  llvm::EquivalenceClasses<Operation *> connected;
+  llvm::MapVector<Operation *, SmallVector<Operation *>> declarationsOf;
+  for (auto symbol : block.getOps<SymbolOpInterface>()) {
+    if (isDeclaration(symbol))
+      continue;
+    connected.insert(symbol);
+    std::optional<SymbolTable::UseRange> uses =
+        SymbolTable::getSymbolUses(symbol.getOperation());
+    for (SymbolTable::SymbolUse use :
+         uses.value_or(SymbolTable::UseRange({}))) {
+      Operation *used = symbols.lookup(use.getSymbolRef().getRootReference());
+      if (used && isDeclaration(used))
+        declarationsOf[symbol].push_back(used);
+      else if (used)
+        connected.unionSets(symbol, used);
+    }
+  }
+  llvm::SmallPtrSet<Operation *, 8> leaders;
+  for (auto function : block.getOps<FunctionOpInterface>())
+    if (connected.contains(function) && holdsMoEOps(function))
+      leaders.insert(connected.getLeaderValue(function));
+  Concerned concerned;
+  for (Operation &op : block) {
+    if (!connected.contains(&op) ||
+        !leaders.contains(connected.getLeaderValue(&op)))
+      continue;
+    concerned.definitions.push_back(&op);
+    concerned.declarations.insert_range(declarationsOf[&op]);
+  }
+  return concerned;
+}
+
+namespace {
+struct RunOnMoEFunctionsPass
+    : PassWrapper<RunOnMoEFunctionsPass, OperationPass<>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(RunOnMoEFunctionsPass)
+
+  explicit RunOnMoEFunctionsPass(OpPassManager pipeline)
+      : pipeline(std::move(pipeline)) {}
+
+  StringRef getName() const override { return "RunOnMoEFunctions"; }
+
+  void getDependentDialects(DialectRegistry &registry) const override {
+    pipeline.getDependentDialects(registry);
+  }
+
+  void runOnOperation() override {
+    Operation *scope = getOperation();
+    if (!scope->hasTrait<OpTrait::SymbolTable>()) {
+      scope->emitError("a lowering to LLVM adds functions, so it runs on an op "
+                       "with a symbol table, such as a module, not on '")
+          << scope->getName() << "'";
+      return signalPassFailure();
+    }
+    Concerned concerned = findConcerned(scope);
+    if (concerned.definitions.empty())
+      return;
+    Block &block = scope->getRegion(0).front();
+    auto isolated = ModuleOp::create(scope->getLoc());
+    block.push_back(isolated);
+    for (Operation *definition : concerned.definitions)
+      definition->moveBefore(isolated.getBody(), isolated.getBody()->end());
+    for (Operation *declaration : concerned.declarations)
+      isolated.push_back(declaration->clone());
+    LogicalResult result = runPipeline(pipeline, isolated);
+    moveBack(scope, isolated);
+    if (failed(result))
+      signalPassFailure();
+  }
+
+private:
+  OpPassManager pipeline;
+
+  /// Declarations (of functions called, or malloc, expf, … that the pipeline
+  /// added) that are there already are not made twice. One that was lowered
+  /// takes the place of the original if nobody else uses that.
+  static void moveBack(Operation *scope, ModuleOp isolated) {
+    isolated->remove();
+    SymbolTable symbols(scope);
+    for (Operation &op :
+         llvm::make_early_inc_range(isolated.getBody()->getOperations())) {
+      op.remove();
+      auto symbol = dyn_cast<SymbolOpInterface>(&op);
+      Operation *twin = symbol ? symbols.lookup(symbol.getNameAttr()) : nullptr;
+      if (twin && isDeclaration(&op) && isDeclaration(twin)) {
+        if (twin->getName() == op.getName() ||
+            !SymbolTable::symbolKnownUseEmpty(twin, scope)) {
+          op.erase();
+          continue;
+        }
+        symbols.erase(twin);
+      }
+      if (symbol)
+        symbols.insert(&op);
+      else
+        scope->getRegion(0).front().push_back(&op);
+    }
+    isolated->erase();
+  }
+};
+} // namespace
+
+std::unique_ptr<Pass>
+mlir::moe::createRunOnMoEFunctionsPass(OpPassManager pipeline) {
+  return std::make_unique<RunOnMoEFunctionsPass>(std::move(pipeline));
+}

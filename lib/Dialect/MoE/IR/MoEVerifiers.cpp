@@ -63,6 +63,31 @@ static Type elementType(Value value) {
   return cast<ShapedType>(value.getType()).getElementType();
 }
 
+namespace {
+/// The number of rows M that several values share: the first static one, and
+/// whose it is. Agreeing pair by pair is not enough, since ? agrees with all.
+struct SharedRows {
+  int64_t count = ShapedType::kDynamic;
+  StringRef kind;
+  unsigned index = 0;
+
+  /// Checks value `i` of a kind against those before.
+  LogicalResult add(Operation *op, StringRef newKind, unsigned i, Value value) {
+    int64_t rows = dimOf(value, 0);
+    if (!agree(rows, count))
+      return op->emitOpError() << newKind << " #" << i << " has " << rows
+                               << " rows, but " << kind << " #" << index
+                               << " has " << count;
+    if (ShapedType::isDynamic(count)) {
+      count = rows;
+      kind = newKind;
+      index = i;
+    }
+    return success();
+  }
+};
+} // namespace
+
 //===----------------------------------------------------------------------===//
 // moe.gate
 //===----------------------------------------------------------------------===//
@@ -141,10 +166,10 @@ LogicalResult GateOp::verify() {
 // moe.dispatch
 //===----------------------------------------------------------------------===//
 
-/// dispatch_c4…c7 for payload `i`, whose first `outerDims` dimensions are those
-/// of `outerShape`.
+/// dispatch_c4…c7 for payload `i`, whose first dimensions are `outerShape`.
 static LogicalResult verifyPayload(DispatchOp op, unsigned i, Value payload,
-                                   ArrayRef<int64_t> outerShape) {
+                                   ArrayRef<int64_t> outerShape,
+                                   SharedRows &rows) {
   ArrayRef<int64_t> shape = shapeOf(payload);
   size_t outerDims = outerShape.size();
   StringRef kind = outerDims == 1 ? "token" : "choice";
@@ -161,12 +186,7 @@ static LogicalResult verifyPayload(DispatchOp op, unsigned i, Value payload,
            << i << " must be rows of " << str(shape.drop_front(outerDims))
            << " of " << elementType(payload) << " like its payload, got "
            << init.getType();
-  int64_t numRows = dimOf(op.getRowInits()[0], 0);
-  if (!agree(rowShape[0], numRows)) // dispatch_c7
-    return op.emitOpError("row value #")
-           << i << " has " << rowShape[0] << " rows, row value #0 has "
-           << numRows;
-  return success();
+  return rows.add(op, "row value", i, init); // dispatch_c7
 }
 
 LogicalResult DispatchOp::verify() {
@@ -188,9 +208,11 @@ LogicalResult DispatchOp::verify() {
     return emitOpError("slots must have the shape of ids, ")
            << str(ids) << ", got " << str(shapeOf(slots));
   size_t numTokenPayloads = getTokens().size();
+  SharedRows rows;
   for (auto [i, payload] : llvm::enumerate(payloads))
     if (failed(verifyPayload(*this, i, payload,
-                             ids.take_front(i < numTokenPayloads ? 1 : 2))))
+                             ids.take_front(i < numTokenPayloads ? 1 : 2),
+                             rows)))
       return failure();
   if (dimOf(offsets, 0) == 0) // dispatch_c8
     return emitOpError("offsets has 0 elements; for E experts it has E+1");
@@ -209,6 +231,18 @@ LogicalResult DispatchOp::verify() {
 // moe.expert
 //===----------------------------------------------------------------------===//
 
+/// expert_c2 for the row values.
+static LogicalResult verifyRowValues(ExpertOp op, SharedRows &rows) {
+  for (auto [i, row] : llvm::enumerate(op.getRows())) {
+    if (shapeOf(row).empty())
+      return op.emitOpError("row value #")
+             << i << " must be M×…, got " << row.getType();
+    if (failed(rows.add(op, "row value", i, row)))
+      return failure();
+  }
+  return success();
+}
+
 LogicalResult ExpertOp::verify() {
   if (shapeOf(getOffsets()).size() != 1 || dimOf(getOffsets(), 0) == 0)
     return emitOpError("offsets must have rank 1 and E+1 elements, got ")
@@ -221,12 +255,8 @@ LogicalResult ExpertOp::verify() {
              << str(getNumExperts()) << " experts of offsets, got "
              << str(shape);
   }
-  for (Value row : getRows())
-    if (shapeOf(row).empty() ||
-        !agree(dimOf(row, 0), dimOf(getRows()[0], 0))) // expert_c2
-      return emitOpError("row values must have one number of rows, got ")
-             << getRows()[0].getType() << " and " << row.getType();
-  return success();
+  SharedRows rows;
+  return verifyRowValues(*this, rows);
 }
 
 /// expert_c3 and expert_c5: the argument for operand `value`.
@@ -295,8 +325,10 @@ static LogicalResult verifyYield(ExpertOp op) {
   if (numYielded != op.getInits().size()) // expert_c6
     return op.emitOpError("yields ") << numYielded << " values for "
                                      << op.getInits().size() << " destinations";
+  SharedRows rows;
+  if (failed(verifyRowValues(op, rows)))
+    return failure();
   bool seenParam = false;
-  Value firstRows = op.getRows().empty() ? Value() : op.getRows()[0];
   for (unsigned i = 0; i < numYielded; ++i) {
     if (failed(verifyYielded(op, i)))
       return failure();
@@ -308,12 +340,8 @@ static LogicalResult verifyYield(ExpertOp op) {
       return op.emitOpError("row results must come before per-expert results, "
                             "but result #")
              << i << " is a row value";
-    if (!firstRows)
-      firstRows = op.getInits()[i];
-    if (!agree(dimOf(op.getInits()[i], 0), dimOf(firstRows, 0))) // expert_c2
-      return op.emitOpError("row destination #")
-             << i << " has " << dimOf(op.getInits()[i], 0)
-             << " rows, the row values have " << dimOf(firstRows, 0);
+    if (failed(rows.add(op, "row destination", i, op.getInits()[i])))
+      return failure(); // expert_c2
   }
   return success();
 }

@@ -13,6 +13,7 @@ transformers (`models/ROUNDING.md`), with each token's experts added in ascendin
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _default_apply_gate
@@ -33,31 +34,26 @@ def _view(tensor: torch.Tensor) -> View:
     return View(tensor.data_ptr(), tuple(tensor.shape), _TYPES[tensor.dtype])
 
 
-def _refuse_unsupported(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Raise NotImplementedError, naming the module and what to do, for what this can't run."""
-    reason = None
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors.values()):
-        reason = "it has no backward pass: call the model under torch.no_grad()"
+def _reasons(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> Iterator[str]:
+    """What keeps an artifact from running these experts, and what to do about it."""
     for name, tensor in tensors.items():
+        if torch.is_grad_enabled() and tensor.requires_grad:
+            yield "there is no backward pass: call the model under torch.no_grad()"
         if tensor.device.type != "cpu":
-            reason = f"{name} is on {tensor.device}: move the model to the CPU"
-        elif tensor.dtype not in _TYPES:
-            reason = f"{name} is {tensor.dtype}: use one of {', '.join(_TYPES.values())}"
-        elif not tensor.is_contiguous():
-            reason = f"{name} is not row-major: call .contiguous() on it once"
+            yield f"{name} is on {tensor.device}: move the model to the CPU"
+        if tensor.dtype not in _TYPES:
+            yield f"{name} is {tensor.dtype}: make it float32, bfloat16 or float16"
+        if not tensor.is_contiguous():
+            yield f"{name} is not row-major: call .contiguous() on it once"
     flags = {"has_gate": True, "is_concatenated": True, "has_bias": False, "is_transposed": False,
              "has_post_expert_norm": False}
     for flag, supported in flags.items():
         if getattr(module, flag, supported) != supported:
-            reason = f"{flag} is {not supported}"
+            yield f"{flag} is {not supported}"
     if type(module)._apply_gate is not _default_apply_gate:
-        reason = "it has a gating of its own (_apply_gate)"
+        yield "it has a gating of its own (_apply_gate)"
     if type(module.act_fn).__name__ not in _ACTIVATIONS:
-        reason = f"its activation is {type(module.act_fn).__name__}"
-    if reason:
-        raise NotImplementedError(f"the experts implementation 'moe' can't run "
-                                  f"{type(module).__name__}: {reason}, or use "
-                                  f"model.set_experts_implementation('eager')")
+        yield f"its activation is {type(module.act_fn).__name__}"
 
 
 def experts_forward(self: torch.nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor,
@@ -68,9 +64,13 @@ def experts_forward(self: torch.nn.Module, hidden_states: torch.Tensor, top_k_in
     """
     hidden_states, top_k_index = hidden_states.contiguous(), top_k_index.contiguous()
     top_k_weights = top_k_weights.contiguous()  # all three are row-major already, as a rule
-    _refuse_unsupported(self, {
+    reason = next(_reasons(self, {
         "hidden_states": hidden_states, "top_k_index": top_k_index, "top_k_weights": top_k_weights,
-        "gate_up_proj": self.gate_up_proj, "down_proj": self.down_proj})
+        **dict(self.named_parameters())}), None)
+    if reason:
+        raise NotImplementedError(f"the experts implementation 'moe' can't run "
+                                  f"{type(self).__name__}: {reason}, or use "
+                                  f"model.set_experts_implementation('eager')")
     count, hidden, width = self.down_proj.shape
     artifact = _artifact(Experts(
         count, hidden, width, top_k_index.shape[-1], _TYPES[hidden_states.dtype],

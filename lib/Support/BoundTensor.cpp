@@ -50,6 +50,20 @@ static Error checkType(const MappedTensor &tensor, ElementType type) {
       "it in another type or change the type of the argument");
 }
 
+/// Compiled code reads a bool as one bit, and may do anything when the byte
+/// holds more.
+static Error checkBools(const MappedTensor &tensor) {
+  if (tensor.type != ElementType::Bool)
+    return Error::success();
+  const uint8_t *bad =
+      find_if(tensor.getBytes(), [](uint8_t byte) { return byte > 1; });
+  if (bad == tensor.getBytes().end())
+    return Error::success();
+  return createStringError(
+      describe(tensor) + ", but element " + Twine(bad - tensor.data) + " is " +
+      Twine(unsigned(*bad)) + ", and a bool is 0 or 1; store it again as bool");
+}
+
 //===----------------------------------------------------------------------===//
 // Binding
 //===----------------------------------------------------------------------===//
@@ -69,6 +83,8 @@ Error BoundTensor::adopt(MappedTensor tensor, ArrayRef<int64_t> expected) {
                              describe(parts.front()) +
                              "; all experts of one argument must have one "
                              "shape and one type");
+  if (Error error = checkBools(tensor))
+    return error;
   parts.push_back(std::move(tensor));
   return Error::success();
 }

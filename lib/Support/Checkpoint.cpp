@@ -79,7 +79,8 @@ Expected<Checkpoint> Checkpoint::openFile(StringRef path) {
   checkpoint.path = path.str();
   for (const MappedTensor &tensor : file->getTensors())
     checkpoint.shardOf[tensor.name] = 0;
-  checkpoint.shards.push_back({path.str(), std::move(*file)});
+  size_t numTensors = file->getTensors().size();
+  checkpoint.shards.push_back({path.str(), numTensors, std::move(*file)});
   checkpoint.sortNames();
   return checkpoint;
 }
@@ -118,7 +119,8 @@ Error Checkpoint::readIndex(StringRef text) {
                                ", but must be a file in the same folder");
     auto [it, isNew] = known.try_emplace(*file, shards.size());
     if (isNew)
-      shards.push_back({joinPath(folder, *file), std::nullopt});
+      shards.push_back({joinPath(folder, *file), 0, std::nullopt});
+    ++shards[it->second].numIndexed;
     shardOf[name] = it->second;
     return Error::success();
   };
@@ -190,9 +192,7 @@ Error Checkpoint::makeUnknownNameError(StringRef name) const {
 
 Error Checkpoint::checkHoldsIndexed(const SafetensorsFile &file,
                                     size_t index) const {
-  size_t indexed = 0, held = 0;
-  for (const auto &entry : shardOf)
-    indexed += entry.second == index;
+  size_t indexed = shards[index].numIndexed, held = 0;
   for (const MappedTensor &tensor : file.getTensors()) {
     auto it = shardOf.find(tensor.name);
     held += it != shardOf.end() && it->second == index;

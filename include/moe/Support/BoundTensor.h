@@ -23,7 +23,8 @@ inline constexpr llvm::StringLiteral kExpertPlaceholder = "{expert}";
 ///
 /// In the types below integers are those of the IR, without a sign: i8 takes a
 /// U8 tensor's bytes as they are. A wider or narrower integer is converted
-/// value by value.
+/// value by value. The bytes of a bool must be 0 or 1, since compiled code
+/// relies on that.
 class BoundTensor {
 public:
   /// Binds one tensor. A negative dimension of `shape` takes what the tensor

@@ -46,6 +46,7 @@ public:
 private:
   struct Shard {
     std::string path;
+    size_t numIndexed = 0;               // Tensors that the index puts here.
     std::optional<SafetensorsFile> file; // Opened at the first lookup.
   };
 

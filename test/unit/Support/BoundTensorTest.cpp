@@ -160,6 +160,18 @@ TEST(BoundTensorTest, WrongTypesAreRefused) {
               {"'q'", "f4.safetensors", "(F4)", "cannot become i8"});
 }
 
+TEST(BoundTensorTest, BoolsAreZeroOrOne) {
+  Model model;
+  model.add<uint8_t>("good", ElementType::Bool, {3}, {0, 1, 1});
+  model.add<uint8_t>("bad", ElementType::Bool, {3}, {0, 1, 200});
+  Checkpoint checkpoint = model.open();
+  BoundTensor good =
+      unwrap(BoundTensor::bind(checkpoint, "good", {3}, ElementType::Bool));
+  EXPECT_NE(good.getMappedData(), nullptr);
+  expectError(BoundTensor::bind(checkpoint, "bad", {3}, ElementType::Bool),
+              {"'bad'", "element 2 is 200", "0 or 1"});
+}
+
 TEST(BoundTensorTest, UnalignedDataIsCopied) {
   Folder folder;
   bool sawUnaligned = false;
@@ -349,4 +361,21 @@ TEST(BoundTensorTest, MemoryNeverHoldsBothCopies) {
   EXPECT_LE(getProcessStatus("VmHWM"), peakBefore + (8 << 20));
   EXPECT_LE(getProcessStatus("RssFile"), before + (1 << 20));
   EXPECT_TRUE(all_of(place, [](uint8_t byte) { return byte == 0; }));
+}
+
+// What a page fault maps beside the page, times the number of experts.
+TEST(BoundTensorTest, ManySmallExpertsLeaveNothingBehind) {
+  constexpr int64_t count = 300;
+  constexpr uint64_t bytes = (256 << 10) + 4936;
+  Folder folder;
+  Checkpoint checkpoint =
+      unwrap(Checkpoint::open(writeSparseExperts(folder, count, bytes)));
+  uint64_t before = getProcessStatus("RssFile");
+  if (before == 0)
+    GTEST_SKIP() << "no RssFile in /proc/self/status";
+  BoundTensor bound = unwrap(BoundTensor::bind(
+      checkpoint, "e.{expert}", {count, int64_t(bytes / 4)}, ElementType::F32));
+  std::vector<uint8_t> place(bound.getByteSize());
+  expectSuccess(bound.copyTo(place));
+  EXPECT_LE(getProcessStatus("RssFile"), before + (1 << 20));
 }

@@ -52,6 +52,7 @@ void mlir::moe::buildGeneralBufferPipeline(
   addCleanup(pm);
   addBufferization(pm);
   pm.addPass(createConvertBufferizationToMemRefPass());
+  pm.addPass(createMoELinalgReductionsToLoops());
   pm.addPass(createConvertLinalgToLoopsPass());
   addCleanup(pm);
 }
@@ -79,6 +80,7 @@ void mlir::moe::buildLowerToLLVMPipeline(OpPassManager &pm) {
   addCleanup(pm);
   pm.addPass(createSCFToControlFlowPass());
   // What LLVM has an intrinsic for, then what libm has a function for.
+  pm.addPass(createConvertMathToLLVMPass());
   pm.addPass(createConvertMathToLibmPass());
   pm.addPass(createConvertToLLVMPass());
   pm.addPass(createReconcileUnrealizedCastsPass());

@@ -14,6 +14,7 @@
 #ifndef MOE_DIALECT_MOE_TRANSFORMS_TRANSFORMS_H
 #define MOE_DIALECT_MOE_TRANSFORMS_TRANSFORMS_H
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/PatternMatch.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 
@@ -37,6 +38,13 @@ LogicalResult decomposeOp(RewriterBase &rewriter, Operation *op);
 
 /// decomposeOp as a pattern, for hosts that run one driver for everything.
 void populateDecomposePatterns(RewritePatternSet &patterns);
+
+/// Replaces a reduction on memrefs by loops that carry the sums of up to
+/// `numChains` neighbouring outputs in registers. Fails, without a change, where
+/// moe-linalg-reductions-to-loops declines.
+LogicalResult rewriteReductionAsLoops(RewriterBase &rewriter,
+                                      linalg::LinalgOp op,
+                                      int64_t numChains = 8);
 
 /// AggregatedOpInterface for all ops (used by moe-decompose).
 void registerAggregatedOpInterfaceExternalModels(DialectRegistry &registry);

@@ -21,24 +21,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import make_references  # noqa: E402
 import moe.hf  # noqa: E402
 import train_bytes  # noqa: E402
-from moe import agreement, tensors  # noqa: E402
+from moe import agreement  # noqa: E402
 
-BOUNDS = {"bytes": 2.0 ** -5, "digits": 1e-5}  # of agreement.error, another CPU's order of sums
+# Of agreement.error, for another CPU's order of sums: a bf16 output is a sum of two rows, each
+# rounded six times on its way.
+BOUNDS = {"bytes": 2.0 ** -6, "digits": 1e-5}
+MISROUTED = 0.01  # share of tokens whose logits lie closer than that order moves them
 LOSS_BOUND = 0.01  # bits per byte
 
 
+def compare(stored: make_references.Layer, now: make_references.Layer) -> tuple[
+        agreement.Routing, float]:
+    """Routing of a layer, and the error of `y` over the tokens with equal ids."""
+    routing = agreement.routing(stored["ids"], now["ids"], now["router_logits"])
+    same = (np.sort(stored["ids"]) == np.sort(now["ids"])).all(-1)
+    return routing, agreement.error(stored["y"][same], now["y"][same])
+
+
 def compare_references() -> bool:
-    """Print a line a layer; False when a layer is beyond its bound."""
+    """Print a line a layer; False when a layer is beyond its bound.
+
+    Each layer gets the committed hidden states: those of a whole run differ on another CPU from
+    the first layer on, which says nothing about a layer.
+    """
     good = True
-    for model, layers in (("bytes", make_references.collect_bytes()),
-                          ("digits", make_references.collect_digits())):
-        for index, now in enumerate(layers):
-            stored, _ = tensors.load(
-                make_references.MODELS / model / "references" / f"layer_{index}.safetensors")
-            routing = agreement.routing(stored["ids"], now["ids"], now["router_logits"])
-            same = (np.sort(stored["ids"]) == np.sort(now["ids"])).all(-1)
-            error = agreement.error(stored["y"][same], now["y"][same])
-            good &= error <= BOUNDS[model]
+    for model, collect in make_references.COLLECT.items():
+        layers = make_references.load(model)
+        for index, (stored, now) in enumerate(
+                zip(layers, collect([layer["hidden"] for layer in layers]), strict=True)):
+            routing, error = compare(stored, now)
+            good &= error <= BOUNDS[model] and routing.wrong <= MISROUTED * routing.tokens
             print(f"{model} layer {index}: ids equal for {routing.equal} of {routing.tokens} "
                   f"tokens ({routing.tied} tied), error {error:.1e}")
     return good

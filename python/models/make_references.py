@@ -1,7 +1,7 @@
 """Dump what the MoE layers of the two small models see and give on held-out data.
 
 One `references/layer_{l}.safetensors` a layer, beside each model; `test/Models/README.md` says what
-is in them. `collect_bytes` and `collect_digits` are what `--live` calls to compute them anew.
+is in them. `live.py` calls `COLLECT` to compute them anew.
 
     python python/models/make_references.py [--out DIR]
 """
@@ -45,53 +45,77 @@ def load_bytes_model(experts: str = "eager") -> OlmoeForCausalLM:
         experts_implementation=experts).eval()
 
 
-@torch.no_grad()
-def collect_bytes() -> list[Layer]:
-    """Of each layer: hidden, router_logits, ids, weights, y, y_grouped_mm; labels and tokens."""
-    tokens = byte_tokens()
-    model = load_bytes_model()
-    blocks = [layer.mlp for layer in model.model.layers]
-    layers: list[Layer] = [{} for _ in blocks]
-    hidden: dict[int, torch.Tensor] = {}
-
-    def watch(index: int):
-        def hook(block, inputs, output):
-            hidden[index] = inputs[0]
-            logits, weights, ids = block.gate(inputs[0])
-            layers[index].update(
-                hidden=_rows(inputs[0]), router_logits=_rows(logits), weights=_rows(weights),
-                ids=ids.numpy().astype(np.int32), y=_rows(output))
-        return hook
-
-    handles = [block.register_forward_hook(watch(i)) for i, block in enumerate(blocks)]
-    model(tokens)
-    for handle in handles:
-        handle.remove()
-    model.set_experts_implementation("grouped_mm")
-    labels = specialization.byte_class(tokens.flatten().numpy())
-    for index, block in enumerate(blocks):
-        layers[index].update(y_grouped_mm=_rows(block(hidden[index])), labels=labels,
-                             tokens=tokens.flatten().numpy().astype(np.uint8))
-    return layers
-
-
-@torch.no_grad()
-def collect_digits() -> list[Layer]:
-    """Of each layer: hidden, router_logits, ids, weights, y and labels."""
+def load_digits_model() -> train_digits.MoeDigits:
+    """The digit model."""
     folder = MODELS / "digits"
     model = train_digits.MoeDigits(json.loads((folder / "config.json").read_text()))
     model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model
+
+
+@torch.no_grad()
+def byte_layer(block: torch.nn.Module, hidden: torch.Tensor) -> Layer:
+    """What a MoE block of the byte model gives for hidden states `…×H`, with both experts."""
+    logits, weights, ids = block.gate(hidden)
+    layer = {"hidden": _rows(hidden), "router_logits": _rows(logits), "weights": _rows(weights),
+             "ids": ids.numpy().astype(np.int32)}
+    for name, experts in (("y", "eager"), ("y_grouped_mm", "grouped_mm")):
+        block.experts.config._experts_implementation = experts
+        layer[name] = _rows(block(hidden))
+    return layer
+
+
+@torch.no_grad()
+def digits_layer(moe: train_digits.MoE, hidden: torch.Tensor) -> Layer:
+    """What a MoE layer of the digit model gives for hidden states `T×H`."""
+    logits, weights, ids = moe.route(hidden)
+    return {"hidden": _rows(hidden), "router_logits": _rows(logits), "weights": _rows(weights),
+            "ids": ids.numpy().astype(np.int32), "y": _rows(moe(hidden))}
+
+
+def _inputs(model: torch.nn.Module, blocks: list[torch.nn.Module],
+            batch: torch.Tensor) -> list[torch.Tensor]:
+    """What enters each block when the model runs on a batch."""
+    seen: list[torch.Tensor] = []
+    handles = [block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+               for block in blocks]
+    with torch.no_grad():
+        model(batch)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def collect_bytes(hidden: list[np.ndarray] | None = None) -> list[Layer]:
+    """Each layer's reference, from the model's own hidden states or from those given."""
+    tokens, model = byte_tokens(), load_bytes_model()
+    blocks = [layer.mlp for layer in model.model.layers]
+    inputs = ([torch.tensor(h)[None].bfloat16() for h in hidden] if hidden
+              else _inputs(model, blocks, tokens))
+    flat = tokens.flatten().numpy()
+    return [{**byte_layer(block, h), "labels": specialization.byte_class(flat),
+             "tokens": flat.astype(np.uint8)} for block, h in zip(blocks, inputs, strict=True)]
+
+
+def collect_digits(hidden: list[np.ndarray] | None = None) -> list[Layer]:
+    """Each layer's reference, from the model's own hidden states or from those given."""
+    model = load_digits_model()
     _, _, images, labels = train_digits.data()
-    x, layers = model.embed(images[:DIGITS]), []
-    for layer in model.layers:
-        hidden = layer.norm(x)
-        logits, weights, ids = layer.moe.route(hidden)
-        y = layer.moe(hidden)
-        layers.append({"hidden": _rows(hidden), "router_logits": _rows(logits),
-                       "weights": _rows(weights), "ids": ids.numpy().astype(np.int32),
-                       "y": _rows(y), "labels": labels[:DIGITS].numpy().astype(np.int32)})
-        x = x + y
-    return layers
+    blocks = [layer.moe for layer in model.layers]
+    inputs = ([torch.tensor(h) for h in hidden] if hidden
+              else _inputs(model, blocks, images[:DIGITS]))
+    labels = labels[:DIGITS].numpy().astype(np.int32)
+    return [{**digits_layer(block, h), "labels": labels}
+            for block, h in zip(blocks, inputs, strict=True)]
+
+
+COLLECT = {"bytes": collect_bytes, "digits": collect_digits}
+
+
+def load(model: str) -> list[Layer]:
+    """The committed references of a model, layer by layer."""
+    return [tensors.load(path)[0]
+            for path in sorted((MODELS / model / "references").glob("layer_*.safetensors"))]
 
 
 def _rows(value: torch.Tensor) -> np.ndarray:

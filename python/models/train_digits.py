@@ -100,7 +100,7 @@ class MoeDigits(nn.Module):
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(training images `N×64`, their digits, held-out images, their digits): every 4th is held out."""
+    """(training images `N×64`, their digits, every fourth image: held out, its digits)."""
     digits = load_digits()
     images = torch.tensor(digits.data / 16.0, dtype=torch.float32)
     labels = torch.tensor(digits.target)

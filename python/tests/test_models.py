@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import live
 import make_references
 import numpy as np
 import pytest
 import torch
 import train_bytes
 import train_digits
-from safetensors.torch import load_file
 
 from moe import agreement, reference, specialization, tensors
 from moe.tensors import round_bf16
 
 MODELS = Path(__file__).resolve().parents[2] / "test/Models"
 FOLDERS = ("bytes", "digits")
-
-
-def config(model: str) -> dict:
-    return json.loads((MODELS / model / "config.json").read_text())
-
-
-def references(model: str) -> list[dict[str, np.ndarray]]:
-    paths = sorted((MODELS / model / "references").glob("layer_*.safetensors"))
-    assert len(paths) == 2
-    return [tensors.load(path)[0] for path in paths]
 
 
 def test_sizes():
@@ -37,8 +26,7 @@ def test_sizes():
 
 
 def test_digits_are_recognised():
-    model = train_digits.MoeDigits(config("digits"))
-    model.load_state_dict(load_file(MODELS / "digits/model.safetensors"))
+    model = make_references.load_digits_model()
     _, _, images, labels = train_digits.data()
     with torch.no_grad():
         assert (model(images).argmax(-1) == labels).float().mean() > 0.95
@@ -54,23 +42,22 @@ def test_bytes_are_predicted():
 @pytest.mark.parametrize("model", FOLDERS)
 def test_experts_specialise(model):
     names = specialization.BYTE_CLASSES if model == "bytes" else specialization.DIGIT_CLASSES
-    for layer in references(model):
+    for layer in make_references.load(model):
         info = specialization.information(layer["labels"], layer["ids"][:, :1], len(names), 8)
         assert info.share > 0.25 and info.bits > 5 * info.chance
 
 
+def test_references_are_what_the_models_compute_today(capsys):
+    assert live.compare_references(), capsys.readouterr().out
+
+
 @pytest.mark.parametrize("model", FOLDERS)
-def test_references_are_what_the_model_computes_today(model):
-    """`--live`: the same versions on another CPU may sum a matmul in another order."""
-    live = (make_references.collect_bytes if model == "bytes" else make_references.collect_digits)()
-    bound = 2.0 ** -5 if model == "bytes" else 1e-5
-    for stored, now in zip(references(model), live, strict=True):
-        assert stored.keys() == now.keys()
-        for name in ("labels", "tokens"):
-            assert name not in stored or np.array_equal(stored[name], now[name])
-        assert agreement.routing(stored["ids"], now["ids"], now["router_logits"]).wrong <= 2
-        same = (stored["ids"] == now["ids"]).all(-1)
-        assert agreement.error(stored["y"][same], now["y"][same]) < bound
+def test_references_are_of_the_committed_models(model):
+    """The hidden states, too: what enters the first layer hangs on no layer of experts."""
+    stored, now = make_references.load(model)[0], make_references.COLLECT[model]()[0]
+    assert stored.keys() == now.keys()
+    assert np.array_equal(stored["labels"], now["labels"])
+    assert agreement.error(stored["hidden"], now["hidden"]) < 2.0 ** -5
 
 
 def olmoe_layer(weights: dict, layer: int, ref: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,7 +102,7 @@ def test_references_agree_with_the_float64_reference(model):
     """From the tensors on disk, with numpy alone: what an imported layer has to reach."""
     weights, _ = tensors.load(MODELS / model / "model.safetensors")
     layer_of = olmoe_layer if model == "bytes" else digits_layer
-    for index, ref in enumerate(references(model)):
+    for index, ref in enumerate(make_references.load(model)):
         keys, ids, y = layer_of(weights, index, ref)
         got = agreement.routing(ids, ref["ids"], ref["router_logits"])
         same = (np.sort(ids) == np.sort(ref["ids"])).all(-1)

@@ -9,6 +9,7 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CheckedArithmetic.h"
 #include "llvm/Support/MathExtras.h"
+#include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
 #include <algorithm>
 #include <limits>
@@ -125,16 +126,16 @@ void MappedFile::dropPages(ArrayRef<uint8_t> bytes) const {
 #if LLVM_ON_UNIX
   if (bytes.empty())
     return;
-  // Linux maps the 64 KB (fault_around_bytes) around a fault. Were only the
-  // whole pages of each expert dropped, that would be left of every one.
-  constexpr uintptr_t granule = 64 * 1024;
-  auto first = reinterpret_cast<uintptr_t>(region.const_data());
-  auto begin = reinterpret_cast<uintptr_t>(bytes.begin());
-  auto end = reinterpret_cast<uintptr_t>(bytes.end());
-  assert(begin >= first && end <= first + region.size() &&
+  constexpr uintptr_t reach = 2 << 20;
+  const uint8_t *first = getBytes().begin(), *last = getBytes().end();
+  assert(bytes.begin() >= first && bytes.end() <= last &&
          "not a part of this file");
-  begin = std::max<uintptr_t>(first, alignDown(begin, granule));
-  end = std::min<uintptr_t>(first + region.size(), alignTo(end, granule));
+  uintptr_t before = std::min<uintptr_t>(reach, bytes.begin() - first);
+  uintptr_t after = std::min<uintptr_t>(reach, last - bytes.end());
+  uintptr_t begin =
+      alignDown(reinterpret_cast<uintptr_t>(bytes.begin()) - before,
+                sys::Process::getPageSizeEstimate());
+  uintptr_t end = reinterpret_cast<uintptr_t>(bytes.end()) + after;
   // Advice: when it fails, nothing but memory is lost.
   (void)::madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED);
 #endif

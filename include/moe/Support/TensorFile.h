@@ -79,8 +79,10 @@ public:
 
   /// Takes the pages around `bytes`, a part of this file, out of the resident
   /// memory of the process. They may be read again: they then come back from
-  /// the file. Goes out to the next multiple of 64 KB on both sides, since that
-  /// is what one page fault maps, so neighbours may have to be read again too.
+  /// the file. Reaches 2 MB beyond `bytes` on both sides, since a page fault
+  /// maps more than a page: what lies within 64 KB, or a whole large folio of
+  /// the page cache (seen on Linux 6.18). Dropping only the pages of each
+  /// expert would leave that behind for every one.
   void dropPages(llvm::ArrayRef<uint8_t> bytes) const;
 
 private:

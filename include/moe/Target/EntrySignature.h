@@ -90,6 +90,10 @@ FailureOr<func::FuncOp> findEntry(Operation *symbolTable, llvm::StringRef name);
 /// two of them have, and for an ill-typed `moe.name` or `moe.param`.
 FailureOr<EntrySignature> readEntrySignature(func::FuncOp entry);
 
+/// Fills the `sizeNames` of `signature` from the function @NAME.shapes that
+/// moe-prepare-entry made for it.
+void nameSizes(func::FuncOp shapes, EntrySignature &signature);
+
 /// A status of the C interface as an error that names the tensor and, given
 /// the `tensors` of the call, what it has; success for MOE_OK.
 llvm::Error statusToError(int32_t status, const EntrySignature &signature,

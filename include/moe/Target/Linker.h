@@ -26,14 +26,22 @@ findLinker(llvm::StringRef requested, llvm::ArrayRef<llvm::StringRef> folders);
 /// that it was built with.
 llvm::SmallVector<llvm::StringRef> getLinkerFolders();
 
-/// Links the object file `object` (its bytes) to a shared object that needs
-/// nothing but the C library and its libm, and returns its bytes. `linker` is
-/// taken for a compiler driver unless its name begins with "ld" or holds "lld".
-/// `name` (a file name) becomes the SONAME. What the linker prints becomes the
-/// error when it fails, an undefined symbol among it.
+struct LinkOptions {
+  /// Path of a linker or compiler driver. A name that begins with "ld" or holds
+  /// "lld" says that it is a linker.
+  std::string linker;
+  /// The SONAME: the name of the file to be, without folders.
+  std::string soname;
+  /// The object is for this machine, so its C library can be linked and every
+  /// symbol be found. Otherwise undefined symbols stay open.
+  bool isNative = true;
+};
+
+/// Links an object file (its bytes) to a shared object that needs nothing but
+/// the C library and its libm, and returns its bytes. What the linker prints
+/// becomes the error when it fails, an undefined symbol among it.
 llvm::Expected<llvm::SmallVector<char, 0>>
-linkSharedObject(llvm::StringRef linker, llvm::ArrayRef<char> object,
-                 llvm::StringRef name);
+linkSharedObject(llvm::ArrayRef<char> object, const LinkOptions &options);
 
 } // namespace mlir::moe
 

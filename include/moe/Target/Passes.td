@@ -68,7 +68,7 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
     ```
   }];
   let options = [
-    Option<"entry", "entry", "std::string", "",
+    Option<"entryName", "entry", "std::string", "",
            "The function to prepare; by default the only public one with a body">
   ];
   let dependentDialects = [

@@ -1,0 +1,207 @@
+//===- CHeader.cpp - The C header of an artifact ----------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Target/CHeader.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// moe.h, whole.
+static constexpr llvm::StringLiteral runtimeHeader =
+#include "RuntimeHeader.inc"
+    ;
+
+/// `text` within a comment: on one line, and not opening or ending one.
+static std::string forComment(StringRef text) {
+  std::string safe;
+  for (char c : text) {
+    bool isPart = !safe.empty() && ((safe.back() == '*' && c == '/') ||
+                                    (safe.back() == '/' && c == '*'));
+    if (isPart)
+      safe += ' ';
+    safe += llvm::isPrint(c) ? c : '?';
+  }
+  return safe;
+}
+
+static StringRef getCTypeName(ElementType type) {
+  switch (*getCType(type)) {
+  case MOE_F64:
+    return "MOE_F64";
+  case MOE_F32:
+    return "MOE_F32";
+  case MOE_F16:
+    return "MOE_F16";
+  case MOE_BF16:
+    return "MOE_BF16";
+  case MOE_I64:
+    return "MOE_I64";
+  case MOE_I32:
+    return "MOE_I32";
+  case MOE_I16:
+    return "MOE_I16";
+  case MOE_I8:
+    return "MOE_I8";
+  case MOE_BOOL:
+    return "MOE_BOOL";
+  }
+  llvm_unreachable("not a moe_type");
+}
+
+namespace {
+
+class HeaderWriter {
+public:
+  HeaderWriter(const EntrySignature &signature, const CHeaderInfo &info,
+               llvm::raw_ostream &os)
+      : signature(signature), info(info), os(os) {}
+
+  void write();
+
+private:
+  void writeOrigin();
+  void writeTensors();
+  void writeTensor(size_t position, size_t nameWidth, size_t shapeWidth);
+  void writeSizes();
+  void writeContract();
+  void writeDeclarations();
+
+  const EntrySignature &signature;
+  const CHeaderInfo &info;
+  llvm::raw_ostream &os;
+};
+
+} // namespace
+
+void HeaderWriter::writeOrigin() {
+  os << "/*\n * The C interface of a compiled MoE layer.\n *\n"
+     << " * Written by moe-compile from " << forComment(info.source) << ", for "
+     << forComment(info.target) << ".\n"
+     << " * The file stands alone: a C99 or C++ program needs nothing else to "
+        "call the\n"
+     << " * layer, and at run time nothing but the C library and its libm.\n"
+     << " */\n";
+}
+
+static std::string getShapeText(const EntryTensor &tensor) {
+  return "[" + llvm::join(tensor.sizeNames, ", ") + "]";
+}
+
+void HeaderWriter::writeTensor(size_t position, size_t nameWidth,
+                               size_t shapeWidth) {
+  const EntryTensor &tensor = signature.getTensor(position);
+  std::string line = " *   ";
+  llvm::raw_string_ostream text(line);
+  text << llvm::right_justify(std::to_string(position), 2) << "  "
+       << llvm::left_justify(tensor.cName, nameWidth) << "  "
+       << llvm::left_justify(getCTypeName(tensor.elementType), 8) << "  "
+       << llvm::left_justify(forComment(getShapeText(tensor)), shapeWidth);
+  if (tensor.name != tensor.cName)
+    text << "  called " << forComment(tensor.name);
+  if (!tensor.param.empty())
+    text << "  " << forComment(tensor.param);
+  os << StringRef(line).rtrim() << '\n';
+}
+
+void HeaderWriter::writeTensors() {
+  size_t nameWidth = 0, shapeWidth = 0;
+  for (size_t i = 0, e = signature.getNumTensors(); i < e; ++i) {
+    nameWidth = std::max(nameWidth, signature.getTensor(i).cName.size());
+    shapeWidth =
+        std::max(shapeWidth, getShapeText(signature.getTensor(i)).size());
+  }
+  os << " * Arguments: position, name, type, shape, tensor of the checkpoint.\n"
+        " *\n";
+  for (size_t i = 0; i < signature.arguments.size(); ++i)
+    writeTensor(i, nameWidth, shapeWidth);
+  os << " *\n * Results:\n *\n";
+  for (size_t i = signature.arguments.size(); i < signature.getNumTensors(); ++i)
+    writeTensor(i, nameWidth, shapeWidth);
+}
+
+/// What the letters in shapes stand for.
+void HeaderWriter::writeSizes() {
+  bool isFirst = true;
+  for (const EntryTensor &argument : signature.arguments) {
+    for (auto [i, size] : llvm::enumerate(argument.shape)) {
+      if (!ShapedType::isDynamic(size))
+        continue;
+      if (isFirst)
+        os << " *\n * Sizes that the caller chooses, 0 included:\n *\n";
+      isFirst = false;
+      os << " *   " << argument.sizeNames[i] << " = " << argument.cName
+         << "->shape[" << i << "]\n";
+    }
+  }
+  bool dependsOnData = llvm::any_of(signature.results, [](const auto &result) {
+    return llvm::is_contained(result.sizeNames, "?");
+  });
+  if (dependsOnData)
+    os << " *\n * A size of ? depends on the data of the arguments. The caller "
+          "has to know it:\n * it is not checked.\n";
+}
+
+void HeaderWriter::writeContract() {
+  os << R"( *
+ * Every tensor is dense and row-major: strides of NULL, or the products of the
+ * sizes to the right (sizes of 1 and tensors without elements may have any).
+ * Data is aligned to the size of its element. No result overlaps another
+ * result or an argument; arguments are only read.
+ *
+ * workspace: this artifact needs none, so NULL and 0 do. It allocates inside,
+ * with malloc, and frees what it allocates before it returns.
+ *
+ * Returns MOE_OK, or what is wrong before anything is written (see
+ * MOE_STATUS_CODE and MOE_STATUS_TENSOR):
+ *
+ *   MOE_NULL_POINTER      a tensor, its shape, or data that it should have
+ *   MOE_BAD_RANK, MOE_BAD_TYPE, MOE_BAD_SHAPE, MOE_BAD_STRIDES
+ *                         a tensor is not as above; a shape also when it
+ *                         contradicts the shapes of other arguments
+ *   MOE_TOO_MANY_CHOICES  tokens times experts a token reaches 2^31
+ *
+ * Re-entrant: no state outlives a call, so any number of threads may call it
+ * at once, with results of their own.
+ */
+)";
+}
+
+void HeaderWriter::writeDeclarations() {
+  os << "int32_t " << signature.cName << "(";
+  std::string indent(sizeof("int32_t (") - 1 + signature.cName.size(), ' ');
+  for (size_t i = 0, e = signature.getNumTensors(); i < e; ++i)
+    os << "const moe_tensor *" << signature.getTensor(i).cName << ",\n"
+       << indent;
+  os << "void *workspace, size_t workspace_bytes);\n\n"
+     << "/*\n * The same, with the " << signature.getNumTensors()
+     << " tensors in an array, in the order of their positions.\n */\n"
+     << "int32_t " << signature.cName
+     << "_packed(const moe_tensor *const *tensors, void *workspace,\n"
+     << std::string(indent.size() + 7, ' ') << "size_t workspace_bytes);\n";
+}
+
+void HeaderWriter::write() {
+  std::string guard = "MOE_LAYER_" + StringRef(signature.cName).upper() + "_H";
+  writeOrigin();
+  os << "#ifndef " << guard << "\n#define " << guard << "\n\n"
+     << runtimeHeader.substr(runtimeHeader.find("#ifndef MOE_RUNTIME_MOE_H"))
+     << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n/*\n * "
+     << signature.cName << ": the layer.\n *\n";
+  writeTensors();
+  writeSizes();
+  writeContract();
+  writeDeclarations();
+  os << "\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* " << guard << " */\n";
+}
+
+void mlir::moe::writeCHeader(const EntrySignature &signature,
+                             const CHeaderInfo &info, llvm::raw_ostream &os) {
+  HeaderWriter(signature, info, os).write();
+}

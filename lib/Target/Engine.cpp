@@ -1,0 +1,136 @@
+//===- Engine.cpp - Compiles a layer in memory ------------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Target/Engine.h"
+
+#include "moe/Target/Lowering.h"
+#include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
+#include "llvm/ExecutionEngine/Orc/LLJIT.h"
+#include "llvm/Support/SmallVectorMemoryBuffer.h"
+#include <chrono>
+
+using namespace mlir;
+using namespace mlir::moe;
+
+Engine::Engine(const EntrySignature &signature) : signature(signature) {}
+Engine::~Engine() = default;
+
+/// The object file of a lowered module.
+static llvm::Expected<SmallVector<char, 0>>
+compile(ModuleOp module, ArrayRef<std::string> exported,
+        const CodeGenOptions &options, StageDumper &stages) {
+  llvm::Expected<std::unique_ptr<llvm::TargetMachine>> target =
+      createTargetMachine(options);
+  if (!target)
+    return target.takeError();
+  llvm::LLVMContext context;
+  llvm::Expected<std::unique_ptr<llvm::Module>> llvmModule =
+      translateToLLVMIR(module, **target, exported, context);
+  if (!llvmModule)
+    return llvmModule.takeError();
+  auto print = [&](llvm::raw_ostream &os) { os << **llvmModule; };
+  if (llvm::Error error = stages.dump("llvm", "ll", print))
+    return error;
+  optimize(**llvmModule, **target);
+  if (llvm::Error error = stages.dump("optimized", "ll", print))
+    return error;
+  return emitMachineCode(**llvmModule, **target,
+                         llvm::CodeGenFileType::ObjectFile);
+}
+
+/// A JIT that finds the C library's functions in this process.
+static llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> createJIT() {
+  llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> jit =
+      llvm::orc::LLJITBuilder().create();
+  if (!jit)
+    return jit;
+  llvm::orc::LLJIT &engine = **jit;
+  auto library = llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
+      engine.getDataLayout().getGlobalPrefix());
+  if (!library)
+    return library.takeError();
+  engine.getMainJITDylib().addGenerator(std::move(*library));
+  return jit;
+}
+
+template <typename Function>
+static llvm::Error lookUp(llvm::orc::LLJIT &jit, const std::string &name,
+                          Function &function) {
+  llvm::Expected<llvm::orc::ExecutorAddr> address = jit.lookup(name);
+  if (!address)
+    return address.takeError();
+  function = address->toPtr<Function>();
+  return llvm::Error::success();
+}
+
+llvm::Expected<std::unique_ptr<Engine>>
+Engine::create(ModuleOp module, const EntrySignature &signature,
+               const CodeGenOptions &options, StageDumper *stages) {
+  auto start = std::chrono::steady_clock::now();
+  StageDumper noStages;
+  std::string packedName = signature.cName + "_packed";
+  std::string shapesName = signature.cName + "_shapes";
+  llvm::Expected<SmallVector<char, 0>> object = compile(
+      module, {packedName, shapesName}, options, stages ? *stages : noStages);
+  if (!object)
+    return object.takeError();
+  llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> jit = createJIT();
+  if (!jit)
+    return jit.takeError();
+  auto buffer = std::make_unique<llvm::SmallVectorMemoryBuffer>(
+      std::move(*object), /*RequiresNullTerminator=*/false);
+  if (llvm::Error error = (*jit)->addObjectFile(std::move(buffer)))
+    return error;
+
+  std::unique_ptr<Engine> engine(new Engine(signature));
+  engine->jit = std::move(*jit);
+  if (llvm::Error error = lookUp(*engine->jit, packedName, engine->packed))
+    return error;
+  if (llvm::Error error = lookUp(*engine->jit, shapesName, engine->shapes))
+    return error;
+  std::chrono::duration<double> seconds =
+      std::chrono::steady_clock::now() - start;
+  engine->compileSeconds = seconds.count();
+  return engine;
+}
+
+llvm::Error Engine::inferResultShapes(
+    ArrayRef<const moe_tensor *> arguments,
+    SmallVectorImpl<SmallVector<int64_t>> &resultShapes) const {
+  if (arguments.size() != signature.arguments.size())
+    return llvm::createStringError(
+        "@" + signature.name + " takes " +
+        std::to_string(signature.arguments.size()) + " arguments, not " +
+        std::to_string(arguments.size()));
+  size_t numSizes = 0;
+  for (const EntryTensor &result : signature.results)
+    numSizes += result.shape.size();
+  SmallVector<int64_t> sizes(numSizes);
+  int32_t status = shapes(arguments.data(), sizes.data());
+  if (status != MOE_OK)
+    return statusToError(status, signature, arguments);
+
+  resultShapes.clear();
+  ArrayRef<int64_t> rest = sizes;
+  for (const EntryTensor &result : signature.results) {
+    size_t rank = result.shape.size();
+    SmallVector<int64_t> &shape =
+        resultShapes.emplace_back(rest.take_front(rank));
+    llvm::replace(shape, int64_t(-1), ShapedType::kDynamic);
+    rest = rest.drop_front(rank);
+  }
+  return llvm::Error::success();
+}
+
+llvm::Error Engine::call(ArrayRef<const moe_tensor *> tensors) const {
+  if (tensors.size() != signature.getNumTensors())
+    return llvm::createStringError(
+        "@" + signature.name + " takes " +
+        std::to_string(signature.getNumTensors()) +
+        " arguments and results, not " + std::to_string(tensors.size()));
+  return statusToError(packed(tensors.data(), nullptr, 0), signature, tensors);
+}

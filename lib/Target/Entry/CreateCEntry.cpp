@@ -1,0 +1,399 @@
+//===- CreateCEntry.cpp - The C functions around an entry -------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Builds, for an entry @layer with its @layer.shapes:
+///
+///   layer.check(arguments, sizes)   checks arguments, computes result sizes
+///   layer.run(tensors)              check, results' checks, call of layer.body
+///   layer, layer_packed             what C callers see; both call layer.run
+///   layer_shapes                    what a JIT's caller sees; calls layer.check
+///
+/// The visible functions call internal ones only, so that a second artifact in
+/// the process with functions of the same names changes nothing.
+///
+//===----------------------------------------------------------------------===//
+
+#include "moe/Target/Passes.h"
+
+#include "CheckTensor.h"
+#include "EntryShapes.h"
+#include "mlir/Conversion/LLVMCommon/MemRefBuilder.h"
+#include "mlir/Conversion/LLVMCommon/TypeConverter.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Parser/Parser.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOECREATECENTRY
+#include "moe/Target/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// An entry at memref level: arguments, then results.
+struct BufferEntry {
+  func::FuncOp body, shapes;
+  SmallVector<MemRefType> types;
+  int64_t numArguments = 0;
+  /// The symbol in the IR, and the name that C sees.
+  std::string name, cName;
+
+  ArrayRef<MemRefType> getArguments() const {
+    return ArrayRef(types).take_front(numArguments);
+  }
+  ArrayRef<MemRefType> getResults() const {
+    return ArrayRef(types).drop_front(numArguments);
+  }
+  int64_t getNumResultSizes() const {
+    int64_t count = 0;
+    for (MemRefType type : getResults())
+      count += type.getRank();
+    return count;
+  }
+};
+
+/// Builds the functions of one entry.
+class CEntryBuilder {
+public:
+  CEntryBuilder(BufferEntry &entry, const LLVMTypeConverter &converter)
+      : entry(entry), converter(converter),
+        b(entry.shapes.getLoc(), entry.shapes.getContext()),
+        ptr(LLVM::LLVMPointerType::get(b.getContext())), i32(b.getI32Type()),
+        i64(b.getI64Type()) {
+    b.setInsertionPointAfter(entry.shapes);
+  }
+
+  void buildFunctions(bool exportShapes);
+
+private:
+  LLVM::LLVMFuncOp startFunction(const Twine &name, ArrayRef<Type> arguments,
+                                 LLVM::Linkage linkage);
+  void buildCheck();
+  void buildRun();
+  void buildNamed();
+  void buildPacked();
+  void buildShapes();
+
+  Value constant(Type type, int64_t value) {
+    return LLVM::ConstantOp::create(b, type, b.getIntegerAttr(type, value));
+  }
+  /// In the entry block, wherever it is needed, so that it is promoted.
+  Value allocate(Type elementType, int64_t count) {
+    OpBuilder::InsertionGuard guard(b);
+    Region *function = b.getInsertionBlock()->getParent();
+    b.setInsertionPointToStart(&function->front());
+    return LLVM::AllocaOp::create(b, ptr, elementType, constant(i64, count));
+  }
+  /// The address of element `i` of an array.
+  Value at(Value array, Type elementType, int64_t i) {
+    return LLVM::GEPOp::create(b, ptr, elementType, array,
+                               ArrayRef<LLVM::GEPArg>{int32_t(i)});
+  }
+  Value load(Type type, Value address) {
+    return LLVM::LoadOp::create(b, type, address);
+  }
+  Value cast(Value value, Type type) {
+    return UnrealizedConversionCastOp::create(b, type, value).getResult(0);
+  }
+  Value call(StringRef callee, ValueRange operands) {
+    return LLVM::CallOp::create(b, TypeRange{i32},
+                                FlatSymbolRefAttr::get(b.getContext(), callee),
+                                operands)
+        .getResult();
+  }
+  /// A symbol that only this module sees.
+  std::string local(StringRef suffix) { return entry.name + suffix.str(); }
+
+  /// Member `i` of the moe_tensor at `tensor`.
+  Value loadMember(Value tensor, int32_t i, Type type);
+  /// Returns from the function with `status` unless it is 0.
+  void returnUnlessOk(Value status);
+  /// Checks tensor `position` against `sizes`, and returns unless it passes.
+  void check(Value tensors, int64_t position, MemRefType type, Value sizes);
+  /// The sizes that are static, in an array on the stack; -1 for the others.
+  Value storeStaticSizes(MemRefType type);
+  /// Tensor `position` as a memref.
+  Value makeMemRef(Value tensors, int64_t position);
+
+  BufferEntry &entry;
+  const LLVMTypeConverter &converter;
+  ImplicitLocOpBuilder b;
+  Type ptr, i32, i64;
+};
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// Pieces
+//===----------------------------------------------------------------------===//
+
+/// Members of moe_tensor, in order.
+enum TensorMember : int32_t { kData, kShape, kStrides, kRank, kType };
+
+static int32_t getBlame(int64_t position) { return 256 * (position + 1); }
+
+LLVM::LLVMFuncOp CEntryBuilder::startFunction(const Twine &name,
+                                              ArrayRef<Type> arguments,
+                                              LLVM::Linkage linkage) {
+  auto type = LLVM::LLVMFunctionType::get(i32, arguments);
+  auto func = LLVM::LLVMFuncOp::create(b, name.str(), type, linkage);
+  b.setInsertionPointToStart(func.addEntryBlock(b));
+  return func;
+}
+
+Value CEntryBuilder::loadMember(Value tensor, int32_t i, Type type) {
+  auto tensorType = LLVM::LLVMStructType::getLiteral(
+      b.getContext(), {ptr, ptr, ptr, i32, i32});
+  Value address = LLVM::GEPOp::create(b, ptr, tensorType, tensor,
+                                      ArrayRef<LLVM::GEPArg>{0, i});
+  return load(type, address);
+}
+
+void CEntryBuilder::returnUnlessOk(Value status) {
+  Value isOk = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, status,
+                                    constant(i32, MOE_OK));
+  Block *here = b.getInsertionBlock();
+  Block *fail = b.createBlock(here->getParent(), here->getParent()->end());
+  LLVM::ReturnOp::create(b, status);
+  Block *next = b.createBlock(here->getParent(), here->getParent()->end());
+  b.setInsertionPointToEnd(here);
+  LLVM::CondBrOp::create(b, isOk, next, fail);
+  b.setInsertionPointToEnd(next);
+}
+
+Value CEntryBuilder::storeStaticSizes(MemRefType type) {
+  Value sizes = allocate(i64, type.getRank());
+  for (auto [i, size] : llvm::enumerate(type.getShape()))
+    LLVM::StoreOp::create(
+        b, constant(i64, ShapedType::isDynamic(size) ? -1 : size),
+        at(sizes, i64, i));
+  return sizes;
+}
+
+void CEntryBuilder::check(Value tensors, int64_t position, MemRefType type,
+                          Value sizes) {
+  moe_type elementType = *getCType(*getElementType(type.getElementType()));
+  Value tensor = load(ptr, at(tensors, ptr, position));
+  returnUnlessOk(call(kCheckTensorName,
+                      {tensor, constant(i32, type.getRank()),
+                       constant(i32, elementType), sizes,
+                       constant(i32, getBlame(position))}));
+}
+
+Value CEntryBuilder::makeMemRef(Value tensors, int64_t position) {
+  MemRefType type = entry.types[position];
+  Value tensor = load(ptr, at(tensors, ptr, position));
+  Value data = loadMember(tensor, kData, ptr);
+  auto descriptor = MemRefDescriptor::poison(b, b.getLoc(),
+                                             converter.convertType(type));
+  descriptor.setAllocatedPtr(b, b.getLoc(), data);
+  descriptor.setAlignedPtr(b, b.getLoc(), data);
+  descriptor.setConstantOffset(b, b.getLoc(), 0);
+  Value shape = loadMember(tensor, kShape, ptr);
+  Value stride = constant(i64, 1);
+  for (int64_t i = type.getRank() - 1; i >= 0; --i) {
+    Value size = type.isDynamicDim(i) ? load(i64, at(shape, i64, i))
+                                      : constant(i64, type.getDimSize(i));
+    descriptor.setSize(b, b.getLoc(), i, size);
+    descriptor.setStride(b, b.getLoc(), i, stride);
+    stride = LLVM::MulOp::create(b, stride, size);
+  }
+  return cast(descriptor, type);
+}
+
+//===----------------------------------------------------------------------===//
+// Functions
+//===----------------------------------------------------------------------===//
+
+/// NAME.check(arguments, sizes): a status, and the sizes of all results.
+void CEntryBuilder::buildCheck() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func =
+      startFunction(local(".check"), {ptr, ptr}, LLVM::Linkage::Internal);
+  Value arguments = func.getArgument(0), sizes = func.getArgument(1);
+
+  Value isNull =
+      LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, arguments,
+                           LLVM::ZeroOp::create(b, ptr).getResult());
+  returnUnlessOk(LLVM::SelectOp::create(b, isNull,
+                                        constant(i32, MOE_NULL_POINTER),
+                                        constant(i32, MOE_OK)));
+  SmallVector<Value> dynamicSizes;
+  for (auto [i, type] : llvm::enumerate(entry.getArguments())) {
+    check(arguments, i, type, storeStaticSizes(type));
+    Value tensor = load(ptr, at(arguments, ptr, i));
+    for (int64_t dim = 0; dim < type.getRank(); ++dim)
+      if (type.isDynamicDim(dim))
+        dynamicSizes.push_back(
+            cast(load(i64, at(loadMember(tensor, kShape, ptr), i64, dim)),
+                 b.getIndexType()));
+  }
+  auto shapes = func::CallOp::create(b, entry.shapes, dynamicSizes);
+  for (auto [i, size] : llvm::enumerate(shapes.getResults().drop_front()))
+    LLVM::StoreOp::create(b, cast(size, i64), at(sizes, i64, i));
+  LLVM::ReturnOp::create(b, shapes.getResult(0));
+}
+
+/// NAME.run(tensors).
+void CEntryBuilder::buildRun() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func =
+      startFunction(local(".run"), {ptr}, LLVM::Linkage::Internal);
+  Value tensors = func.getArgument(0);
+  Value sizes = allocate(i64, entry.getNumResultSizes());
+  returnUnlessOk(call(local(".check"), {tensors, sizes}));
+
+  int64_t firstSize = 0;
+  for (auto [i, type] : llvm::enumerate(entry.getResults())) {
+    check(tensors, entry.numArguments + i, type, at(sizes, i64, firstSize));
+    firstSize += type.getRank();
+  }
+  SmallVector<Value> buffers;
+  for (size_t i = 0; i < entry.types.size(); ++i)
+    buffers.push_back(makeMemRef(tensors, i));
+  func::CallOp::create(b, entry.body, buffers);
+  LLVM::ReturnOp::create(b, constant(i32, MOE_OK));
+}
+
+/// NAME(tensor..., workspace, workspace_bytes).
+void CEntryBuilder::buildNamed() {
+  OpBuilder::InsertionGuard guard(b);
+  SmallVector<Type> types(entry.types.size() + 1, ptr);
+  types.push_back(i64);
+  LLVM::LLVMFuncOp func =
+      startFunction(entry.cName, types, LLVM::Linkage::External);
+  Value tensors = allocate(ptr, entry.types.size());
+  for (size_t i = 0; i < entry.types.size(); ++i)
+    LLVM::StoreOp::create(b, func.getArgument(i), at(tensors, ptr, i));
+  LLVM::ReturnOp::create(b, call(local(".run"), tensors));
+}
+
+/// NAME_packed(tensors, workspace, workspace_bytes).
+void CEntryBuilder::buildPacked() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func = startFunction(
+      entry.cName + "_packed", {ptr, ptr, i64}, LLVM::Linkage::External);
+  LLVM::ReturnOp::create(b, call(local(".run"), func.getArgument(0)));
+}
+
+/// NAME_shapes(arguments, sizes).
+void CEntryBuilder::buildShapes() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func = startFunction(entry.cName + "_shapes", {ptr, ptr},
+                                        LLVM::Linkage::External);
+  LLVM::ReturnOp::create(b, call(local(".check"), func.getArguments()));
+}
+
+void CEntryBuilder::buildFunctions(bool exportShapes) {
+  buildCheck();
+  buildRun();
+  buildNamed();
+  buildPacked();
+  if (exportShapes)
+    buildShapes();
+}
+
+//===----------------------------------------------------------------------===//
+// The pass
+//===----------------------------------------------------------------------===//
+
+/// Reads what moe-prepare-entry and bufferization left.
+static FailureOr<BufferEntry> readEntry(func::FuncOp func,
+                                        DictionaryAttr attr) {
+  auto fail = [&] {
+    return func.emitError() << "@" << func.getName() << " has " << kEntryAttr
+                            << ", but ";
+  };
+  auto results = attr.getAs<IntegerAttr>("results");
+  auto shapes = attr.getAs<FlatSymbolRefAttr>("shapes");
+  BufferEntry entry;
+  entry.body = func;
+  entry.name = func.getName().str();
+  entry.cName = mangleForC(entry.name);
+  if (shapes)
+    entry.shapes = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func,
+                                                                      shapes);
+  if (!results || !entry.shapes)
+    return fail() << "not the results and shapes that moe-prepare-entry writes";
+  for (Type type : func.getArgumentTypes()) {
+    auto buffer = dyn_cast<MemRefType>(type);
+    if (!buffer || !buffer.getLayout().isIdentity())
+      return fail() << "takes a " << type
+                    << "; bufferize it with identity layouts first";
+    std::optional<ElementType> elementType =
+        getElementType(buffer.getElementType());
+    if (!elementType || !getCType(*elementType))
+      return fail() << "the C interface has no type for " << type;
+    entry.types.push_back(buffer);
+  }
+  entry.numArguments = entry.types.size() - results.getInt();
+  int64_t numReturned = entry.shapes.getNumResults() - 1;
+  if (entry.numArguments < 0 || numReturned != entry.getNumResultSizes() ||
+      func.getNumResults() != 0)
+    return fail() << "its arguments or results are not those of the entry that "
+                     "moe-prepare-entry prepared";
+  return entry;
+}
+
+/// Adds @moe.check_tensor unless it is there.
+static void addCheckTensor(Operation *symbolTable) {
+  if (SymbolTable::lookupSymbolIn(symbolTable, kCheckTensorName))
+    return;
+  OwningOpRef<ModuleOp> parsed = parseSourceString<ModuleOp>(
+      kCheckTensorText, ParserConfig(symbolTable->getContext()));
+  Operation &func = parsed->getBody()->front();
+  func.moveBefore(&symbolTable->getRegion(0).front(),
+                  symbolTable->getRegion(0).front().begin());
+}
+
+namespace {
+
+struct CreateCEntry final : moe::impl::MoECreateCEntryBase<CreateCEntry> {
+  using MoECreateCEntryBase::MoECreateCEntryBase;
+
+  bool canScheduleOn(RegisteredOperationName name) const override {
+    return name.hasTrait<OpTrait::SymbolTable>();
+  }
+
+  void runOnOperation() override {
+    auto functions = getOperation()->getRegion(0).getOps<func::FuncOp>();
+    for (func::FuncOp func : llvm::make_early_inc_range(functions))
+      if (auto attr = func->getAttrOfType<DictionaryAttr>(kEntryAttr))
+        if (failed(wrap(func, attr)))
+          return signalPassFailure();
+  }
+
+private:
+  LogicalResult wrap(func::FuncOp func, DictionaryAttr attr);
+};
+
+} // namespace
+
+LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
+  FailureOr<BufferEntry> entry = readEntry(func, attr);
+  if (failed(entry))
+    return failure();
+  func->removeAttr(kEntryAttr);
+  func.setName(entry->name + ".body");
+  func.setPrivate();
+  for (StringRef suffix : {"", "_packed", "_shapes"}) {
+    std::string symbol = entry->cName + suffix.str();
+    if (SymbolTable::lookupSymbolIn(getOperation(), symbol))
+      return func.emitError() << "the C interface of @" << entry->name
+                              << " needs the symbol @" << symbol
+                              << ", which another function of the module has";
+  }
+  addCheckTensor(getOperation());
+  LLVMTypeConverter converter(&getContext());
+  CEntryBuilder(*entry, converter).buildFunctions(exportShapes);
+  return success();
+}

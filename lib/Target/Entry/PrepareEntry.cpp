@@ -1,0 +1,143 @@
+//===- PrepareEntry.cpp - Results into the caller's memory ------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Target/Passes.h"
+
+#include "EntryShapes.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEPREPAREENTRY
+#include "moe/Target/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// Emits an error if `entry` cannot be prepared.
+static LogicalResult checkPreparable(func::FuncOp entry,
+                                     Operation *symbolTable) {
+  auto fail = [&] {
+    return entry.emitError() << "@" << entry.getName() << " ";
+  };
+  if (entry->hasAttr(kEntryAttr))
+    return fail() << "is prepared as an entry already";
+  if (!entry.getBody().hasOneBlock())
+    return fail() << "has " << entry.getBody().getBlocks().size()
+                  << " blocks; an entry function has one: write its control "
+                     "flow with scf";
+  if (!SymbolTable::symbolKnownUseEmpty(entry, symbolTable))
+    return fail() << "is called by another function of the module; give that "
+                     "function a callee of its own";
+  for (StringRef suffix : {".shapes", ".sizes", ".body", ".check", ".run"}) {
+    std::string name = (entry.getName() + suffix).str();
+    if (SymbolTable::lookupSymbolIn(symbolTable, name))
+      return fail() << "needs the symbol @" << name << ", which is taken";
+  }
+  return success();
+}
+
+/// Other functions have no caller but the entry.
+static void makeOthersPrivate(func::FuncOp entry, Operation *symbolTable) {
+  for (auto func : symbolTable->getRegion(0).getOps<func::FuncOp>())
+    if (func != entry && func.isPublic())
+      func.setPrivate();
+}
+
+/// Turns the results of `entry` to memref arguments that it fills.
+static LogicalResult appendResults(func::FuncOp entry,
+                                   const EntrySignature &signature) {
+  OpBuilder builder(entry.getContext());
+  for (unsigned i = 0, e = entry.getNumArguments(); i < e; ++i)
+    entry.setArgAttr(i, bufferization::BufferizationDialect::kWritableAttrName,
+                     builder.getBoolAttr(false));
+
+  Operation *terminator = entry.getBody().front().getTerminator();
+  builder.setInsertionPoint(terminator);
+  for (auto [result, tensor] :
+       llvm::zip_equal(signature.results, terminator->getOperands())) {
+    auto type = cast<RankedTensorType>(tensor.getType());
+    auto bufferType = MemRefType::get(type.getShape(), type.getElementType());
+    unsigned position = entry.getNumArguments();
+    DictionaryAttr attrs = builder.getDictionaryAttr(
+        builder.getNamedAttr(kNameAttr, builder.getStringAttr(result.name)));
+    if (failed(entry.insertArgument(position, bufferType, attrs,
+                                    entry.getLoc())))
+      return failure();
+    bufferization::MaterializeInDestinationOp::create(
+        builder, tensor.getLoc(), /*result=*/Type(), tensor,
+        entry.getArgument(position), /*restrict=*/true, /*writable=*/true);
+  }
+  func::ReturnOp::create(builder, terminator->getLoc());
+  terminator->erase();
+  entry.setFunctionType(builder.getFunctionType(entry.getArgumentTypes(), {}));
+  entry.removeResAttrsAttr();
+  return success();
+}
+
+/// `moe.entry`, for moe-create-c-entry.
+static DictionaryAttr makeEntryAttr(func::FuncOp shapes, size_t numResults) {
+  Builder builder(shapes.getContext());
+  return builder.getDictionaryAttr(
+      {builder.getNamedAttr("results", builder.getI64IntegerAttr(numResults)),
+       builder.getNamedAttr("shapes", SymbolRefAttr::get(shapes))});
+}
+
+namespace {
+
+struct PrepareEntry final : moe::impl::MoEPrepareEntryBase<PrepareEntry> {
+  using MoEPrepareEntryBase::MoEPrepareEntryBase;
+
+  bool canScheduleOn(RegisteredOperationName name) const override {
+    return name.hasTrait<OpTrait::SymbolTable>();
+  }
+
+  void runOnOperation() override {
+    if (failed(prepare()))
+      signalPassFailure();
+  }
+
+private:
+  LogicalResult prepare();
+};
+
+} // namespace
+
+LogicalResult PrepareEntry::prepare() {
+  Operation *symbolTable = getOperation();
+  FailureOr<func::FuncOp> entry = findEntry(symbolTable, entryName);
+  if (failed(entry) || failed(checkPreparable(*entry, symbolTable)))
+    return failure();
+  FailureOr<EntrySignature> signature = readEntrySignature(*entry);
+  if (failed(signature))
+    return failure();
+  makeOthersPrivate(*entry, symbolTable);
+  entry->setPublic();
+
+  auto simplify = [&](func::FuncOp func) {
+    OpPassManager pm(func::FuncOp::getOperationName());
+    pm.addPass(memref::createResolveRankedShapeTypeResultDimsPass());
+    pm.addPass(createCanonicalizerPass());
+    pm.addPass(createCSEPass());
+    return runPipeline(pm, func);
+  };
+  FailureOr<func::FuncOp> shapes =
+      buildShapesFunction(*entry, *signature, simplify);
+  if (failed(shapes) || failed(appendResults(*entry, *signature)))
+    return failure();
+  (*entry)->setAttr(kEntryAttr,
+                    makeEntryAttr(*shapes, signature->results.size()));
+  return success();
+}

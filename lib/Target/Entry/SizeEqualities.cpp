@@ -1,0 +1,204 @@
+//===- SizeEqualities.cpp - Sizes that operands have in common --*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// A layer whose number of experts is dynamic takes five tensors with that
+/// size. The verifier cannot compare them, and reading 9 experts where there
+/// are 8 is a crash in the caller's process. So the entry compares what its ops
+/// take for granted.
+///
+//===----------------------------------------------------------------------===//
+
+#include "EntryShapes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+#include "llvm/ADT/MapVector.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// Dimension `dim` of `tensor`.
+struct Dim {
+  Value tensor;
+  int64_t dim;
+};
+
+class Collector {
+public:
+  Collector(OpBuilder &builder, SmallVectorImpl<SizeEquality> &equalities)
+      : builder(builder), equalities(equalities) {}
+
+  void visit(Operation *op);
+
+private:
+  void visitLinalg(linalg::LinalgOp op);
+  void visitElementwise(Operation *op);
+  void visitGate(GateOp op);
+  void visitDispatch(DispatchOp op);
+  void visitExpert(ExpertOp op);
+  void visitCombine(CombineOp op);
+
+  /// All of `dims` have one size; a tensor that is null is skipped.
+  void equal(ArrayRef<Dim> dims);
+  /// Both tensors, null or of one rank, agree in `count` dimensions, counted
+  /// from `firstDim` and `secondDim`.
+  void equal(Value first, int64_t firstDim, Value second, int64_t secondDim,
+             int64_t count);
+  Value size(Dim dim) {
+    return tensor::DimOp::create(builder, dim.tensor.getLoc(), dim.tensor,
+                                 dim.dim);
+  }
+  static bool isDynamic(Dim dim) {
+    return cast<RankedTensorType>(dim.tensor.getType()).isDynamicDim(dim.dim);
+  }
+
+  OpBuilder &builder;
+  SmallVectorImpl<SizeEquality> &equalities;
+};
+
+} // namespace
+
+void Collector::equal(ArrayRef<Dim> dims) {
+  const Dim *first = nullptr;
+  for (const Dim &dim : dims) {
+    if (!dim.tensor)
+      continue;
+    if (first && (isDynamic(*first) || isDynamic(dim)))
+      equalities.push_back({size(*first), size(dim)});
+    if (!first)
+      first = &dim;
+  }
+}
+
+void Collector::equal(Value first, int64_t firstDim, Value second,
+                      int64_t secondDim, int64_t count) {
+  if (!first || !second)
+    return;
+  for (int64_t i = 0; i < count; ++i)
+    equal({{first, firstDim + i}, {second, secondDim + i}});
+}
+
+static int64_t getRank(Value tensor) {
+  return cast<RankedTensorType>(tensor.getType()).getRank();
+}
+
+/// Operands that are indexed by one loop alone have the size of that loop.
+void Collector::visitLinalg(linalg::LinalgOp op) {
+  llvm::MapVector<unsigned, SmallVector<Dim>> dimsOfLoop;
+  for (OpOperand &operand : op->getOpOperands()) {
+    if (!isa<RankedTensorType>(operand.get().getType()))
+      continue;
+    AffineMap map = op.getMatchingIndexingMap(&operand);
+    for (auto [i, expr] : llvm::enumerate(map.getResults()))
+      if (auto loop = dyn_cast<AffineDimExpr>(expr))
+        dimsOfLoop[loop.getPosition()].push_back(
+            {operand.get(), static_cast<int64_t>(i)});
+  }
+  for (auto &[loop, dims] : dimsOfLoop)
+    equal(dims);
+}
+
+void Collector::visitElementwise(Operation *op) {
+  Value first;
+  for (Value operand : op->getOperands()) {
+    if (!isa<RankedTensorType>(operand.getType()))
+      continue;
+    if (first && getRank(first) == getRank(operand))
+      equal(first, 0, operand, 0, getRank(first));
+    else
+      first = operand;
+  }
+}
+
+void Collector::visitGate(GateOp op) {
+  equal({{op.getLogits(), 0}, {op.getWeightsInit(), 0}, {op.getIdsInit(), 0}});
+  equal({{op.getWeightsInit(), 1}, {op.getIdsInit(), 1}});
+  equal({{op.getLogits(), 1}, {op.getBias(), 0}});
+  equal(op.getLogits(), 0, op.getMix(), 0, 2);
+}
+
+void Collector::visitDispatch(DispatchOp op) {
+  Value ids = op.getIds();
+  equal(ids, 0, op.getInits()[1], 0, 2);
+  equal(ids, 0, op.getPriority(), 0, 2);
+  for (Value payload : op.getTokens())
+    equal(ids, 0, payload, 0, 1);
+  for (Value payload : op.getChoices())
+    equal(ids, 0, payload, 0, 2);
+  SmallVector<Dim> numRows;
+  for (auto [i, payload, rows] :
+       llvm::enumerate(op.getPayloads(), op.getRowInits())) {
+    numRows.push_back({rows, 0});
+    int64_t outerDims = i < op.getTokens().size() ? 1 : 2;
+    equal(payload, outerDims, rows, 1, getRank(rows) - 1);
+  }
+  equal(numRows);
+}
+
+void Collector::visitExpert(ExpertOp op) {
+  SmallVector<Dim> numRows, numExperts;
+  for (Value rows : op.getRows())
+    numRows.push_back({rows, 0});
+  for (Value params : op.getParams())
+    numExperts.push_back({params, 0});
+  for (auto [i, init] : llvm::enumerate(op.getInits()))
+    (op.isRowInit(i) ? numRows : numExperts).push_back({init, 0});
+  equal(numRows);
+  equal(numExperts);
+  if (numExperts.empty() ||
+      (!isDynamic(numExperts[0]) && !isDynamic({op.getOffsets(), 0})))
+    return;
+  // offsets has one element more than there are experts.
+  Location loc = op.getLoc();
+  Value one = arith::ConstantIndexOp::create(builder, loc, 1);
+  Value expected =
+      arith::AddIOp::create(builder, loc, size(numExperts[0]), one);
+  equalities.push_back({size({op.getOffsets(), 0}), expected});
+}
+
+void Collector::visitCombine(CombineOp op) {
+  equal(op.getSlots(), 0, op.getWeights(), 0, 2);
+  equal({{op.getSlots(), 0}, {op.getInit(), 0}});
+  equal({{op.getRows(), 1}, {op.getInit(), 1}});
+  equal(op.getInit(), 0, op.getBase(), 0, 2);
+}
+
+void Collector::visit(Operation *op) {
+  builder.setInsertionPoint(op);
+  if (!llvm::all_of(op->getOperandTypes(),
+                    [](Type type) { return !isa<MemRefType>(type); }))
+    return;
+  if (auto gate = dyn_cast<GateOp>(op))
+    return visitGate(gate);
+  if (auto dispatch = dyn_cast<DispatchOp>(op))
+    return visitDispatch(dispatch);
+  if (auto expert = dyn_cast<ExpertOp>(op))
+    return visitExpert(expert);
+  if (auto combine = dyn_cast<CombineOp>(op))
+    return visitCombine(combine);
+  if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op))
+    return visitLinalg(linalgOp);
+  if (auto cast = dyn_cast<tensor::CastOp>(op))
+    if (isa<RankedTensorType>(cast.getSource().getType()) &&
+        isa<RankedTensorType>(cast.getType()))
+      return equal(cast.getSource(), 0, cast.getResult(), 0,
+                   getRank(cast.getResult()));
+  if (OpTrait::hasElementwiseMappableTraits(op))
+    visitElementwise(op);
+}
+
+void mlir::moe::collectSizeEqualities(
+    Block &body, OpBuilder &builder,
+    SmallVectorImpl<SizeEquality> &equalities) {
+  Collector collector(builder, equalities);
+  for (Operation &op : llvm::make_early_inc_range(body))
+    collector.visit(&op);
+}

@@ -1,0 +1,131 @@
+//===- Lowering.cpp - From a layer to the LLVM dialect ----------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Target/Lowering.h"
+
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
+#include "moe/Support/OutputFile.h"
+#include "moe/Target/Passes.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Path.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+//===----------------------------------------------------------------------===//
+// StageDumper
+//===----------------------------------------------------------------------===//
+
+llvm::Error
+StageDumper::dump(StringRef name, StringRef extension,
+                  llvm::function_ref<void(llvm::raw_ostream &)> print) {
+  if (!isEnabled())
+    return llvm::Error::success();
+  if (std::error_code error = llvm::sys::fs::create_directories(directory))
+    return llvm::createStringError(error, "cannot make the folder '" +
+                                              directory +
+                                              "': " + error.message());
+  SmallString<128> path(directory);
+  llvm::sys::path::append(
+      path, llvm::formatv("{0,0+2}-{1}.{2}", numDumped++, name, extension));
+  return writeFileAtomically(path, [&](llvm::raw_ostream &os) {
+    print(os);
+    return llvm::Error::success();
+  });
+}
+
+llvm::Error StageDumper::dump(StringRef name, Operation *op) {
+  return dump(name, "mlir", [&](llvm::raw_ostream &os) {
+    op->print(os);
+    os << '\n';
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Lowering
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Runs one stage after the other on a module.
+class StagedLowering {
+public:
+  StagedLowering(ModuleOp module, StageDumper &stages)
+      : module(module), stages(stages) {}
+
+  LogicalResult dump(StringRef name) {
+    if (llvm::Error error = stages.dump(name, module))
+      return emitError(module.getLoc()) << llvm::toString(std::move(error));
+    return success();
+  }
+
+  /// Runs what `build` adds to a pass manager, and dumps the result.
+  LogicalResult run(StringRef name,
+                    llvm::function_ref<void(OpPassManager &)> build) {
+    PassManager pm(module.getContext(), ModuleOp::getOperationName());
+    build(pm);
+    if (failed(pm.run(module)))
+      return failure();
+    return dump(name);
+  }
+
+private:
+  ModuleOp module;
+  StageDumper &stages;
+};
+
+} // namespace
+
+static FailureOr<EntrySignature> readSignature(ModuleOp module,
+                                               const EntryOptions &options) {
+  FailureOr<func::FuncOp> entry = findEntry(module, options.entry);
+  if (failed(entry))
+    return failure();
+  return readEntrySignature(*entry);
+}
+
+FailureOr<EntrySignature>
+mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
+                              StageDumper &stages) {
+  FailureOr<EntrySignature> signature = readSignature(module, options);
+  if (failed(signature))
+    return failure();
+
+  StagedLowering lowering(module, stages);
+  auto prepare = [&](OpPassManager &pm) {
+    pm.addPass(createMoEPrepareEntry({signature->name}));
+    // Functions that the entry does not call need not lower.
+    pm.addPass(createSymbolDCEPass());
+  };
+  if (failed(lowering.dump("input")) || failed(lowering.run("entry", prepare)))
+    return failure();
+  auto shapes = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+      module, StringAttr::get(module.getContext(), signature->name + ".shapes"));
+  nameSizes(shapes, *signature);
+
+  auto bufferize = [](OpPassManager &pm) { buildGeneralBufferPipeline(pm); };
+  auto createCEntry = [&](OpPassManager &pm) {
+    pm.addPass(createMoECreateCEntry({options.exportShapes}));
+  };
+  if (failed(lowering.run("buffers", bufferize)) ||
+      failed(lowering.run("c-entry", createCEntry)) ||
+      failed(lowering.run("llvm-dialect", buildLowerToLLVMPipeline)))
+    return failure();
+  return signature;
+}
+
+void mlir::moe::registerTargetTranslations(DialectRegistry &registry) {
+  registerBuiltinDialectTranslation(registry);
+  registerLLVMDialectTranslation(registry);
+}

@@ -12,6 +12,7 @@
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Pipelines/Pipelines.h"
+#include "moe/Target/Passes.h"
 
 using namespace mlir;
 
@@ -27,5 +28,6 @@ void mlir::moe::registerAllExtensions(DialectRegistry &registry) {
 
 void mlir::moe::registerAllPasses() {
   registerMoEPasses();
+  registerMoETargetPasses();
   registerPipelines();
 }

@@ -1,0 +1,317 @@
+//===- ModelConfig.cpp - What a family reads from config.json ---*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Support/JsonMembers.h"
+#include "moe/Import/Expression.h"
+#include "moe/Import/Family.h"
+#include "moe/Support/TensorFile.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+#include <cmath>
+#include <limits>
+
+using namespace llvm;
+using namespace mlir::moe;
+
+/// The largest have some 100 KB (label names).
+static constexpr size_t kMaxConfigSize = 16 << 20;
+static constexpr int64_t kMaxInteger = std::numeric_limits<int32_t>::max();
+
+//===----------------------------------------------------------------------===//
+// Reading config.json
+//===----------------------------------------------------------------------===//
+
+/// Python writes NaN, Infinity and -Infinity, which are no JSON. In fields that
+/// nobody needs they shouldn't be in the way.
+static Expected<json::Value> parseLenient(StringRef text) {
+  Expected<json::Value> value = json::parse(text);
+  if (value)
+    return value;
+  std::string plain;
+  for (StringRef rest = text; !rest.empty();) {
+    if (rest.consume_front("-Infinity") || rest.consume_front("Infinity") ||
+        rest.consume_front("NaN")) {
+      plain += "null";
+      continue;
+    }
+    plain += rest.front();
+    rest = rest.drop_front();
+  }
+  Expected<json::Value> again = json::parse(plain);
+  if (again)
+    consumeError(value.takeError());
+  else
+    consumeError(again.takeError());
+  return again ? std::move(again) : std::move(value);
+}
+
+Expected<json::Object> mlir::moe::readJsonFile(StringRef path) {
+  Expected<std::shared_ptr<const MappedFile>> file = MappedFile::open(path);
+  if (!file)
+    return file.takeError();
+  StringRef text = toStringRef((*file)->getBytes());
+  if (text.size() > kMaxConfigSize)
+    return createFileError(
+        path, createStringError("has " + Twine(text.size()) +
+                                " bytes; no configuration of a model has "
+                                "more than " +
+                                Twine(kMaxConfigSize)));
+  json::Object object;
+  auto readMember = [&](StringRef name, StringRef value) -> Error {
+    Expected<json::Value> parsed = parseLenient(value);
+    if (!parsed)
+      return createStringError(quoteName(name) + " is not valid JSON: " +
+                               toString(parsed.takeError()));
+    object[name.str()] = std::move(*parsed);
+    return Error::success();
+  };
+  if (Error error = forEachJsonMember(text, readMember))
+    return createFileError(path, std::move(error));
+  return std::move(object);
+}
+
+//===----------------------------------------------------------------------===//
+// Fields
+//===----------------------------------------------------------------------===//
+
+static std::optional<StringRef> getElementTypeName(const json::Value &value) {
+  std::optional<StringRef> name = value.getAsString();
+  if (!name)
+    return std::nullopt;
+  return StringSwitch<std::optional<StringRef>>(*name)
+      .Case("float32", StringRef("f32"))
+      .Case("float16", StringRef("f16"))
+      .Case("bfloat16", StringRef("bf16"))
+      .Default(std::nullopt);
+}
+
+static bool isInRange(const json::Value &value, int64_t minimum) {
+  std::optional<int64_t> integer = value.getAsInteger();
+  return integer && *integer >= minimum && *integer <= kMaxInteger;
+}
+
+/// `value` as a family sees it, or nothing when it is not what `field` wants.
+static std::optional<json::Value> convertValue(const json::Value &value,
+                                               const ConfigField &field) {
+  using Type = ConfigField::Type;
+  switch (field.type) {
+  case Type::Integer:
+    if (!isInRange(value, field.minimum))
+      return std::nullopt;
+    return json::Value(*value.getAsInteger()); // 64.0 becomes 64.
+  case Type::Number:
+    if (!value.getAsNumber() || !std::isfinite(*value.getAsNumber()))
+      return std::nullopt;
+    return json::Value(*value.getAsNumber());
+  case Type::Boolean:
+    return value.getAsBoolean() ? std::optional(value) : std::nullopt;
+  case Type::String:
+    return value.getAsString() ? std::optional(value) : std::nullopt;
+  case Type::Integers:
+    if (!value.getAsArray() ||
+        !all_of(*value.getAsArray(), [&](const json::Value &element) {
+          return isInRange(element, field.minimum);
+        }))
+      return std::nullopt;
+    return value;
+  case Type::Element:
+    if (std::optional<StringRef> name = getElementTypeName(value))
+      return json::Value(*name);
+    return std::nullopt;
+  }
+  llvm_unreachable("unknown type of field");
+}
+
+static std::string describeWanted(const ConfigField &field) {
+  using Type = ConfigField::Type;
+  std::string range =
+      (" from " + Twine(field.minimum) + " to " + Twine(kMaxInteger)).str();
+  switch (field.type) {
+  case Type::Integer:
+    return "an integer" + range;
+  case Type::Number:
+    return "a finite number";
+  case Type::Boolean:
+    return "true or false";
+  case Type::String:
+    return "a string";
+  case Type::Integers:
+    return "a list of integers" + range;
+  case Type::Element:
+    return "\"float32\", \"float16\" or \"bfloat16\": moe-import takes no "
+           "other type yet";
+  }
+  llvm_unreachable("unknown type of field");
+}
+
+/// A value of a file for a message: as JSON, shortened.
+static std::string describeJson(const json::Value &value) {
+  constexpr size_t longest = 80;
+  std::string text;
+  raw_string_ostream(text) << value;
+  if (text.size() > longest)
+    text = json::fixUTF8(text.substr(0, longest)) + "...";
+  return text;
+}
+
+namespace {
+/// Takes the fields of one family out of one config.json.
+class FieldReader {
+public:
+  FieldReader(const Family &family, const json::Object &config)
+      : family(family), config(config) {}
+
+  Expected<json::Object> read();
+
+private:
+  Error readField(const ConfigField &field);
+  Expected<const json::Value *> find(const ConfigField &field,
+                                     std::string &foundName);
+  Error checkAllowed(const ConfigField &field, StringRef name,
+                     const json::Value &value);
+
+  const Family &family;
+  const json::Object &config;
+  json::Object values;
+  std::vector<std::string> missing;
+};
+} // namespace
+
+/// The value under the field's name or one of its other names; null when none
+/// has one. Two that differ are an error.
+Expected<const json::Value *> FieldReader::find(const ConfigField &field,
+                                                std::string &foundName) {
+  const json::Value *found = nullptr;
+  auto visit = [&](const std::string &name) -> Error {
+    const json::Value *value = config.get(name);
+    if (!value || value->kind() == json::Value::Null)
+      return Error::success();
+    if (found && *found != *value)
+      return createStringError(quoteName(foundName) + " is " +
+                               describeJson(*found) + ", but " +
+                               quoteName(name) + " is " + describeJson(*value) +
+                               "; they mean the same, so remove one");
+    if (!found)
+      foundName = name;
+    found = value;
+    return Error::success();
+  };
+  if (Error error = visit(field.name))
+    return std::move(error);
+  for (const std::string &alias : field.aliases)
+    if (Error error = visit(alias))
+      return std::move(error);
+  return found;
+}
+
+Error FieldReader::checkAllowed(const ConfigField &field, StringRef name,
+                                const json::Value &value) {
+  if (field.allowed.empty() || is_contained(field.allowed, value))
+    return Error::success();
+  std::string allowed =
+      join(map_range(field.allowed, describeJson), " or ");
+  return createStringError(
+      quoteName(name) + " is " + describeJson(value) + ", but the family " +
+      family.name + " is written for " + allowed + " (in " + family.path +
+      "); a family file of your own can take it: see docs/Import.md");
+}
+
+Error FieldReader::readField(const ConfigField &field) {
+  std::string name = field.name;
+  Expected<const json::Value *> found = find(field, name);
+  if (!found)
+    return found.takeError();
+  const json::Value *value = *found;
+  bool isFallback = !value && field.fallback;
+  if (isFallback)
+    value = &*field.fallback;
+  if (!value) {
+    std::string names = quoteName(field.name);
+    for (const std::string &alias : field.aliases)
+      names += " (or " + quoteName(alias) + ")";
+    missing.push_back(names);
+    return Error::success();
+  }
+  if (!isFallback)
+    if (Error error = checkAllowed(field, name, *value))
+      return error;
+  std::optional<json::Value> converted = convertValue(*value, field);
+  if (!converted)
+    return createStringError(quoteName(name) + " is " + describeJson(*value) +
+                             (isFallback ? " by default" : "") +
+                             ", but must be " + describeWanted(field));
+  values[field.name] = std::move(*converted);
+  return Error::success();
+}
+
+Expected<json::Object> FieldReader::read() {
+  for (const ConfigField &field : family.fields)
+    if (Error error = readField(field))
+      return std::move(error);
+  if (!missing.empty())
+    return createStringError("has no " + join(missing, ", no ") +
+                             ", which the family " + family.name + " (" +
+                             family.path + ") needs");
+  return std::move(values);
+}
+
+Expected<json::Object> mlir::moe::readFields(const Family &family,
+                                             const json::Object &config,
+                                             StringRef path) {
+  Expected<json::Object> values = FieldReader(family, config).read();
+  if (!values)
+    return createFileError(path, values.takeError());
+  return values;
+}
+
+//===----------------------------------------------------------------------===//
+// Definitions
+//===----------------------------------------------------------------------===//
+
+static Expected<json::Value> define(const Definition &definition,
+                                    const json::Object &names) {
+  if (definition.members.empty())
+    return evaluateExpression(definition.expression, names);
+  json::Object record;
+  for (const Definition &member : definition.members) {
+    Expected<json::Value> value =
+        evaluateExpression(member.expression, names);
+    if (!value)
+      return value.takeError();
+    record[member.name] = std::move(*value);
+  }
+  return json::Value(std::move(record));
+}
+
+Expected<json::Object> mlir::moe::defineNames(const Family &family,
+                                              const json::Object &fields,
+                                              int64_t layer) {
+  json::Object names = fields;
+  names["layer"] = layer;
+  for (const Definition &definition : family.definitions) {
+    Expected<json::Value> value = define(definition, names);
+    if (!value)
+      return createFileError(
+          family.path, createStringError("the definition of " +
+                                         quoteName(definition.name) + ": " +
+                                         toString(value.takeError())));
+    names[definition.name] = std::move(*value);
+  }
+  for (const std::string &requirement : family.requirements) {
+    Expected<bool> holds = evaluateCondition(requirement, names);
+    if (!holds)
+      return createFileError(family.path, holds.takeError());
+    if (!*holds)
+      return createFileError(
+          family.path,
+          createStringError("requires " + quoteName(requirement) +
+                            ", but config.json says " +
+                            describeNames(requirement, names)));
+  }
+  return std::move(names);
+}

@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/PatternMatch.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 
 using namespace mlir;
@@ -147,6 +148,33 @@ struct SharpenBodyArgs : OpRewritePattern<ExpertOp> {
     }
     for (auto [arg, param] : llvm::zip(op.getParamArgs(), op.getParams()))
       sharpenArg(arg, SmallVector<int64_t>(shapeOf(param).drop_front()));
+    return success(changed);
+  }
+};
+
+/// The same on the way out: a cast that hides sizes right before the yield goes,
+/// so that the destination can take them.
+struct FoldCastsIntoYield : OpRewritePattern<YieldOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(YieldOp yield,
+                                PatternRewriter &rewriter) const override {
+    auto op = cast<ExpertOp>(yield->getParentOp());
+    bool changed = false;
+    for (OpOperand &operand : yield->getOpOperands()) {
+      auto castOp = operand.get().getDefiningOp<tensor::CastOp>();
+      if (!castOp || !tensor::canFoldIntoConsumerOp(castOp))
+        continue;
+      unsigned i = operand.getOperandNumber();
+      auto type = cast<RankedTensorType>(castOp.getSource().getType());
+      ArrayRef<int64_t> inner = shapeOf(op.getInits()[i]).drop_front();
+      bool isRow = op.isRowInit(i);
+      if ((isRow && !type.isDynamicDim(0)) || // expert_c7
+          failed(verifyCompatibleShape(type.getShape().drop_front(isRow), inner)))
+        continue;
+      rewriter.modifyOpInPlace(yield,
+                               [&] { operand.set(castOp.getSource()); });
+      changed = true;
+    }
     return success(changed);
   }
 };
@@ -299,12 +327,15 @@ struct DropRedundantExpertArgs : OpRewritePattern<ExpertOp> {
                                 PatternRewriter &rewriter) const override {
     llvm::BitVector dropped(op.getBody().getNumArguments());
     auto keep = [&](auto args, ValueRange operands) {
-      SmallVector<Value> kept;
-      DenseMap<Value, BlockArgument> seen;
+      // Merge first: an argument may get its only use from a later one.
+      DenseMap<Value, BlockArgument> first;
       for (auto [arg, operand] : llvm::zip(args, operands)) {
-        auto [it, isNew] = seen.try_emplace(operand, arg);
-        if (!isNew && it->second.getType() == arg.getType())
-          rewriter.replaceAllUsesWith(arg, it->second);
+        BlockArgument same = first.try_emplace(operand, arg).first->second;
+        if (same != arg && same.getType() == arg.getType())
+          rewriter.replaceAllUsesWith(arg, same);
+      }
+      SmallVector<Value> kept;
+      for (auto [arg, operand] : llvm::zip(args, operands)) {
         if (arg.use_empty())
           dropped.set(arg.getArgNumber());
         else
@@ -363,6 +394,11 @@ void ExpertOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                            MLIRContext *context) {
   patterns.add<SharpenInits<ExpertOp>, SharpenBodyArgs, DropUnusedExpertResults,
                DropRedundantExpertArgs, FoldDeadExperts>(context);
+}
+
+void YieldOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                          MLIRContext *context) {
+  patterns.add<FoldCastsIntoYield>(context);
 }
 
 void CombineOp::getCanonicalizationPatterns(RewritePatternSet &patterns,

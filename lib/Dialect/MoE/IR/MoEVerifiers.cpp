@@ -399,8 +399,9 @@ LogicalResult CombineOp::verify() {
     return emitOpError("the destination must be T×H = ")
            << str(expected) << " (tokens of slots, width of rows), got "
            << str(shapeOf(getInit()));
-  if (getBase() && !agree(shapeOf(getBase()), shapeOf(getInit())))
-    return emitOpError("base must have the shape of the result, ") // combine_c4
-           << str(shapeOf(getInit())) << ", got " << str(shapeOf(getBase()));
+  for (ArrayRef<int64_t> result : {shapeOf(getInit()), ArrayRef(expected)})
+    if (getBase() && !agree(shapeOf(getBase()), result)) // combine_c4
+      return emitOpError("base must have the shape of the result, ")
+             << str(result) << ", got " << str(shapeOf(getBase()));
   return success();
 }

@@ -351,6 +351,7 @@ def MoE_YieldOp : Op<MoE_Dialect, "yield", [
   }];
   let arguments = (ins Variadic<AnyRankedTensor>:$values);
   let assemblyFormat = "attr-dict ($values^ `:` type($values))?";
+  let hasCanonicalizer = 1;
   let builders = [OpBuilder<(ins), [{ build($_builder, $_state, ::mlir::ValueRange()); }]>];
 }
 

@@ -614,6 +614,16 @@ func.func @f(%r: tensor<32x8xf32>, %s: tensor<16x2xi32>, %w: tensor<16x2xf32>, %
 }
 
 // -----
+// combine_c4: even where the destination does not say it
+func.func @f(%r: tensor<32x8xf32>, %s: tensor<16x2xi32>, %w: tensor<16x2xf32>, %b: tensor<9x?xf32>,
+             %y: tensor<?x8xf32>) {
+  // expected-error @+1 {{base must have the shape of the result, 16x8, got 9x?}}
+  %0 = moe.combine rows(%r : tensor<32x8xf32>) slots(%s : tensor<16x2xi32>)
+      weights(%w : tensor<16x2xf32>) base(%b : tensor<9x?xf32>) outs(%y : tensor<?x8xf32>)
+  return
+}
+
+// -----
 // argument_c1
 // expected-error @+1 {{argument 0 has the unknown attribute 'moe.nam'; the moe dialect has 'moe.param' and 'moe.name'}}
 func.func private @f(tensor<4xf32> {moe.nam = "x"})

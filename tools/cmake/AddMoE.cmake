@@ -15,9 +15,10 @@ function(moe_set_compile_options target)
     target_compile_options(${target} PRIVATE
       -fsanitize=${MOE_SANITIZERS} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${MOE_SANITIZERS})
-    # vptr checks need the RTTI of classes that live in libMLIR.so.
+    # These checks need the RTTI and the type hashes of what lives in libMLIR.so.
     if(MOE_SANITIZERS MATCHES "undefined")
-      target_compile_options(${target} PRIVATE -fno-sanitize=vptr,function)
+      target_compile_options(${target} PRIVATE -fno-sanitize=vptr
+        $<$<CXX_COMPILER_ID:Clang>:-fno-sanitize=function>)
     endif()
   endif()
 endfunction()

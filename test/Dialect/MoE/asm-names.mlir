@@ -1,0 +1,26 @@
+// Results and body arguments have the names that the documentation gives them.
+
+// RUN: moe-opt %s | FileCheck %s
+
+func.func @layer(%l: tensor<16x4xf32>, %x: tensor<16x8xf32>, %w: tensor<4x8xf32>, %w0: tensor<16x2xf32>,
+                 %i0: tensor<16x2xi32>, %o: tensor<5xi32>, %r: tensor<32x8xf32>, %rw: tensor<32xf32>,
+                 %dw: tensor<4x8xf32>, %y0: tensor<16x8xf32>) -> tensor<16x8xf32> {
+  // CHECK: %weights, %ids = moe.gate
+  %0:2 = moe.gate score(softmax) ins(%l : tensor<16x4xf32>)
+      outs(%w0, %i0 : tensor<16x2xf32>, tensor<16x2xi32>)
+  // CHECK: %offsets, %slots, %rows, %rows_0 = moe.dispatch
+  %1:4 = moe.dispatch ids(%0#1 : tensor<16x2xi32>) tokens(%x : tensor<16x8xf32>)
+      choices(%0#0 : tensor<16x2xf32>)
+      outs(%o, %i0, %r, %rw : tensor<5xi32>, tensor<16x2xi32>, tensor<32x8xf32>, tensor<32xf32>)
+  // CHECK: %y, %y_1 = moe.expert
+  // CHECK-NEXT: ^bb0(%expert: index, %rows_2: tensor<?x8xf32>, %rows_3: tensor<?xf32>, %param: tensor<8xf32>):
+  %2:2 = moe.expert offsets(%1#0 : tensor<5xi32>) rows(%1#2, %1#3 : tensor<32x8xf32>, tensor<32xf32>)
+      params(%w : tensor<4x8xf32>) outs(%r, %dw : tensor<32x8xf32>, tensor<4x8xf32>) {
+  ^bb0(%e: index, %xe: tensor<?x8xf32>, %g: tensor<?xf32>, %we: tensor<8xf32>):
+    moe.yield %xe, %we : tensor<?x8xf32>, tensor<8xf32>
+  }
+  // CHECK: %combined = moe.combine
+  %3 = moe.combine rows(%2#0 : tensor<32x8xf32>) slots(%1#1 : tensor<16x2xi32>)
+      weights(%0#0 : tensor<16x2xf32>) outs(%y0 : tensor<16x8xf32>)
+  return %3 : tensor<16x8xf32>
+}

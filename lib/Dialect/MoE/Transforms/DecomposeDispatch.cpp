@@ -363,8 +363,8 @@ private:
     Value slice = tensor::ExtractSliceOp::create(
         b, loc, rowsType.clone(rowShape), payload, offsets, sizes, strides);
 
-    SmallVector<OpFoldResult> rowSizes(
-        ArrayRef(sizes).drop_front(source.size() - 1));
+    ArrayRef<OpFoldResult> allSizes = sizes;
+    SmallVector<OpFoldResult> rowSizes(allSizes.drop_front(source.size() - 1));
     SmallVector<OpFoldResult> rowOffsets(rowSizes.size(), zeroAttr);
     rowOffsets[0] = row;
     strides.resize(rowSizes.size(), oneAttr);

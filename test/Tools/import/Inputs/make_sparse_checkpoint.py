@@ -8,9 +8,10 @@ headers are real, their data is a hole. Only the MoE blocks of the chosen layers
 
 Changes, for tests of what is refused:
     --set FIELD=JSON      a field of config.json;  --unset FIELD  removes it
+    --rename OLD=NEW      a tensor, before the next ones
     --retype PART=DTYPE   all tensors whose name contains PART get this dtype
     --reshape NAME=AxB    this tensor gets this shape
-    --drop NAME           this tensor isn't there;  --rename OLD=NEW
+    --drop NAME           this tensor isn't there
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def mlp_block(c: dict, layer: int) -> dict[str, tuple[str, list[int]]]:
 
 def change(tensors: dict[str, tuple[str, list[int]]], args: argparse.Namespace) -> dict:
     """`tensors` as the flags have them."""
+    for old, new in args.rename:
+        tensors[new] = tensors.pop(old)
     for part, dtype in args.retype:
         tensors = {name: (dtype if part in name else old, shape)
                    for name, (old, shape) in tensors.items()}
@@ -89,8 +92,6 @@ def change(tensors: dict[str, tuple[str, list[int]]], args: argparse.Namespace) 
         tensors[name] = (tensors[name][0], [int(size) for size in shape.split("x")])
     for name in args.drop:
         del tensors[name]
-    for old, new in args.rename:
-        tensors[new] = tensors.pop(old)
     return tensors
 
 

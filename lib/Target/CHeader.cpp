@@ -8,6 +8,7 @@
 #include "moe/Target/CHeader.h"
 
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
@@ -126,18 +127,19 @@ void HeaderWriter::writeTensors() {
     writeTensor(i, nameWidth, shapeWidth);
 }
 
-/// What the letters in shapes stand for.
+/// What the letters in shapes stand for. A size that several tensors share is
+/// defined by the first.
 void HeaderWriter::writeSizes() {
-  bool isFirst = true;
+  llvm::StringSet<> defined;
   for (const EntryTensor &argument : signature.arguments) {
     for (auto [i, size] : llvm::enumerate(argument.shape)) {
       if (!ShapedType::isDynamic(size))
         continue;
-      if (isFirst)
-        os << " *\n * Sizes that the caller chooses, 0 included:\n *\n";
-      isFirst = false;
-      os << " *   " << argument.sizeNames[i] << " = " << argument.cName
-         << "->shape[" << i << "]\n";
+      if (defined.empty())
+        os << " *\n * Sizes that the caller chooses:\n *\n";
+      if (defined.insert(argument.sizeNames[i]).second)
+        os << " *   " << argument.sizeNames[i] << " = " << argument.cName
+           << "->shape[" << i << "]\n";
     }
   }
   bool dependsOnData = llvm::any_of(signature.results, [](const auto &result) {

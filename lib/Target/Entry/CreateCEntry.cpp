@@ -385,6 +385,8 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   func->removeAttr(kEntryAttr);
   func.setName(entry->name + ".body");
   func.setPrivate();
+  removeNames(func);
+  removeNames(entry->shapes);
   for (StringRef suffix : {"", "_packed", "_shapes"}) {
     std::string symbol = entry->cName + suffix.str();
     if (SymbolTable::lookupSymbolIn(getOperation(), symbol))

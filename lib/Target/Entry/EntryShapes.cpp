@@ -21,6 +21,8 @@
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/SymbolTable.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
+#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
@@ -35,14 +37,23 @@ struct Choices {
 };
 
 /// The return operands of the copy, in this order: the sizes of the results,
-/// T and k of each element of `choices`, both sides of each equality.
+/// T and k of each element of `choices`, both sides of each constraint.
 struct Question {
   SmallVector<Value> resultSizes;
   SmallVector<Choices> choices;
-  SmallVector<SizeEquality> equalities;
+  SmallVector<SizeConstraint> constraints;
 };
 
 } // namespace
+
+void mlir::moe::removeNames(func::FuncOp func) {
+  for (unsigned i = 0, e = func.getNumArguments(); i < e; ++i) {
+    func.removeArgAttr(i, kNameAttr);
+    func.removeArgAttr(i, kParamAttr);
+  }
+  for (unsigned i = 0, e = func.getNumResults(); i < e; ++i)
+    func.removeResultAttr(i, StringAttr::get(func.getContext(), kNameAttr));
+}
 
 //===----------------------------------------------------------------------===//
 // What we want to know
@@ -55,7 +66,7 @@ static Value createDim(OpBuilder &builder, Value tensor, int64_t dim) {
 static Question collectQuestion(func::FuncOp func, OpBuilder &builder) {
   Question question;
   Block &body = func.getBody().front();
-  collectSizeEqualities(body, builder, question.equalities);
+  collectSizeConstraints(body, builder, question.constraints);
 
   builder.setInsertionPoint(body.getTerminator());
   for (Operation &op : body) {
@@ -84,8 +95,8 @@ static void returnQuestion(func::FuncOp func, const Question &question,
   SmallVector<Value> values(question.resultSizes);
   for (const Choices &choices : question.choices)
     values.append({choices.tokens, choices.k});
-  for (const SizeEquality &equality : question.equalities)
-    values.append({equality.first, equality.second});
+  for (const SizeConstraint &constraint : question.constraints)
+    values.append({constraint.first, constraint.second});
   Operation *terminator = func.getBody().front().getTerminator();
   builder.setInsertionPoint(terminator);
   func::ReturnOp::create(builder, terminator->getLoc(), values);
@@ -109,9 +120,9 @@ static void rereadQuestion(func::FuncOp func, Question &question) {
     choices.tokens = take();
     choices.k = take();
   }
-  for (SizeEquality &equality : question.equalities) {
-    equality.first = take();
-    equality.second = take();
+  for (SizeConstraint &constraint : question.constraints) {
+    constraint.first = take();
+    constraint.second = take();
   }
 }
 
@@ -233,15 +244,19 @@ private:
   /// `code` blamed on `tensor` (negative: on none) where `isBad`, else `rest`.
   Value select(Value isBad, int32_t code, int64_t tensor, Value rest);
   Value checkChoices(const Choices &choices, Value rest);
-  Value checkEquality(const SizeEquality &equality, Value rest);
+  Value checkConstraint(const SizeConstraint &constraint, Value rest);
   SmallVector<Value> importResultSizes(ArrayRef<Value> sizes);
+  llvm::EquivalenceClasses<unsigned> findEqualSizes(const Question &question);
   void nameArguments(const Question &question);
+  void forEachSize(
+      llvm::function_ref<void(unsigned, const EntryTensor &, size_t)> visit);
 
   func::FuncOp shapes;
   const EntrySignature &signature;
   OpBuilder &builder;
   Location loc;
   SizeImporter importer;
+  llvm::DenseSet<std::pair<Value, Value>> checked, checkedChoices;
 };
 
 } // namespace
@@ -264,6 +279,9 @@ Value ShapesWriter::checkChoices(const Choices &choices, Value rest) {
            "do not check that their product stays below 2^31";
     return rest;
   }
+  // A gate and the dispatch of its ids have the same T and k.
+  if (!checkedChoices.insert({tokens, k}).second)
+    return rest;
   Value limit = constant(int64_t(1) << 31);
   auto isTooLarge = [&](Value value) -> Value {
     return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::uge, value,
@@ -279,20 +297,35 @@ Value ShapesWriter::checkChoices(const Choices &choices, Value rest) {
   return select(isBad, MOE_TOO_MANY_CHOICES, tensor, rest);
 }
 
-/// The second side is to blame: collectSizeEqualities puts the operand that an
+/// Takes off what both sides add: experts + 1 on either side, say.
+static void cancelAddends(Value &first, Value &second) {
+  auto lhs = first.getDefiningOp<arith::AddIOp>();
+  auto rhs = second.getDefiningOp<arith::AddIOp>();
+  if (!lhs || !rhs ||
+      !isEqualConstantIntOrValue(lhs.getRhs(), rhs.getRhs()))
+    return;
+  first = lhs.getLhs();
+  second = rhs.getLhs();
+}
+
+/// The second side is to blame: collectSizeConstraints puts the operand that an
 /// op is about (tokens, ids) first, and what has to fit it second.
-Value ShapesWriter::checkEquality(const SizeEquality &equality, Value rest) {
-  Value first = importer.import(equality.first);
-  Value second = importer.import(equality.second);
-  if (!first || !second || first == second)
+Value ShapesWriter::checkConstraint(const SizeConstraint &constraint,
+                                    Value rest) {
+  Value first = importer.import(constraint.first);
+  Value second = importer.import(constraint.second);
+  if (!first || !second)
+    return rest;
+  if (constraint.violation == arith::CmpIPredicate::ne)
+    cancelAddends(first, second);
+  if (isEqualConstantIntOrValue(first, second) ||
+      !checked.insert({first, second}).second)
     return rest;
   int64_t tensor = importer.getTensorOf(second);
   if (tensor < 0)
     tensor = importer.getTensorOf(first);
-  if (tensor < 0 && getConstantIntValue(first) == getConstantIntValue(second))
-    return rest;
-  Value isBad = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne,
-                                      first, second);
+  Value isBad = arith::CmpIOp::create(builder, loc, constraint.violation, first,
+                                      second);
   return select(isBad, MOE_BAD_SHAPE, tensor, rest);
 }
 
@@ -314,27 +347,56 @@ SmallVector<Value> ShapesWriter::importResultSizes(ArrayRef<Value> sizes) {
   return imported;
 }
 
-/// "T" for the tokens, "E" for stacked experts, else "x_0"; all different.
+/// Sizes that a constraint makes equal get one name.
+llvm::EquivalenceClasses<unsigned>
+ShapesWriter::findEqualSizes(const Question &question) {
+  llvm::EquivalenceClasses<unsigned> equal;
+  for (unsigned i = 0, e = shapes.getNumArguments(); i < e; ++i)
+    equal.insert(i);
+  for (const SizeConstraint &constraint : question.constraints) {
+    Value first = importer.import(constraint.first);
+    Value second = importer.import(constraint.second);
+    if (!first || !second || constraint.violation != arith::CmpIPredicate::ne)
+      continue;
+    cancelAddends(first, second);
+    auto firstIndex = importer.getSizeIndex(first);
+    auto secondIndex = importer.getSizeIndex(second);
+    if (firstIndex && secondIndex)
+      equal.unionSets(*firstIndex, *secondIndex);
+  }
+  return equal;
+}
+
+/// "T" for the tokens, "E" for stacked experts, else "x_0".
 void ShapesWriter::nameArguments(const Question &question) {
+  llvm::EquivalenceClasses<unsigned> equal = findEqualSizes(question);
   llvm::StringSet<> taken;
   auto give = [&](unsigned index, std::string name) {
-    if (!shapes.getArgAttr(index, kNameAttr) && taken.insert(name).second)
-      shapes.setArgAttr(index, kNameAttr, builder.getStringAttr(name));
+    if (shapes.getArgAttr(index, kNameAttr) || !taken.insert(name).second)
+      return;
+    for (unsigned same : equal.members(index))
+      shapes.setArgAttr(same, kNameAttr, builder.getStringAttr(name));
   };
   for (const Choices &choices : question.choices)
     if (auto index = importer.getSizeIndex(importer.import(choices.tokens)))
       give(*index, "T");
+  forEachSize([&](unsigned index, const EntryTensor &argument, size_t dim) {
+    if (dim == 0 && StringRef(argument.param).contains("{expert}"))
+      give(index, "E");
+  });
+  forEachSize([&](unsigned index, const EntryTensor &argument, size_t dim) {
+    give(index, argument.cName + "_" + std::to_string(dim));
+  });
+}
+
+/// Calls `visit` with each argument and the size that it stands for.
+void ShapesWriter::forEachSize(
+    llvm::function_ref<void(unsigned, const EntryTensor &, size_t)> visit) {
   unsigned index = 0;
-  for (const EntryTensor &argument : signature.arguments) {
-    for (auto [dim, size] : llvm::enumerate(argument.shape)) {
-      if (!ShapedType::isDynamic(size))
-        continue;
-      if (dim == 0 && StringRef(argument.param).contains("{expert}"))
-        give(index, "E");
-      give(index, argument.cName + "_" + std::to_string(dim));
-      ++index;
-    }
-  }
+  for (const EntryTensor &argument : signature.arguments)
+    for (auto [dim, size] : llvm::enumerate(argument.shape))
+      if (ShapedType::isDynamic(size))
+        visit(index++, argument, dim);
 }
 
 void ShapesWriter::write(const Question &question) {
@@ -343,8 +405,8 @@ void ShapesWriter::write(const Question &question) {
   Value status =
       arith::ConstantIntOp::create(builder, loc, builder.getI32Type(), MOE_OK);
   // The last select decides, so the first check comes last.
-  for (const SizeEquality &equality : llvm::reverse(question.equalities))
-    status = checkEquality(equality, status);
+  for (const SizeConstraint &constraint : llvm::reverse(question.constraints))
+    status = checkConstraint(constraint, status);
   for (const Choices &choices : llvm::reverse(question.choices))
     status = checkChoices(choices, status);
   sizes.insert(sizes.begin(), status);

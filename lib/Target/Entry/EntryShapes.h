@@ -8,6 +8,7 @@
 #ifndef MOE_LIB_TARGET_ENTRYSHAPES_H
 #define MOE_LIB_TARGET_ENTRYSHAPES_H
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "moe/Target/EntrySignature.h"
 
 namespace mlir::moe {
@@ -16,16 +17,22 @@ namespace mlir::moe {
 /// {results = N, shapes = @NAME.shapes}.
 inline constexpr llvm::StringLiteral kEntryAttr = "moe.entry";
 
-/// Two sizes that have to be equal, because operands of one op have them.
-struct SizeEquality {
+/// Removes `moe.name` and `moe.param` from arguments: conversion to LLVM IR
+/// warns of attributes that it does not know.
+void removeNames(func::FuncOp func);
+
+/// A relation of two sizes that an op takes for granted.
+struct SizeConstraint {
   Value first, second;
+  /// True means that the constraint is violated: `ne`, or `ugt`.
+  arith::CmpIPredicate violation = arith::CmpIPredicate::ne;
 };
 
-/// Appends the equalities that the ops in `body` (not those nested in them)
-/// demand of the sizes of their operands, as `tensor.dim` ops made with
-/// `builder`. Static sizes are left to the verifiers.
-void collectSizeEqualities(Block &body, OpBuilder &builder,
-                           llvm::SmallVectorImpl<SizeEquality> &equalities);
+/// Appends what the ops in `body` (not those nested in them) demand of the
+/// sizes of their operands; `builder` makes the `tensor.dim` ops and arithmetic.
+/// Static sizes are left to the verifiers.
+void collectSizeConstraints(Block &body, OpBuilder &builder,
+                            llvm::SmallVectorImpl<SizeConstraint> &constraints);
 
 /// Simplifies a function in place: folds sizes down to those of its arguments.
 using SimplifyFn = llvm::function_ref<LogicalResult(func::FuncOp)>;

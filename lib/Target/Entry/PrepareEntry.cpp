@@ -49,11 +49,14 @@ static LogicalResult checkPreparable(func::FuncOp entry,
   return success();
 }
 
-/// Other functions have no caller but the entry.
+/// Other functions have no caller but the entry, and nobody reads their names.
 static void makeOthersPrivate(func::FuncOp entry, Operation *symbolTable) {
-  for (auto func : symbolTable->getRegion(0).getOps<func::FuncOp>())
-    if (func != entry && func.isPublic())
-      func.setPrivate();
+  for (auto func : symbolTable->getRegion(0).getOps<func::FuncOp>()) {
+    if (func == entry)
+      continue;
+    func.setPrivate();
+    removeNames(func);
+  }
 }
 
 /// Turns the results of `entry` to memref arguments that it fills.

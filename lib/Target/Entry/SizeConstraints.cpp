@@ -1,4 +1,4 @@
-//===- SizeEqualities.cpp - Sizes that operands have in common --*- C++ -*-===//
+//===- SizeConstraints.cpp - What ops demand of sizes ---------*- C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -14,7 +14,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "EntryShapes.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
@@ -33,8 +32,8 @@ struct Dim {
 
 class Collector {
 public:
-  Collector(OpBuilder &builder, SmallVectorImpl<SizeEquality> &equalities)
-      : builder(builder), equalities(equalities) {}
+  Collector(OpBuilder &builder, SmallVectorImpl<SizeConstraint> &constraints)
+      : builder(builder), constraints(constraints) {}
 
   void visit(Operation *op);
 
@@ -42,6 +41,7 @@ private:
   void visitLinalg(linalg::LinalgOp op);
   void visitElementwise(Operation *op);
   void visitGate(GateOp op);
+  void visitGateChoices(GateOp op);
   void visitDispatch(DispatchOp op);
   void visitExpert(ExpertOp op);
   void visitCombine(CombineOp op);
@@ -61,7 +61,7 @@ private:
   }
 
   OpBuilder &builder;
-  SmallVectorImpl<SizeEquality> &equalities;
+  SmallVectorImpl<SizeConstraint> &constraints;
 };
 
 } // namespace
@@ -72,7 +72,7 @@ void Collector::equal(ArrayRef<Dim> dims) {
     if (!dim.tensor)
       continue;
     if (first && (isDynamic(*first) || isDynamic(dim)))
-      equalities.push_back({size(*first), size(dim)});
+      constraints.push_back({size(*first), size(dim)});
     if (!first)
       first = &dim;
   }
@@ -123,6 +123,28 @@ void Collector::visitGate(GateOp op) {
   equal({{op.getWeightsInit(), 1}, {op.getIdsInit(), 1}});
   equal({{op.getLogits(), 1}, {op.getBias(), 0}});
   equal(op.getLogits(), 0, op.getMix(), 0, 2);
+  if (isDynamic({op.getLogits(), 1}) || isDynamic({op.getIdsInit(), 1}))
+    visitGateChoices(op);
+}
+
+/// gate_c6, and gate_c8 and gate_c9 where there are groups.
+void Collector::visitGateChoices(GateOp op) {
+  auto constant = [&](int64_t value) -> Value {
+    return arith::ConstantIndexOp::create(builder, op.getLoc(), value);
+  };
+  Value candidates = size({op.getLogits(), 1});
+  if (GroupsAttr groups = op.getGroupsAttr()) {
+    Value count = constant(groups.getCount());
+    Value rest =
+        arith::RemUIOp::create(builder, op.getLoc(), candidates, count);
+    constraints.push_back({constant(0), rest});
+    Value groupSize =
+        arith::DivUIOp::create(builder, op.getLoc(), candidates, count);
+    candidates = arith::MulIOp::create(builder, op.getLoc(), groupSize,
+                                       constant(groups.getKeep()));
+  }
+  constraints.push_back({size({op.getIdsInit(), 1}), candidates,
+                         arith::CmpIPredicate::ugt});
 }
 
 void Collector::visitDispatch(DispatchOp op) {
@@ -161,7 +183,7 @@ void Collector::visitExpert(ExpertOp op) {
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value expected =
       arith::AddIOp::create(builder, loc, size(numExperts[0]), one);
-  equalities.push_back({size({op.getOffsets(), 0}), expected});
+  constraints.push_back({size({op.getOffsets(), 0}), expected});
 }
 
 void Collector::visitCombine(CombineOp op) {
@@ -195,10 +217,10 @@ void Collector::visit(Operation *op) {
     visitElementwise(op);
 }
 
-void mlir::moe::collectSizeEqualities(
+void mlir::moe::collectSizeConstraints(
     Block &body, OpBuilder &builder,
-    SmallVectorImpl<SizeEquality> &equalities) {
-  Collector collector(builder, equalities);
+    SmallVectorImpl<SizeConstraint> &constraints) {
+  Collector collector(builder, constraints);
   for (Operation &op : llvm::make_early_inc_range(body))
     collector.visit(&op);
 }

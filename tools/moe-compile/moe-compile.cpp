@@ -1,0 +1,326 @@
+//===- moe-compile.cpp - Compiles a layer ahead of time ---------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+///   moe-compile layer.mlir -o layer.so        and layer.h, for C programs
+///
+/// Everything is made in memory first: an error leaves no file behind.
+///
+//===----------------------------------------------------------------------===//
+
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/InitAllDialects.h"
+#include "mlir/InitAllExtensions.h"
+#include "moe/InitAll.h"
+#include "moe/Support/OutputFile.h"
+#include "moe/Target/CHeader.h"
+#include "moe/Target/CodeGen.h"
+#include "moe/Target/LayerFile.h"
+#include "moe/Target/Linker.h"
+#include "moe/Target/Lowering.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/WithColor.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+namespace cl = llvm::cl;
+
+//===----------------------------------------------------------------------===//
+// Options
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+enum class Emit { SharedObject, Object, Assembly, LLVMIR, MLIR, Header };
+
+struct Options {
+  cl::OptionCategory category{"moe-compile options"};
+  cl::opt<std::string> input{cl::Positional, cl::Required,
+                             cl::desc("FILE.mlir"), cl::cat(category)};
+  cl::opt<std::string> output{
+      "o", cl::value_desc("FILE"), cl::cat(category),
+      cl::desc("Output; its suffix tells what to emit (.so, .o, .s, .ll, "
+               ".mlir, .h). A header of the same name is written beside .so, "
+               ".o and .s")};
+  cl::opt<Emit> emit{
+      "emit", cl::cat(category), cl::desc("What to emit, whatever the suffix:"),
+      cl::values(
+          clEnumValN(Emit::SharedObject, "so", "shared object"),
+          clEnumValN(Emit::Object, "obj", "object file"),
+          clEnumValN(Emit::Assembly, "asm", "assembly"),
+          clEnumValN(Emit::LLVMIR, "llvm", "LLVM IR, optimized"),
+          clEnumValN(Emit::MLIR, "mlir", "the module in the LLVM dialect"),
+          clEnumValN(Emit::Header, "header", "the C header alone"))};
+  cl::opt<std::string> entry{
+      "entry", cl::value_desc("NAME"), cl::cat(category),
+      cl::desc("Function to compile (default: the only public one)")};
+  cl::opt<std::string> cpu{
+      "target-cpu", cl::value_desc("CPU"), cl::init("native"),
+      cl::cat(category),
+      cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or native, "
+               "this machine's (default)")};
+  cl::opt<std::string> triple{
+      "target-triple", cl::value_desc("TRIPLE"), cl::cat(category),
+      cl::desc("Machine to compile for (default: this one)")};
+  cl::opt<unsigned> optLevel{"O", cl::Prefix, cl::init(3),
+                             cl::value_desc("0-3"), cl::cat(category),
+                             cl::desc("Optimization level (default: 3)")};
+  cl::opt<std::string> linker{
+      "linker", cl::value_desc("PROGRAM"), cl::cat(category),
+      cl::desc("Linker or compiler driver for shared objects (default: the "
+               "first of ld.lld, ld, cc, clang, gcc)")};
+  cl::opt<std::string> dumpStages{
+      "dump-stages", cl::value_desc("FOLDER"), cl::cat(category),
+      cl::desc("Write the IR after each stage to numbered files in FOLDER")};
+};
+
+constexpr llvm::StringLiteral kOverview =
+    R"(ahead-of-time compiler of MoE layers
+
+Compiles a function on tensors to machine code with a C interface: weights are
+arguments, nothing of MLIR, LLVM or Python is needed to run it.
+
+  moe-compile layer.mlir -o layer.so             and layer.h, which documents it
+  moe-compile layer.mlir -o layer.o --target-cpu=x86-64-v3
+  moe-compile layer.mlir --emit=llvm             to standard output
+)";
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// What to write, and where
+//===----------------------------------------------------------------------===//
+
+/// What to emit, and into which file ("-": standard output).
+struct Destination {
+  Emit emit;
+  std::string path;
+  /// The header beside the output; empty if there is none.
+  std::string headerPath;
+};
+
+static bool isText(Emit emit) {
+  return emit != Emit::SharedObject && emit != Emit::Object;
+}
+
+static std::optional<Emit> getEmitOfSuffix(StringRef path) {
+  return llvm::StringSwitch<std::optional<Emit>>(
+             llvm::sys::path::extension(path))
+      .Case(".so", Emit::SharedObject)
+      .Case(".o", Emit::Object)
+      .Cases({".s", ".asm"}, Emit::Assembly)
+      .Case(".ll", Emit::LLVMIR)
+      .Case(".mlir", Emit::MLIR)
+      .Case(".h", Emit::Header)
+      .Default(std::nullopt);
+}
+
+static llvm::Expected<Destination> chooseDestination(const Options &options) {
+  Destination destination;
+  destination.path = options.output;
+  if (options.emit.getNumOccurrences()) {
+    destination.emit = options.emit;
+  } else if (std::optional<Emit> emit = getEmitOfSuffix(options.output)) {
+    destination.emit = *emit;
+  } else if (options.output.empty()) {
+    return llvm::createStringError(
+        "where to? Name a file with -o, or a text with --emit");
+  } else {
+    return llvm::createStringError(
+        "the suffix of '" + options.output +
+        "' does not tell what to emit; add --emit=so|obj|asm|llvm|mlir|header");
+  }
+  if (destination.path.empty()) {
+    if (!isText(destination.emit))
+      return llvm::createStringError("name the output with -o");
+    destination.path = "-";
+  }
+  if (destination.path != "-" && (destination.emit <= Emit::Assembly)) {
+    SmallString<128> path(destination.path);
+    llvm::sys::path::replace_extension(path, "h");
+    destination.headerPath = path.str();
+    if (llvm::sys::fs::is_directory(path))
+      return llvm::createStringError("the header '" + path.str() +
+                                     "' is a folder");
+  }
+  return destination;
+}
+
+static llvm::Error writeBytes(StringRef path, ArrayRef<char> bytes) {
+  return writeFileAtomically(path, [&](llvm::raw_ostream &os) {
+    os.write(bytes.data(), bytes.size());
+    return llvm::Error::success();
+  });
+}
+
+/// Writes both files or none: the header takes its place when the output has.
+static llvm::Error write(const Destination &destination, ArrayRef<char> bytes,
+                         StringRef header) {
+  if (destination.headerPath.empty())
+    return writeBytes(destination.path, bytes);
+  return writeFileAtomically(destination.headerPath, [&](llvm::raw_ostream &os) {
+    os << header;
+    return writeBytes(destination.path, bytes);
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Compilation
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+class Compilation {
+public:
+  Compilation(const Options &options, const Destination &destination)
+      : options(options), destination(destination),
+        stages(options.dumpStages) {}
+
+  /// What fails before any work is done: target and linker.
+  llvm::Error prepare();
+  /// Lowers `module` and makes the bytes of the output.
+  llvm::Expected<SmallVector<char, 0>> compile(ModuleOp module);
+  /// The header, after `compile`.
+  std::string makeHeader() const;
+
+private:
+  llvm::Expected<SmallVector<char, 0>> generate(llvm::Module &module);
+
+  const Options &options;
+  const Destination &destination;
+  StageDumper stages;
+  std::unique_ptr<llvm::TargetMachine> target;
+  LinkOptions link;
+  EntrySignature signature;
+};
+
+} // namespace
+
+llvm::Error Compilation::prepare() {
+  if (options.optLevel > 3)
+    return llvm::createStringError("-O goes from 0 to 3");
+  auto machine = createTargetMachine(
+      {options.triple, options.cpu, options.optLevel});
+  if (!machine)
+    return machine.takeError();
+  target = std::move(*machine);
+  if (destination.emit != Emit::SharedObject)
+    return llvm::Error::success();
+  auto linker = findLinker(options.linker, getLinkerFolders());
+  if (!linker)
+    return linker.takeError();
+  link.linker = *linker;
+  link.soname = llvm::sys::path::filename(destination.path);
+  link.isNative = options.triple.empty();
+  return llvm::Error::success();
+}
+
+/// `print`ed text as bytes.
+static SmallVector<char, 0>
+toBytes(llvm::function_ref<void(llvm::raw_ostream &)> print) {
+  SmallVector<char, 0> bytes;
+  llvm::raw_svector_ostream os(bytes);
+  print(os);
+  return bytes;
+}
+
+llvm::Expected<SmallVector<char, 0>>
+Compilation::generate(llvm::Module &module) {
+  auto print = [&](llvm::raw_ostream &os) { os << module; };
+  if (llvm::Error error = stages.dump("llvm", "ll", print))
+    return error;
+  optimize(module, *target);
+  if (llvm::Error error = stages.dump("optimized", "ll", print))
+    return error;
+  if (destination.emit == Emit::LLVMIR)
+    return toBytes(print);
+  auto kind = destination.emit == Emit::Assembly
+                  ? llvm::CodeGenFileType::AssemblyFile
+                  : llvm::CodeGenFileType::ObjectFile;
+  auto code = emitMachineCode(module, *target, kind);
+  if (!code || destination.emit != Emit::SharedObject)
+    return code;
+  return linkSharedObject(*code, link);
+}
+
+llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
+  EntryOptions entry;
+  entry.entry = options.entry;
+  FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
+  if (failed(lowered))
+    return llvm::createStringError("'" + options.input + "' is not compiled");
+  signature = std::move(*lowered);
+  if (destination.emit == Emit::MLIR)
+    return toBytes([&](llvm::raw_ostream &os) { os << module << '\n'; });
+  if (destination.emit == Emit::Header)
+    return toBytes([&](llvm::raw_ostream &os) { os << makeHeader(); });
+
+  llvm::LLVMContext context;
+  auto llvmModule =
+      translateToLLVMIR(module, *target,
+                        {signature.cName, signature.cName + "_packed"}, context);
+  if (!llvmModule)
+    return llvmModule.takeError();
+  return generate(**llvmModule);
+}
+
+std::string Compilation::makeHeader() const {
+  CHeaderInfo info;
+  info.source = llvm::sys::path::filename(options.input);
+  info.target = target->getTargetTriple().str() + ", " +
+                target->getTargetCPU().str();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  writeCHeader(signature, info, os);
+  return text;
+}
+
+static llvm::Error run(const Options &options) {
+  llvm::Expected<Destination> destination = chooseDestination(options);
+  if (!destination)
+    return destination.takeError();
+  Compilation compilation(options, *destination);
+  if (llvm::Error error = compilation.prepare())
+    return error;
+
+  DialectRegistry registry;
+  mlir::registerAllDialects(registry);
+  mlir::registerAllExtensions(registry);
+  mlir::moe::registerAllDialects(registry);
+  mlir::moe::registerAllExtensions(registry);
+  registerTargetTranslations(registry);
+  MLIRContext context(registry);
+  llvm::SourceMgr sourceMgr;
+  SourceMgrDiagnosticHandler diagnostics(sourceMgr, &context);
+  OwningOpRef<ModuleOp> module =
+      parseLayerFile(options.input, sourceMgr, &context);
+  if (!module)
+    return llvm::createStringError("'" + options.input + "' is not compiled");
+  auto bytes = compilation.compile(*module);
+  if (!bytes)
+    return bytes.takeError();
+  return write(*destination, *bytes, compilation.makeHeader());
+}
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM initLLVM(argc, argv);
+  Options options;
+  cl::HideUnrelatedOptions(options.category);
+  cl::ParseCommandLineOptions(argc, argv, kOverview);
+  if (llvm::Error error = run(options)) {
+    llvm::WithColor::error(llvm::errs(), "moe-compile")
+        << llvm::toString(std::move(error)) << '\n';
+    return 1;
+  }
+  return 0;
+}

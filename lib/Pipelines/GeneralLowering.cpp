@@ -52,7 +52,8 @@ void mlir::moe::buildGeneralBufferPipeline(
   addCleanup(pm);
   addBufferization(pm);
   pm.addPass(createConvertBufferizationToMemRefPass());
-  pm.addPass(createMoELinalgReductionsToLoops());
+  if (!options.plainLoops)
+    pm.addPass(createMoELinalgReductionsToLoops());
   pm.addPass(createConvertLinalgToLoopsPass());
   addCleanup(pm);
 }

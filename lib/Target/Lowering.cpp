@@ -114,7 +114,9 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
       module, StringAttr::get(module.getContext(), signature->name + ".shapes"));
   nameSizes(shapes, *signature);
 
-  auto bufferize = [](OpPassManager &pm) { buildGeneralBufferPipeline(pm); };
+  auto bufferize = [&](OpPassManager &pm) {
+    buildGeneralBufferPipeline(pm, options.lowering);
+  };
   auto createCEntry = [&](OpPassManager &pm) {
     pm.addPass(createMoECreateCEntry({options.exportShapes}));
   };

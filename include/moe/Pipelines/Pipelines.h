@@ -24,10 +24,11 @@ struct GeneralLoweringOptions : PassPipelineOptions<GeneralLoweringOptions> {
   GeneralLoweringOptions() = default;
   GeneralLoweringOptions(const GeneralLoweringOptions &other)
       : GeneralLoweringOptions() {
-    runtimeVerification = other.runtimeVerification;
+    *this = other;
   }
   GeneralLoweringOptions &operator=(const GeneralLoweringOptions &other) {
     runtimeVerification = other.runtimeVerification;
+    plainLoops = other.plainLoops;
     return *this;
   }
 
@@ -36,6 +37,12 @@ struct GeneralLoweringOptions : PassPipelineOptions<GeneralLoweringOptions> {
       llvm::cl::desc(
           "Assert at run time what the verifier cannot see: offsets "
           "that go backwards, slots that collide, sizes that differ"),
+      llvm::cl::init(false)};
+  PassOptions::Option<bool> plainLoops{
+      *this, "plain-loops",
+      llvm::cl::desc("Leave all linalg ops to upstream's conversion to loops, "
+                     "with sums in memory: slower, and a way to the results "
+                     "that has less of this project in it"),
       llvm::cl::init(false)};
 };
 

@@ -9,6 +9,7 @@
 #define MOE_TARGET_LOWERING_H
 
 #include "mlir/IR/BuiltinOps.h"
+#include "moe/Pipelines/Pipelines.h"
 #include "moe/Target/EntrySignature.h"
 
 namespace mlir {
@@ -48,6 +49,8 @@ struct EntryOptions {
   /// first result, then of the second, ...; -1 for a size that depends on the
   /// data. The JIT needs it, artifacts do not have it.
   bool exportShapes = false;
+  /// How tensors become loops.
+  GeneralLoweringOptions lowering;
 };
 
 /// Lowers a module with a layer at tensor level to the LLVM dialect, in place:

@@ -18,6 +18,7 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/SliceBuilder.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -56,13 +57,15 @@ private:
   /// Row `index` of a matrix H wide, as a tensor of rank 1.
   Value sliceRow(OpBuilder &b, Value matrix, Value index) {
     auto type = cast<RankedTensorType>(matrix.getType());
-    OpFoldResult zeroAttr = b.getIndexAttr(0), oneAttr = b.getIndexAttr(1);
-    return tensor::ExtractSliceOp::create(
-        b, loc, type.clone(type.getShape().take_back()), matrix,
-        ArrayRef<OpFoldResult>{index, zeroAttr},
-        ArrayRef<OpFoldResult>{oneAttr,
-                               tensor::getMixedSize(b, loc, matrix, 1)},
-        ArrayRef<OpFoldResult>{oneAttr, oneAttr});
+    return buildExtractSlice(b, loc, type.clone(type.getShape().take_back()),
+                             matrix, rowPlace(b, matrix, index));
+  }
+
+  SlicePlace rowPlace(OpBuilder &b, Value matrix, Value index) {
+    SlicePlace place(b, loc, matrix);
+    place.offsets[0] = index;
+    place.sizes[0] = b.getIndexAttr(1);
+    return place;
   }
 
   Value extendToF32(OpBuilder &b, Value value) {
@@ -177,11 +180,7 @@ private:
             return value;
           return arith::TruncFOp::create(b, loc, elementType, value);
         });
-    OpFoldResult zeroAttr = b.getIndexAttr(0), oneAttr = b.getIndexAttr(1);
-    return tensor::InsertSliceOp::create(
-        b, loc, row, out, ArrayRef<OpFoldResult>{token, zeroAttr},
-        ArrayRef<OpFoldResult>{oneAttr, tensor::getMixedSize(b, loc, out, 1)},
-        ArrayRef<OpFoldResult>{oneAttr, oneAttr});
+    return buildInsertSlice(b, loc, row, out, rowPlace(b, out, token));
   }
 };
 

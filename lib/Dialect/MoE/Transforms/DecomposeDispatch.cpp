@@ -19,6 +19,7 @@
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/DecidingMath.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/SliceBuilder.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -347,29 +348,22 @@ private:
   /// Copies payload[source, …] to rows[row, …].
   Value copyRow(OpBuilder &b, Value payload, ArrayRef<Value> source, Value rows,
                 Value row) {
-    OpFoldResult oneAttr = b.getIndexAttr(1), zeroAttr = b.getIndexAttr(0);
-    SmallVector<OpFoldResult> sizes = tensor::getMixedSizes(b, loc, payload);
-    SmallVector<OpFoldResult> offsets(sizes.size(), zeroAttr);
-    SmallVector<OpFoldResult> strides(sizes.size(), oneAttr);
+    SlicePlace from(b, loc, payload);
     for (auto [i, index] : llvm::enumerate(source)) {
-      offsets[i] = index;
-      sizes[i] = oneAttr;
+      from.offsets[i] = index;
+      from.sizes[i] = b.getIndexAttr(1);
     }
-    auto rowsType = cast<RankedTensorType>(rows.getType());
     auto payloadType = cast<RankedTensorType>(payload.getType());
     SmallVector<int64_t> rowShape(
         payloadType.getShape().drop_front(source.size() - 1));
     rowShape[0] = 1;
-    Value slice = tensor::ExtractSliceOp::create(
-        b, loc, rowsType.clone(rowShape), payload, offsets, sizes, strides);
-
-    ArrayRef<OpFoldResult> allSizes = sizes;
-    SmallVector<OpFoldResult> rowSizes(allSizes.drop_front(source.size() - 1));
-    SmallVector<OpFoldResult> rowOffsets(rowSizes.size(), zeroAttr);
-    rowOffsets[0] = row;
-    strides.resize(rowSizes.size(), oneAttr);
-    return tensor::InsertSliceOp::create(b, loc, slice, rows, rowOffsets,
-                                         rowSizes, strides);
+    Value slice =
+        buildExtractSlice(b, loc, payloadType.clone(rowShape), payload, from);
+    SlicePlace to(b, loc, rows);
+    to.offsets[0] = row;
+    // Of the slice rather than of the rows: either may be the more static.
+    to.sizes.assign(from.sizes.begin() + (source.size() - 1), from.sizes.end());
+    return buildInsertSlice(b, loc, slice, rows, to);
   }
 };
 

@@ -16,28 +16,19 @@
 #include "mlir/IR/IRMapping.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/SliceBuilder.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
-namespace {
-
-/// Offsets, sizes and strides of a slice that differs from the whole tensor in
-/// its first dimension only.
-struct OuterSlice {
-  SmallVector<OpFoldResult> offsets, sizes, strides;
-
-  OuterSlice(OpBuilder &builder, Location loc, Value tensor,
-             OpFoldResult offset, OpFoldResult size)
-      : sizes(tensor::getMixedSizes(builder, loc, tensor)) {
-    offsets.assign(sizes.size(), builder.getIndexAttr(0));
-    strides.assign(sizes.size(), builder.getIndexAttr(1));
-    offsets[0] = offset;
-    sizes[0] = size;
-  }
-};
-
-} // namespace
+/// A slice that differs from the whole tensor in its first dimension only.
+static SlicePlace outerSlice(OpBuilder &builder, Location loc, Value tensor,
+                             OpFoldResult offset, OpFoldResult size) {
+  SlicePlace place(builder, loc, tensor);
+  place.offsets[0] = offset;
+  place.sizes[0] = size;
+  return place;
+}
 
 static Value castTo(OpBuilder &builder, Location loc, Value value, Type type) {
   if (value.getType() == type)
@@ -48,20 +39,21 @@ static Value castTo(OpBuilder &builder, Location loc, Value value, Type type) {
 /// Rows [begin, begin + count) of `rows`, with the type of a body argument.
 static Value sliceRows(OpBuilder &builder, Location loc, Value rows,
                        Value begin, Value count, Type argType) {
-  OuterSlice slice(builder, loc, rows, begin, count);
-  Value taken = tensor::ExtractSliceOp::create(
-      builder, loc, rows, slice.offsets, slice.sizes, slice.strides);
+  auto type = cast<RankedTensorType>(rows.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape[0] = ShapedType::kDynamic;
+  Value taken = buildExtractSlice(builder, loc, type.clone(shape), rows,
+                                  outerSlice(builder, loc, rows, begin, count));
   return castTo(builder, loc, taken, argType);
 }
 
 /// Slice `expert` of a per-expert value, with the type of a body argument.
 static Value sliceExpert(OpBuilder &builder, Location loc, Value param,
                          Value expert, Type argType) {
-  OuterSlice slice(builder, loc, param, expert, builder.getIndexAttr(1));
   auto type = cast<RankedTensorType>(param.getType());
-  Value taken = tensor::ExtractSliceOp::create(
+  Value taken = buildExtractSlice(
       builder, loc, type.clone(type.getShape().drop_front()), param,
-      slice.offsets, slice.sizes, slice.strides);
+      outerSlice(builder, loc, param, expert, builder.getIndexAttr(1)));
   return castTo(builder, loc, taken, argType);
 }
 
@@ -82,8 +74,9 @@ static Carried runBody(OpBuilder &builder, ExpertOp op, Value expert,
   Carried stored;
   for (auto [i, yielded] : llvm::enumerate(op.getYieldOp().getValues())) {
     bool isRow = op.isRowInit(i);
-    OuterSlice slice(builder, loc, results[i], isRow ? begin : expert,
-                     isRow ? OpFoldResult(count) : builder.getIndexAttr(1));
+    SlicePlace place =
+        outerSlice(builder, loc, results[i], isRow ? begin : expert,
+                   isRow ? OpFoldResult(count) : builder.getIndexAttr(1));
     // The slice has the result's own static sizes, whatever the body knows.
     auto type = cast<RankedTensorType>(results[i].getType());
     SmallVector<int64_t> shape(type.getShape());
@@ -93,9 +86,7 @@ static Carried runBody(OpBuilder &builder, ExpertOp op, Value expert,
       shape.erase(shape.begin());
     Value value = castTo(builder, loc, mapping.lookupOrDefault(yielded),
                          type.clone(shape));
-    stored.push_back(tensor::InsertSliceOp::create(builder, loc, value,
-                                                   results[i], slice.offsets,
-                                                   slice.sizes, slice.strides));
+    stored.push_back(buildInsertSlice(builder, loc, value, results[i], place));
   }
   return stored;
 }

@@ -45,8 +45,7 @@ static Error checkStoredType(const MappedTensor &tensor,
     return Error::success();
   if (isFloat(argument.elementType) && isQuantized(tensor.type))
     return createStringError(describe(tensor) + "; " + kQuantizedAdvice);
-  Conversion conversion =
-      classifyConversion(tensor.type, argument.elementType);
+  Conversion conversion = classifyConversion(tensor.type, argument.elementType);
   if (conversion == Conversion::Exact)
     return Error::success();
   return createStringError(
@@ -104,9 +103,8 @@ static Error checkExperts(Checkpoint &checkpoint, const EntryTensor &argument) {
 Error mlir::moe::checkBinding(Checkpoint &checkpoint,
                               const EntryTensor &argument) {
   bool stacked = StringRef(argument.param).contains(kExpertPlaceholder);
-  if (Error error =
-          stacked ? checkExperts(checkpoint, argument)
-                  : checkTensor(checkpoint, argument.param, argument))
+  if (Error error = stacked ? checkExperts(checkpoint, argument)
+                            : checkTensor(checkpoint, argument.param, argument))
     return error;
   return BoundTensor::bind(checkpoint, argument.param, argument.shape,
                            argument.elementType)

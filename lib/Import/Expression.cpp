@@ -10,12 +10,11 @@
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CheckedArithmetic.h"
-#include "llvm/Support/Format.h"
-#include "llvm/Support/raw_ostream.h"
 #include <limits>
 
 using namespace llvm;
 using namespace mlir::moe;
+using Value = mlir::moe::Value; // llvm has one, too.
 
 /// Nobody opens as many brackets; a stack has room for them.
 static constexpr unsigned kMaxDepth = 50;
@@ -32,71 +31,18 @@ bool mlir::moe::isValidName(StringRef name) {
          all_of(name, isNamePart) && !isReserved(name);
 }
 
-//===----------------------------------------------------------------------===//
-// Values
-//===----------------------------------------------------------------------===//
-
-static bool isNumber(const json::Value &value) {
-  return value.kind() == json::Value::Number;
-}
-
-static StringRef describeKind(const json::Value &value) {
-  switch (value.kind()) {
-  case json::Value::Null:
-    return "null";
-  case json::Value::Boolean:
-    return "a boolean";
-  case json::Value::Number:
-    return value.getAsInteger() ? "an integer" : "a number with a fraction";
-  case json::Value::String:
-    return "a text";
-  case json::Value::Array:
-    return "a list";
-  case json::Value::Object:
-    return "a record";
-  }
-  llvm_unreachable("unknown kind of JSON value");
-}
-
-/// The fewest digits that give the same double again, with a point in them: IR
-/// takes 1.0e-05 but not 1e-05.
-static std::string formatDouble(double value) {
-  std::string text;
-  for (int digits = 1; digits <= std::numeric_limits<double>::max_digits10;
-       ++digits) {
-    text.clear();
-    raw_string_ostream(text) << format("%.*g", digits, value);
-    double again;
-    if (!StringRef(text).getAsDouble(again) && again == value)
-      break;
-  }
-  if (StringRef(text).contains('.'))
-    return text;
-  auto [mantissa, exponent] = StringRef(text).split('e');
-  return (mantissa + ".0" + (exponent.empty() ? "" : "e") + exponent).str();
-}
-
-std::string mlir::moe::formatValue(const json::Value &value) {
-  if (std::optional<bool> boolean = value.getAsBoolean())
-    return *boolean ? "true" : "false";
-  if (std::optional<int64_t> integer = value.getAsInteger())
-    return itostr(*integer);
-  if (std::optional<double> number = value.getAsNumber())
-    return formatDouble(*number);
-  if (std::optional<StringRef> string = value.getAsString())
-    return string->str();
-  if (const json::Array *list = value.getAsArray())
-    return "[" + join(map_range(*list, formatValue), ", ") + "]";
-  return describeKind(value).str();
-}
-
 /// Whether two values are equal, or nothing when they cannot be compared.
-static std::optional<bool> areEqual(const json::Value &a,
-                                    const json::Value &b) {
-  if (a.kind() != b.kind() || a.kind() == json::Value::Array ||
-      a.kind() == json::Value::Object)
-    return std::nullopt;
-  return a == b;
+static std::optional<bool> areEqual(const Value &a, const Value &b) {
+  if (const auto *x = a.getAs<bool>(), *y = b.getAs<bool>(); x && y)
+    return *x == *y;
+  if (const auto *x = a.getAs<int64_t>(), *y = b.getAs<int64_t>(); x && y)
+    return *x == *y;
+  if (a.isNumber() && b.isNumber())
+    return a.getNumber() == b.getNumber();
+  if (const auto *x = a.getAs<std::string>(), *y = b.getAs<std::string>();
+      x && y)
+    return *x == *y;
+  return std::nullopt;
 }
 
 //===----------------------------------------------------------------------===//
@@ -104,34 +50,34 @@ static std::optional<bool> areEqual(const json::Value &a,
 //===----------------------------------------------------------------------===//
 
 namespace {
-/// Reads and evaluates in one go. After the first error all that is left reads
-/// as null without a further one; so does a part that is not needed.
+/// Reads and evaluates in one go. After the first error nothing that is left
+/// makes a further one, whatever its value; nor does a part that is not needed.
 class Evaluator {
 public:
-  Evaluator(StringRef text, const json::Object &names)
+  Evaluator(StringRef text, const Names &names)
       : text(text), rest(text), names(names) {}
 
-  Expected<json::Value> evaluate();
+  Expected<Value> evaluate();
 
 private:
-  json::Value readChoice();
-  json::Value readDisjunction();
-  json::Value readConjunction();
-  json::Value readComparison();
-  json::Value readSum();
-  json::Value readProduct();
-  json::Value readUnary();
-  json::Value readPrimary();
-  json::Value readText();
-  json::Value readNumber();
-  json::Value readName();
+  Value readChoice();
+  Value readDisjunction();
+  Value readConjunction();
+  Value readComparison();
+  Value readSum();
+  Value readProduct();
+  Value readUnary();
+  Value readPrimary();
+  Value readText();
+  Value readNumber();
+  Value readName();
 
-  json::Value calculate(char op, const json::Value &a, const json::Value &b);
-  json::Value compare(StringRef op, const json::Value &a, const json::Value &b);
-  json::Value contains(const json::Value &list, const json::Value &value);
-  bool asCondition(const json::Value &value, StringRef op);
+  Value calculate(char op, const Value &a, const Value &b);
+  Value compare(StringRef op, const Value &a, const Value &b);
+  Value contains(const Value &list, const Value &value);
+  bool asCondition(const Value &value, StringRef op);
 
-  json::Value fail(const Twine &message);
+  Value fail(const Twine &message);
   bool failed() const { return !error.empty(); }
   bool isLive() const { return skipping == 0 && !failed(); }
 
@@ -143,7 +89,7 @@ private:
 
   StringRef text;
   StringRef rest;
-  const json::Object &names;
+  const Names &names;
   std::string error;
   unsigned skipping = 0;
   unsigned depth = 0;
@@ -161,10 +107,10 @@ struct Counted {
 };
 } // namespace
 
-json::Value Evaluator::fail(const Twine &message) {
+Value Evaluator::fail(const Twine &message) {
   if (!failed() && skipping == 0)
     error = message.str();
-  return nullptr;
+  return false;
 }
 
 StringRef Evaluator::peekWord() {
@@ -193,8 +139,8 @@ StringRef Evaluator::consumeAny(ArrayRef<StringRef> tokens) {
   return "";
 }
 
-Expected<json::Value> Evaluator::evaluate() {
-  json::Value value = readChoice();
+Expected<Value> Evaluator::evaluate() {
+  Value value = readChoice();
   skipSpace();
   if (!failed() && !rest.empty())
     fail("'" + rest.take_front() + "' is not expected at character " +
@@ -205,29 +151,29 @@ Expected<json::Value> Evaluator::evaluate() {
   return value;
 }
 
-bool Evaluator::asCondition(const json::Value &value, StringRef op) {
+bool Evaluator::asCondition(const Value &value, StringRef op) {
   if (!isLive())
     return false;
-  if (std::optional<bool> boolean = value.getAsBoolean())
+  if (const bool *boolean = value.getAs<bool>())
     return *boolean;
   fail("'" + op + "' needs true or false, not " + describeKind(value));
   return false;
 }
 
-json::Value Evaluator::readChoice() {
+Value Evaluator::readChoice() {
   Counted guard(depth);
   if (depth > kMaxDepth) {
     // Not through `fail`: it matters even in a part that is not needed.
     if (!failed())
       error = ("more than " + Twine(kMaxDepth) + " levels of brackets").str();
     rest = "";
-    return nullptr;
+    return false;
   }
-  json::Value condition = readDisjunction();
+  Value condition = readDisjunction();
   if (!consume("?"))
     return condition;
   bool first = asCondition(condition, "?:");
-  json::Value yes = nullptr, no = nullptr;
+  Value yes, no;
   {
     Counted skip(skipping, !first);
     yes = readChoice();
@@ -239,40 +185,38 @@ json::Value Evaluator::readChoice() {
   return first ? yes : no;
 }
 
-json::Value Evaluator::readDisjunction() {
-  json::Value value = readConjunction();
+Value Evaluator::readDisjunction() {
+  Value value = readConjunction();
   while (consume("||")) {
     bool left = asCondition(value, "||");
     Counted skip(skipping, left);
-    json::Value right = readConjunction();
+    Value right = readConjunction();
     value = left || asCondition(right, "||");
   }
   return value;
 }
 
-json::Value Evaluator::readConjunction() {
-  json::Value value = readComparison();
+Value Evaluator::readConjunction() {
+  Value value = readComparison();
   while (consume("&&")) {
     bool left = asCondition(value, "&&");
     Counted skip(skipping, !left);
-    json::Value right = readComparison();
+    Value right = readComparison();
     value = left && asCondition(right, "&&");
   }
   return value;
 }
 
-json::Value Evaluator::contains(const json::Value &list,
-                                const json::Value &value) {
-  const json::Array *elements = list.getAsArray();
+Value Evaluator::contains(const Value &list, const Value &value) {
+  const auto *elements = list.getAs<std::vector<int64_t>>();
   if (!elements)
     return fail("'in' needs a list, not " + describeKind(list));
-  return any_of(*elements, [&](const json::Value &element) {
+  return any_of(*elements, [&](int64_t element) {
     return areEqual(element, value).value_or(false);
   });
 }
 
-json::Value Evaluator::compare(StringRef op, const json::Value &a,
-                               const json::Value &b) {
+Value Evaluator::compare(StringRef op, const Value &a, const Value &b) {
   if (op == "==" || op == "!=") {
     std::optional<bool> equal = areEqual(a, b);
     if (!equal)
@@ -280,13 +224,13 @@ json::Value Evaluator::compare(StringRef op, const json::Value &a,
                   describeKind(b));
     return *equal == (op == "==");
   }
-  if (!isNumber(a) || !isNumber(b))
+  if (!a.isNumber() || !b.isNumber())
     return fail("'" + op + "' needs two numbers, not " + describeKind(a) +
                 " and " + describeKind(b));
-  double x = *a.getAsNumber(), y = *b.getAsNumber();
-  bool less = x < y, greater = x > y;
+  double x = a.getNumber(), y = b.getNumber();
+  bool less = x<y, greater = x> y;
   // Doubles would lose the low bits of large integers.
-  if (auto i = a.getAsInteger(), j = b.getAsInteger(); i && j) {
+  if (const auto *i = a.getAs<int64_t>(), *j = b.getAs<int64_t>(); i && j) {
     less = *i < *j;
     greater = *i > *j;
   }
@@ -295,22 +239,21 @@ json::Value Evaluator::compare(StringRef op, const json::Value &a,
   return greater || (op == ">=" && !less);
 }
 
-json::Value Evaluator::readComparison() {
-  json::Value left = readSum();
+Value Evaluator::readComparison() {
+  Value left = readSum();
   StringRef op = consumeAny({"==", "!=", "<=", ">=", "<", ">", "in"});
   if (op.empty())
     return left;
-  json::Value right = readSum();
+  Value right = readSum();
   if (!isLive())
-    return nullptr;
+    return false;
   return op == "in" ? contains(right, left) : compare(op, left, right);
 }
 
-json::Value Evaluator::calculate(char op, const json::Value &a,
-                                 const json::Value &b) {
+Value Evaluator::calculate(char op, const Value &a, const Value &b) {
   if (!isLive())
-    return nullptr;
-  std::optional<int64_t> x = a.getAsInteger(), y = b.getAsInteger();
+    return false;
+  const auto *x = a.getAs<int64_t>(), *y = b.getAs<int64_t>();
   if (!x || !y)
     return fail("'" + Twine(op) + "' needs two integers, not " +
                 describeKind(a) + " and " + describeKind(b));
@@ -331,8 +274,8 @@ json::Value Evaluator::calculate(char op, const json::Value &a,
   return *result;
 }
 
-json::Value Evaluator::readSum() {
-  json::Value value = readProduct();
+Value Evaluator::readSum() {
+  Value value = readProduct();
   while (true) {
     StringRef op = consumeAny({"+", "-"});
     if (op.empty())
@@ -341,8 +284,8 @@ json::Value Evaluator::readSum() {
   }
 }
 
-json::Value Evaluator::readProduct() {
-  json::Value value = readUnary();
+Value Evaluator::readProduct() {
+  Value value = readUnary();
   while (true) {
     StringRef op = consumeAny({"*", "/", "%"});
     if (op.empty())
@@ -351,27 +294,29 @@ json::Value Evaluator::readProduct() {
   }
 }
 
-json::Value Evaluator::readUnary() {
+Value Evaluator::readUnary() {
   bool negate = false, invert = false;
   // Not recursive, so that a run of them cannot exhaust the stack.
   if (consume("!"))
     invert = true;
   else if (consume("-"))
     negate = true;
-  json::Value value = readPrimary();
+  Value value = readPrimary();
   if (invert)
     return !asCondition(value, "!");
-  if (negate && isLive() && isNumber(value) && !value.getAsInteger())
-    return -*value.getAsNumber();
-  return negate ? calculate('-', 0, value) : value;
+  if (!negate)
+    return value;
+  if (const double *number = value.getAs<double>())
+    return -*number;
+  return calculate('-', int64_t(0), value);
 }
 
-json::Value Evaluator::readPrimary() {
+Value Evaluator::readPrimary() {
   skipSpace();
   if (rest.empty())
     return fail("something is missing at the end");
   if (consume("(")) {
-    json::Value value = readChoice();
+    Value value = readChoice();
     if (!consume(")"))
       return fail("a ')' is missing");
     return value;
@@ -382,25 +327,25 @@ json::Value Evaluator::readPrimary() {
     return readNumber();
   if (isNameStart(rest.front()))
     return readName();
-  json::Value value = fail("'" + rest.take_front() +
-                           "' is not expected at character " +
-                           Twine(text.size() - rest.size() + 1));
+  Value value =
+      fail("'" + rest.take_front() + "' is not expected at character " +
+           Twine(text.size() - rest.size() + 1));
   rest = "";
   return value;
 }
 
-json::Value Evaluator::readText() {
+Value Evaluator::readText() {
   size_t end = rest.find('\'', 1);
   if (end == StringRef::npos) {
     rest = "";
     return fail("a text does not end: the closing ' is missing");
   }
-  json::Value value = rest.slice(1, end).str();
+  Value value = rest.slice(1, end).str();
   rest = rest.drop_front(end + 1);
   return value;
 }
 
-json::Value Evaluator::readNumber() {
+Value Evaluator::readNumber() {
   StringRef token = rest.take_while(
       [](char c) { return isAlnum(c) || c == '.' || c == '_'; });
   // The sign of an exponent.
@@ -419,36 +364,33 @@ json::Value Evaluator::readNumber() {
   return fail("'" + token + "' is no number (12, 0.5 and 1.0e-5 are)");
 }
 
-json::Value Evaluator::readName() {
+Value Evaluator::readName() {
   StringRef name = peekWord();
   rest = rest.drop_front(name.size());
   if (name == "true" || name == "false")
     return name == "true";
-  if (const json::Value *value = names.get(name))
+  if (const Value *value = names.find(name))
     return *value;
   return fail("there is no value named " + quoteName(name));
 }
 
-Expected<json::Value>
-mlir::moe::evaluateExpression(StringRef expression,
-                              const json::Object &names) {
+Expected<Value> mlir::moe::evaluateExpression(StringRef expression,
+                                              const Names &names) {
   return Evaluator(expression, names).evaluate();
 }
 
 Expected<bool> mlir::moe::evaluateCondition(StringRef expression,
-                                            const json::Object &names) {
-  Expected<json::Value> value = evaluateExpression(expression, names);
+                                            const Names &names) {
+  Expected<Value> value = evaluateExpression(expression, names);
   if (!value)
     return value.takeError();
-  if (std::optional<bool> boolean = value->getAsBoolean())
+  if (const bool *boolean = value->getAs<bool>())
     return *boolean;
   return createStringError("the expression " + quoteName(expression) + " is " +
-                           formatValue(*value) +
-                           ", but must be true or false");
+                           formatValue(*value) + ", but must be true or false");
 }
 
-std::string mlir::moe::describeNames(StringRef expression,
-                                     const json::Object &names) {
+std::string mlir::moe::describeNames(StringRef expression, const Names &names) {
   SetVector<StringRef> found;
   for (StringRef rest = expression; !rest.empty();) {
     if (rest.front() == '\'') {
@@ -456,11 +398,14 @@ std::string mlir::moe::describeNames(StringRef expression,
       continue;
     }
     StringRef word = rest.take_while(isNamePart);
-    if (isValidName(word) && names.get(word))
+    if (isValidName(word) && names.find(word))
       found.insert(word);
     rest = rest.drop_front(std::max<size_t>(word.size(), 1));
   }
-  return join(map_range(found, [&](StringRef name) {
-                return (name + " = " + formatValue(*names.get(name))).str();
-              }), ", ");
+  return join(
+      map_range(found,
+                [&](StringRef name) {
+                  return (name + " = " + formatValue(*names.find(name))).str();
+                }),
+      ", ");
 }

@@ -28,8 +28,8 @@ static constexpr int64_t kFormat = 1;
 static Expected<json::Value> parseValue(StringRef text, const Twine &what) {
   Expected<json::Value> value = json::parse(text);
   if (!value)
-    return createStringError(what + " is not valid JSON: " +
-                             toString(value.takeError()));
+    return createStringError(
+        what + " is not valid JSON: " + toString(value.takeError()));
   return value;
 }
 
@@ -122,8 +122,7 @@ Error HeaderReader::checkName(StringRef name) {
 static Expected<ConfigField::Type> parseFieldType(StringRef text,
                                                   StringRef what) {
   using Type = ConfigField::Type;
-  Expected<std::string> name =
-      parseJsonString(text, "the type of the " + what);
+  Expected<std::string> name = parseJsonString(text, "the type of the " + what);
   if (!name)
     return name.takeError();
   std::optional<Type> type = StringSwitch<std::optional<Type>>(*name)
@@ -255,9 +254,9 @@ Error HeaderReader::readMember(StringRef key, StringRef value) {
 
 Error HeaderReader::checkComplete() {
   if (format != kFormat)
-    return createStringError(
-        "the header says \"format\": " + Twine(format) +
-        ", but this moe-import reads format " + Twine(kFormat));
+    return createStringError("the header says \"format\": " + Twine(format) +
+                             ", but this moe-import reads format " +
+                             Twine(kFormat));
   const char *missing = family.name.empty()         ? "family"
                         : family.modelTypes.empty() ? "model_types"
                         : family.fields.empty()     ? "config"
@@ -277,8 +276,8 @@ Error HeaderReader::read(StringRef header) {
   if (Error error = forEachJsonMember(header, readFormat))
     return error;
   if (format == kFormat)
-    if (Error error = forEachJsonMember(
-            header, [&](StringRef key, StringRef value) {
+    if (Error error =
+            forEachJsonMember(header, [&](StringRef key, StringRef value) {
               return readMember(key, value);
             }))
       return error;

@@ -70,10 +70,10 @@ Error FamilyLibrary::addFolder(StringRef path) {
       auto [it, isNew] = ofThisFolder.try_emplace(type, *family);
       if (!isNew)
         return createFileError(
-            file, createStringError("is for the model type " +
-                                    quoteName(type) + ", and so is " +
-                                    quoteName(it->second->path) +
-                                    "; remove one of them"));
+            file,
+            createStringError("is for the model type " + quoteName(type) +
+                              ", and so is " + quoteName(it->second->path) +
+                              "; remove one of them"));
       byModelType.try_emplace(type, *family);
     }
   }
@@ -88,9 +88,8 @@ const Family *FamilyLibrary::find(StringRef modelType) const {
 std::vector<const Family *> FamilyLibrary::getFamilies() const {
   std::vector<const Family *> found;
   for (const std::unique_ptr<Family> &family : families)
-    if (any_of(family->modelTypes, [&](StringRef type) {
-          return find(type) == family.get();
-        }))
+    if (any_of(family->modelTypes,
+               [&](StringRef type) { return find(type) == family.get(); }))
       found.push_back(family.get());
   llvm::sort(found, [](const Family *a, const Family *b) {
     return std::tie(a->name, a->path) < std::tie(b->name, b->path);
@@ -122,9 +121,8 @@ const TemplateSource *FamilyLibrary::findPartial(const Family &family,
 }
 
 Expected<std::string> FamilyLibrary::render(const Family &family,
-                                            const json::Object &names) {
+                                            const Names &names) {
   TemplateSource source{family.path, family.templateText, family.templateLine};
-  return renderTemplate(source, names, [&](StringRef name) {
-    return findPartial(family, name);
-  });
+  return renderTemplate(
+      source, names, [&](StringRef name) { return findPartial(family, name); });
 }

@@ -101,7 +101,7 @@ private:
   FamilyLibrary &library;
   MLIRContext &context;
   std::string configPath;
-  json::Object fields;
+  Names fields;
   ImportedModel model;
 };
 } // namespace
@@ -128,17 +128,17 @@ Error Importer::findFamily(const json::Object &config) {
 
 Error Importer::countLayers() {
   const Family &family = *model.family;
-  Expected<json::Value> count = evaluateExpression(family.layerCount, fields);
+  Expected<moe::Value> count = evaluateExpression(family.layerCount, fields);
   if (!count)
     return createFileError(family.path, count.takeError());
-  std::optional<int64_t> number = count->getAsInteger();
+  const int64_t *number = count->getAs<int64_t>();
   if (!number || *number < 1 || *number > kMaxLayers)
-    return createFileError(
-        configPath,
-        createStringError("the number of layers, " +
-                          quoteName(family.layerCount) + ", is " +
-                          formatValue(*count) + ", but must be from 1 to " +
-                          Twine(kMaxLayers)));
+    return createFileError(configPath,
+                           createStringError("the number of layers, " +
+                                             quoteName(family.layerCount) +
+                                             ", is " + formatValue(*count) +
+                                             ", but must be from 1 to " +
+                                             Twine(kMaxLayers)));
   model.numLayers = *number;
   return Error::success();
 }
@@ -149,8 +149,7 @@ Error Importer::readConfig() {
     return config.takeError();
   if (Error error = findFamily(*config))
     return error;
-  Expected<json::Object> values =
-      readFields(*model.family, *config, configPath);
+  Expected<Names> values = readFields(*model.family, *config, configPath);
   if (!values)
     return values.takeError();
   fields = std::move(*values);
@@ -158,8 +157,8 @@ Error Importer::readConfig() {
 }
 
 Expected<bool> Importer::isMoELayer(int64_t layer) const {
-  json::Object names = fields;
-  names["layer"] = layer;
+  Names names = fields;
+  names.set("layer", layer);
   Expected<bool> isMoE = evaluateCondition(model.family->isMoELayer, names);
   if (!isMoE)
     return createFileError(model.family->path, isMoE.takeError());
@@ -185,11 +184,10 @@ Importer::selectLayers(ArrayRef<int64_t> wanted) const {
     return layers.takeError();
   if (layers->empty())
     return createFileError(
-        configPath,
-        createStringError("none of the " + Twine(model.numLayers) +
-                          " layers has experts: " +
-                          quoteName(model.family->isMoELayer) +
-                          " is false for all of them"));
+        configPath, createStringError("none of the " + Twine(model.numLayers) +
+                                      " layers has experts: " +
+                                      quoteName(model.family->isMoELayer) +
+                                      " is false for all of them"));
   if (wanted.empty())
     return layers;
   std::vector<int64_t> selected(wanted);
@@ -198,19 +196,19 @@ Importer::selectLayers(ArrayRef<int64_t> wanted) const {
   for (int64_t layer : selected) {
     if (layer >= model.numLayers || layer < 0)
       return createFileError(
-          configPath, createStringError("the model has " +
-                                        Twine(model.numLayers) +
-                                        " layers, numbered from 0; there is "
-                                        "no layer " +
-                                        Twine(layer)));
+          configPath,
+          createStringError("the model has " + Twine(model.numLayers) +
+                            " layers, numbered from 0; there is "
+                            "no layer " +
+                            Twine(layer)));
     if (!is_contained(*layers, layer))
       return createFileError(
           configPath,
-          createStringError("layer " + Twine(layer) +
-                            " is dense: of the " + Twine(model.numLayers) +
-                            " layers, " + Twine(layers->size()) +
-                            " have experts, from " + Twine(layers->front()) +
-                            " to " + Twine(layers->back())));
+          createStringError("layer " + Twine(layer) + " is dense: of the " +
+                            Twine(model.numLayers) + " layers, " +
+                            Twine(layers->size()) + " have experts, from " +
+                            Twine(layers->front()) + " to " +
+                            Twine(layers->back())));
   }
   return selected;
 }
@@ -218,17 +216,16 @@ Importer::selectLayers(ArrayRef<int64_t> wanted) const {
 Expected<std::string> Importer::importLayer(Checkpoint &checkpoint,
                                             int64_t layer) {
   const Family &family = *model.family;
-  Expected<json::Object> names = defineNames(family, fields, layer);
+  Expected<Names> names = defineNames(family, fields, layer);
   if (!names)
     return names.takeError();
-  (*names)["family"] = family.name;
-  (*names)["model_type"] = model.modelType;
+  names->set("family", family.name);
+  names->set("model_type", model.modelType);
   Expected<std::string> text = library.render(family, *names);
   if (!text)
     return text.takeError();
   std::string fileName = ("layer_" + Twine(layer) + ".mlir").str();
-  Expected<EntrySignature> signature =
-      readSignature(*text, fileName, context);
+  Expected<EntrySignature> signature = readSignature(*text, fileName, context);
   if (!signature)
     return createFileError(family.path, signature.takeError());
   for (const EntryTensor &argument : signature->arguments)
@@ -239,8 +236,7 @@ Expected<std::string> Importer::importLayer(Checkpoint &checkpoint,
   return text;
 }
 
-Error Importer::importLayers(Checkpoint &checkpoint,
-                             ArrayRef<int64_t> wanted) {
+Error Importer::importLayers(Checkpoint &checkpoint, ArrayRef<int64_t> wanted) {
   Expected<std::vector<int64_t>> layers = selectLayers(wanted);
   if (!layers)
     return layers.takeError();

@@ -17,6 +17,7 @@
 
 using namespace llvm;
 using namespace mlir::moe;
+using Value = mlir::moe::Value; // llvm has one, too.
 
 /// The largest have some 100 KB (label names).
 static constexpr size_t kMaxConfigSize = 16 << 20;
@@ -79,50 +80,71 @@ Expected<json::Object> mlir::moe::readJsonFile(StringRef path) {
 // Fields
 //===----------------------------------------------------------------------===//
 
-static std::optional<StringRef> getElementTypeName(const json::Value &value) {
-  std::optional<StringRef> name = value.getAsString();
-  if (!name)
+static std::optional<std::string> getElementType(const json::Value &value) {
+  StringRef type = StringSwitch<StringRef>(value.getAsString().value_or(""))
+                       .Case("float32", "f32")
+                       .Case("float16", "f16")
+                       .Case("bfloat16", "bf16")
+                       .Default("");
+  if (type.empty())
     return std::nullopt;
-  return StringSwitch<std::optional<StringRef>>(*name)
-      .Case("float32", StringRef("f32"))
-      .Case("float16", StringRef("f16"))
-      .Case("bfloat16", StringRef("bf16"))
-      .Default(std::nullopt);
+  return type.str();
 }
 
-static bool isInRange(const json::Value &value, int64_t minimum) {
+/// An integer that is in the range of `field`.
+static std::optional<int64_t> getInteger(const json::Value &value,
+                                         const ConfigField &field) {
   std::optional<int64_t> integer = value.getAsInteger();
-  return integer && *integer >= minimum && *integer <= kMaxInteger;
+  if (integer && *integer >= field.minimum && *integer <= kMaxInteger)
+    return integer;
+  return std::nullopt;
+}
+
+static std::optional<std::vector<int64_t>>
+getIntegers(const json::Value &value, const ConfigField &field) {
+  const json::Array *list = value.getAsArray();
+  if (!list)
+    return std::nullopt;
+  std::vector<int64_t> integers;
+  for (const json::Value &element : *list) {
+    std::optional<int64_t> integer = getInteger(element, field);
+    if (!integer)
+      return std::nullopt;
+    integers.push_back(*integer);
+  }
+  return integers;
+}
+
+static std::optional<double> getNumber(const json::Value &value) {
+  std::optional<double> number = value.getAsNumber();
+  if (number && std::isfinite(*number))
+    return number;
+  return std::nullopt;
+}
+
+static std::optional<std::string> getString(const json::Value &value) {
+  if (std::optional<StringRef> string = value.getAsString())
+    return string->str();
+  return std::nullopt;
 }
 
 /// `value` as a family sees it, or nothing when it is not what `field` wants.
-static std::optional<json::Value> convertValue(const json::Value &value,
-                                               const ConfigField &field) {
+static std::optional<Value> convertValue(const json::Value &value,
+                                         const ConfigField &field) {
   using Type = ConfigField::Type;
   switch (field.type) {
   case Type::Integer:
-    if (!isInRange(value, field.minimum))
-      return std::nullopt;
-    return json::Value(*value.getAsInteger()); // 64.0 becomes 64.
+    return getInteger(value, field);
   case Type::Number:
-    if (!value.getAsNumber() || !std::isfinite(*value.getAsNumber()))
-      return std::nullopt;
-    return json::Value(*value.getAsNumber());
+    return getNumber(value);
   case Type::Boolean:
-    return value.getAsBoolean() ? std::optional(value) : std::nullopt;
+    return value.getAsBoolean();
   case Type::String:
-    return value.getAsString() ? std::optional(value) : std::nullopt;
+    return getString(value);
   case Type::Integers:
-    if (!value.getAsArray() ||
-        !all_of(*value.getAsArray(), [&](const json::Value &element) {
-          return isInRange(element, field.minimum);
-        }))
-      return std::nullopt;
-    return value;
+    return getIntegers(value, field);
   case Type::Element:
-    if (std::optional<StringRef> name = getElementTypeName(value))
-      return json::Value(*name);
-    return std::nullopt;
+    return getElementType(value);
   }
   llvm_unreachable("unknown type of field");
 }
@@ -166,7 +188,7 @@ public:
   FieldReader(const Family &family, const json::Object &config)
       : family(family), config(config) {}
 
-  Expected<json::Object> read();
+  Expected<Names> read();
 
 private:
   Error readField(const ConfigField &field);
@@ -177,7 +199,7 @@ private:
 
   const Family &family;
   const json::Object &config;
-  json::Object values;
+  Names values;
   std::vector<std::string> missing;
 };
 } // namespace
@@ -213,8 +235,7 @@ Error FieldReader::checkAllowed(const ConfigField &field, StringRef name,
                                 const json::Value &value) {
   if (field.allowed.empty() || is_contained(field.allowed, value))
     return Error::success();
-  std::string allowed =
-      join(map_range(field.allowed, describeJson), " or ");
+  std::string allowed = join(map_range(field.allowed, describeJson), " or ");
   return createStringError(
       quoteName(name) + " is " + describeJson(value) + ", but the family " +
       family.name + " is written for " + allowed + " (in " + family.path +
@@ -240,16 +261,16 @@ Error FieldReader::readField(const ConfigField &field) {
   if (!isFallback)
     if (Error error = checkAllowed(field, name, *value))
       return error;
-  std::optional<json::Value> converted = convertValue(*value, field);
+  std::optional<Value> converted = convertValue(*value, field);
   if (!converted)
     return createStringError(quoteName(name) + " is " + describeJson(*value) +
                              (isFallback ? " by default" : "") +
                              ", but must be " + describeWanted(field));
-  values[field.name] = std::move(*converted);
+  values.set(field.name, std::move(*converted));
   return Error::success();
 }
 
-Expected<json::Object> FieldReader::read() {
+Expected<Names> FieldReader::read() {
   for (const ConfigField &field : family.fields)
     if (Error error = readField(field))
       return std::move(error);
@@ -260,10 +281,10 @@ Expected<json::Object> FieldReader::read() {
   return std::move(values);
 }
 
-Expected<json::Object> mlir::moe::readFields(const Family &family,
-                                             const json::Object &config,
-                                             StringRef path) {
-  Expected<json::Object> values = FieldReader(family, config).read();
+Expected<Names> mlir::moe::readFields(const Family &family,
+                                      const json::Object &config,
+                                      StringRef path) {
+  Expected<Names> values = FieldReader(family, config).read();
   if (!values)
     return createFileError(path, values.takeError());
   return values;
@@ -273,34 +294,32 @@ Expected<json::Object> mlir::moe::readFields(const Family &family,
 // Definitions
 //===----------------------------------------------------------------------===//
 
-static Expected<json::Value> define(const Definition &definition,
-                                    const json::Object &names) {
+static Expected<Value> define(const Definition &definition,
+                              const Names &names) {
   if (definition.members.empty())
     return evaluateExpression(definition.expression, names);
-  json::Object record;
+  Names record;
   for (const Definition &member : definition.members) {
-    Expected<json::Value> value =
-        evaluateExpression(member.expression, names);
+    Expected<Value> value = evaluateExpression(member.expression, names);
     if (!value)
       return value.takeError();
-    record[member.name] = std::move(*value);
+    record.set(member.name, std::move(*value));
   }
-  return json::Value(std::move(record));
+  return Value(std::move(record));
 }
 
-Expected<json::Object> mlir::moe::defineNames(const Family &family,
-                                              const json::Object &fields,
-                                              int64_t layer) {
-  json::Object names = fields;
-  names["layer"] = layer;
+Expected<Names> mlir::moe::defineNames(const Family &family,
+                                       const Names &fields, int64_t layer) {
+  Names names = fields;
+  names.set("layer", layer);
   for (const Definition &definition : family.definitions) {
-    Expected<json::Value> value = define(definition, names);
+    Expected<Value> value = define(definition, names);
     if (!value)
       return createFileError(
-          family.path, createStringError("the definition of " +
-                                         quoteName(definition.name) + ": " +
-                                         toString(value.takeError())));
-    names[definition.name] = std::move(*value);
+          family.path,
+          createStringError("the definition of " + quoteName(definition.name) +
+                            ": " + toString(value.takeError())));
+    names.set(definition.name, std::move(*value));
   }
   for (const std::string &requirement : family.requirements) {
     Expected<bool> holds = evaluateCondition(requirement, names);
@@ -308,10 +327,9 @@ Expected<json::Object> mlir::moe::defineNames(const Family &family,
       return createFileError(family.path, holds.takeError());
     if (!*holds)
       return createFileError(
-          family.path,
-          createStringError("requires " + quoteName(requirement) +
-                            ", but config.json says " +
-                            describeNames(requirement, names)));
+          family.path, createStringError("requires " + quoteName(requirement) +
+                                         ", but config.json says " +
+                                         describeNames(requirement, names)));
   }
   return std::move(names);
 }

@@ -16,6 +16,7 @@
 
 using namespace llvm;
 using namespace mlir::moe;
+using Value = mlir::moe::Value; // llvm has one, too.
 
 /// A chain of partials deeper than this, and sections in sections deeper than
 /// this, are a mistake.
@@ -31,7 +32,7 @@ namespace {
 /// does not see the names from around the section.
 class TemplateExpander {
 public:
-  TemplateExpander(const json::Object &names, FindPartial findPartial)
+  TemplateExpander(const Names &names, FindPartial findPartial)
       : findPartial(findPartial) {
     scopes.push_back(&names);
   }
@@ -57,15 +58,17 @@ private:
   Error openSection(Tag tag, SmallVectorImpl<Section> &sections);
   Error closeSection(StringRef name, SmallVectorImpl<Section> &sections);
   Expected<std::string> expandPartial(StringRef name);
+  Error expandTag(StringRef text, StringRef before, StringRef &after,
+                  SmallVectorImpl<Section> &sections, std::string &result);
 
-  Expected<const json::Value *> lookUp(StringRef name);
+  Expected<const Value *> lookUp(StringRef name);
   Error makeError(const Twine &message) const {
     return createStringError(current->path + ":" + Twine(line) + ": " +
                              message);
   }
 
   FindPartial findPartial;
-  SmallVector<const json::Object *> scopes;
+  SmallVector<const Names *> scopes;
   SmallVector<const TemplateSource *> open; // The chain of partials.
   const TemplateSource *current = nullptr;
   unsigned line = 1;
@@ -74,15 +77,14 @@ private:
 } // namespace
 
 /// The value of `name`, in the innermost record that has it.
-Expected<const json::Value *> TemplateExpander::lookUp(StringRef name) {
-  for (const json::Object *scope : reverse(scopes))
-    if (const json::Value *value = scope->get(name))
+Expected<const Value *> TemplateExpander::lookUp(StringRef name) {
+  for (const Names *scope : reverse(scopes))
+    if (const Value *value = scope->find(name))
       return value;
   unsigned nearest = name.size() / 2 + 1;
   std::string hint = "; the family defines names under \"config\" and \"let\"";
-  for (const json::Object *scope : reverse(scopes))
-    for (const auto &entry : *scope) {
-      StringRef other = entry.first;
+  for (const Names *scope : reverse(scopes))
+    for (const auto &[other, value] : *scope) {
       unsigned distance = name.edit_distance(other);
       if (distance >= nearest)
         continue;
@@ -93,12 +95,11 @@ Expected<const json::Value *> TemplateExpander::lookUp(StringRef name) {
 }
 
 Error TemplateExpander::checkValue(StringRef name) {
-  Expected<const json::Value *> value = lookUp(name);
+  Expected<const Value *> value = lookUp(name);
   if (!value)
     return value.takeError();
-  if ((*value)->getAsObject() || (*value)->getAsArray())
-    return makeError(quoteName(name) + " is a " +
-                     ((*value)->getAsObject() ? "record" : "list") +
+  if ((*value)->getAs<Names>() || (*value)->getAs<std::vector<int64_t>>())
+    return makeError(quoteName(name) + " is " + describeKind(**value) +
                      ", and has no text to put here");
   return Error::success();
 }
@@ -107,12 +108,12 @@ Error TemplateExpander::openSection(Tag tag,
                                     SmallVectorImpl<Section> &sections) {
   StringRef name = tag.name;
   bool inverted = tag.kind == '^';
-  Expected<const json::Value *> value = lookUp(name);
+  Expected<const Value *> value = lookUp(name);
   if (!value)
     return value.takeError();
-  const json::Object *record = (*value)->getAsObject();
-  if (!(*value)->getAsBoolean() && !(record && !inverted))
-    return makeError(quoteName(name) + " is " + formatValue(**value) +
+  const Names *record = (*value)->getAs<Names>();
+  if (!(*value)->getAs<bool>() && !(record && !inverted))
+    return makeError(quoteName(name) + " is " + describeKind(**value) +
                      ", but a section needs " +
                      (inverted ? "a boolean" : "a boolean or a record"));
   if (sections.size() >= kMaxDepth)
@@ -164,9 +165,10 @@ TemplateExpander::readTag(StringRef text) const {
     tag = {text.front(), text.drop_front()};
   tag.name = tag.name.trim();
   if (tag.kind != '!' && !isValidName(tag.name))
-    return makeError("{{" + text + "}} is none of {{name}}, {{#name}}, "
-                                   "{{^name}}, {{/name}}, {{>name}}, "
-                                   "{{!...}}");
+    return makeError("{{" + text +
+                     "}} is none of {{name}}, {{#name}}, "
+                     "{{^name}}, {{/name}}, {{>name}}, "
+                     "{{!...}}");
   return tag;
 }
 
@@ -208,72 +210,77 @@ static std::string placePartial(StringRef partial, StringRef before,
   return text;
 }
 
+/// Adds what stands for the tag `{{text}}` to `result`: itself, or the text of
+/// a partial. `before` and `after` are what stands around it in the source.
+Error TemplateExpander::expandTag(StringRef text, StringRef before,
+                                  StringRef &after,
+                                  SmallVectorImpl<Section> &sections,
+                                  std::string &result) {
+  Expected<Tag> tag = readTag(text);
+  if (!tag)
+    return tag.takeError();
+  if (tag->kind != '>') {
+    result += ("{{" + text + "}}").str();
+    return checkTag(*tag, sections);
+  }
+  Expected<std::string> partial = expandPartial(tag->name);
+  if (!partial)
+    return partial.takeError();
+  StringRef rest = after;
+  result += placePartial(*partial, before, after);
+  line += rest.drop_back(after.size()).count('\n');
+  return Error::success();
+}
+
 Expected<std::string> TemplateExpander::expand(const TemplateSource &source) {
   current = &source;
   line = source.firstLine;
   open.push_back(&source);
   SmallVector<Section> sections;
   std::string result;
-  StringRef text = source.text, rest = text;
-  while (true) {
-    size_t begin = rest.find("{{");
+  StringRef rest = source.text;
+  for (size_t begin; (begin = rest.find("{{")) != StringRef::npos;) {
     result += rest.take_front(begin);
-    if (begin == StringRef::npos)
-      break;
     line += rest.take_front(begin).count('\n');
     size_t end = rest.find("}}", begin);
     if (end == StringRef::npos)
       return makeError("a tag that begins with {{ does not end with }}");
-    StringRef whole = rest.slice(begin, end + 2);
-    StringRef before = text.drop_back(rest.size() - begin);
+    StringRef tag = rest.slice(begin + 2, end);
     rest = rest.drop_front(end + 2);
-    Expected<Tag> tag = readTag(whole.drop_front(2).drop_back(2));
-    if (!tag)
-      return tag.takeError();
-    if (tag->kind == '>') {
-      Expected<std::string> partial = expandPartial(tag->name);
-      if (!partial)
-        return partial.takeError();
-      size_t size = rest.size();
-      result += placePartial(*partial, before, rest);
-      line += text.take_back(size).drop_back(rest.size()).count('\n');
-    } else {
-      if (Error error = checkTag(*tag, sections))
-        return std::move(error);
-      result += whole;
-    }
-    line += whole.count('\n');
+    StringRef before(source.text.data(), tag.data() - 2 - source.text.data());
+    if (Error error = expandTag(tag, before, rest, sections, result))
+      return std::move(error);
+    line += tag.count('\n');
     if (result.size() > kMaxSize)
       return makeError("the template grows beyond " + Twine(kMaxSize) +
                        " bytes");
   }
   open.pop_back();
   if (sections.empty())
-    return result;
+    return result + rest.str();
   line = sections.back().line;
-  return makeError("{{#" + sections.back().name + "}} is not closed by {{/" +
-                   sections.back().name + "}}");
+  return makeError("the section " + quoteName(sections.back().name) +
+                   " is not closed by {{/" + sections.back().name + "}}");
 }
 
 /// `names` as Mustache should see them: booleans and records for sections, all
 /// else already as text.
-static json::Object formatNames(const json::Object &names) {
-  json::Object formatted;
-  for (const auto &entry : names) {
-    if (const json::Object *record = entry.second.getAsObject())
-      formatted[entry.first] = formatNames(*record);
-    else if (std::optional<bool> boolean = entry.second.getAsBoolean())
-      formatted[entry.first] = *boolean;
+static json::Object convertNames(const Names &names) {
+  json::Object converted;
+  for (const auto &[name, value] : names) {
+    if (const Names *record = value.getAs<Names>())
+      converted[name] = convertNames(*record);
+    else if (const bool *boolean = value.getAs<bool>())
+      converted[name] = *boolean;
     else
-      formatted[entry.first] = formatValue(entry.second);
+      converted[name] = formatValue(value);
   }
-  return formatted;
+  return converted;
 }
 
-Expected<std::string>
-mlir::moe::renderTemplate(const TemplateSource &source,
-                          const json::Object &names,
-                          FindPartial findPartial) {
+Expected<std::string> mlir::moe::renderTemplate(const TemplateSource &source,
+                                                const Names &names,
+                                                FindPartial findPartial) {
   Expected<std::string> expanded =
       TemplateExpander(names, findPartial).expand(source);
   if (!expanded)
@@ -286,6 +293,6 @@ mlir::moe::renderTemplate(const TemplateSource &source,
   parsed.overrideEscapeCharacters(DenseMap<char, std::string>());
   std::string text;
   raw_string_ostream stream(text);
-  parsed.render(json::Value(formatNames(names)), stream);
+  parsed.render(json::Value(convertNames(names)), stream);
   return text;
 }

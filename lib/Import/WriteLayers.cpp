@@ -37,8 +37,7 @@ private:
 
 Error PendingFiles::add(StringRef path, StringRef text) {
   if (sys::fs::is_directory(path))
-    return createFileError(path,
-                           make_error_code(std::errc::is_a_directory));
+    return createFileError(path, make_error_code(std::errc::is_a_directory));
   Expected<sys::fs::TempFile> file =
       sys::fs::TempFile::create(path + ".%%%%%%%%");
   if (!file)

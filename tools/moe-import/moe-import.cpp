@@ -20,7 +20,8 @@
 using namespace llvm;
 using namespace mlir::moe;
 
-static constexpr StringLiteral kOverview = R"(Writes the MoE layers of a checkpoint as MLIR
+static constexpr StringLiteral kOverview =
+    R"(Writes the MoE layers of a checkpoint as MLIR
 
 DIR is the folder of a Hugging Face checkpoint: config.json and either
 model.safetensors or its shards with their index. Each MoE layer becomes one
@@ -112,8 +113,8 @@ static void printSummary(const ImportedModel &model, StringRef verb) {
          << " MoE layer" << (model.layers.size() > 1 ? "s " : " ")
          << model.layers.front().layer;
   if (model.layers.size() > 1)
-    outs() << " to " << model.layers.back().layer << " ("
-           << model.layers.size() << ")";
+    outs() << " to " << model.layers.back().layer << " (" << model.layers.size()
+           << ")";
 }
 
 static Error write(const ImportedModel &model, const Options &options) {
@@ -156,11 +157,10 @@ static Error run(const Options &options, const char *argv0) {
   mlir::DialectRegistry registry;
   registerImportDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
-  Expected<ImportedModel> model =
-      importModel(options.folder, library,
-                  SmallVector<int64_t>(options.layers.begin(),
-                                       options.layers.end()),
-                  context);
+  Expected<ImportedModel> model = importModel(
+      options.folder, library,
+      SmallVector<int64_t>(options.layers.begin(), options.layers.end()),
+      context);
   if (!model)
     return model.takeError();
   return write(*model, options);
@@ -172,8 +172,8 @@ int main(int argc, char **argv) {
   cl::HideUnrelatedOptions(options.category);
   cl::ParseCommandLineOptions(argc, argv, kOverview);
   if (Error error = run(options, argv[0])) {
-    WithColor::error(errs(), "moe-import") << toString(std::move(error))
-                                           << '\n';
+    WithColor::error(errs(), "moe-import")
+        << toString(std::move(error)) << '\n';
     return 1;
   }
   return 0;

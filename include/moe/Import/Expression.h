@@ -24,30 +24,23 @@
 #ifndef MOE_IMPORT_EXPRESSION_H
 #define MOE_IMPORT_EXPRESSION_H
 
+#include "moe/Import/Value.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
-#include "llvm/Support/JSON.h"
 
 namespace mlir::moe {
 
-/// The value of `expression`: an integer, a double, a boolean, a string, or a
-/// list if it is just a name. The error quotes the expression.
-llvm::Expected<llvm::json::Value>
-evaluateExpression(llvm::StringRef expression,
-                   const llvm::json::Object &names);
+/// The value of `expression`. The error quotes the expression.
+llvm::Expected<Value> evaluateExpression(llvm::StringRef expression,
+                                         const Names &names);
 
 /// The same, for an expression that must be true or false.
 llvm::Expected<bool> evaluateCondition(llvm::StringRef expression,
-                                       const llvm::json::Object &names);
+                                       const Names &names);
 
 /// "k = 9, E = 8": the names in `expression` with their values, for a message
 /// about an expression that could be evaluated.
-std::string describeNames(llvm::StringRef expression,
-                          const llvm::json::Object &names);
-
-/// A value as it is written in IR: 64, 2.5 (always with a point), true, text.
-/// Lists come in brackets, for messages only.
-std::string formatValue(const llvm::json::Value &value);
+std::string describeNames(llvm::StringRef expression, const Names &names);
 
 /// Whether `name` may stand for a value: letters, digits and '_', no digit
 /// first, and none of the words `true`, `false` and `in`.

@@ -14,6 +14,7 @@
 #ifndef MOE_IMPORT_FAMILY_H
 #define MOE_IMPORT_FAMILY_H
 
+#include "moe/Import/Value.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
@@ -27,8 +28,8 @@ namespace mlir::moe {
 /// A field of `config.json` that a family reads.
 struct ConfigField {
   enum class Type {
-    Integer,  ///< 0 ... 2^31 - 1
-    Number,   ///< any finite number
+    Integer, ///< 0 ... 2^31 - 1
+    Number,  ///< any finite number
     Boolean,
     String,
     Integers, ///< a list of integers
@@ -81,18 +82,17 @@ llvm::Expected<Family> parseFamily(llvm::StringRef text, llvm::StringRef path);
 /// What the family `family` reads from the `config.json` at `path`: a value
 /// for each of its fields, under the field's name. An error names all fields
 /// that are missing, or the first that is wrong.
-llvm::Expected<llvm::json::Object> readFields(const Family &family,
-                                              const llvm::json::Object &config,
-                                              llvm::StringRef path);
+llvm::Expected<Names> readFields(const Family &family,
+                                 const llvm::json::Object &config,
+                                 llvm::StringRef path);
 
 /// The JSON object in the file `path`: `config.json`. Safe for any bytes.
 llvm::Expected<llvm::json::Object> readJsonFile(llvm::StringRef path);
 
 /// `fields` with `layer` and all that the family defines for that layer.
 /// Fails when a definition does, or when a requirement is not met.
-llvm::Expected<llvm::json::Object>
-defineNames(const Family &family, const llvm::json::Object &fields,
-            int64_t layer);
+llvm::Expected<Names> defineNames(const Family &family, const Names &fields,
+                                  int64_t layer);
 
 } // namespace mlir::moe
 

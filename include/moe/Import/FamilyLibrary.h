@@ -38,8 +38,7 @@ public:
 
   /// The text of one layer. Partials come from the folder of the family, and
   /// after that from the folders that were added, in their order.
-  llvm::Expected<std::string> render(const Family &family,
-                                     const llvm::json::Object &names);
+  llvm::Expected<std::string> render(const Family &family, const Names &names);
 
 private:
   llvm::Expected<const Family *> load(llvm::StringRef path);

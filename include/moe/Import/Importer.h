@@ -8,8 +8,8 @@
 #ifndef MOE_IMPORT_IMPORTER_H
 #define MOE_IMPORT_IMPORTER_H
 
-#include "moe/Import/FamilyLibrary.h"
 #include "mlir/IR/MLIRContext.h"
+#include "moe/Import/FamilyLibrary.h"
 #include "llvm/ADT/ArrayRef.h"
 
 namespace mlir {

@@ -11,7 +11,8 @@
 /// is checked before llvm::mustache renders it. It has these tags:
 ///
 ///   {{name}}                  the value
-///   {{#name}} ... {{/name}}   the text between, if the boolean is true; or, for
+///   {{#name}} ... {{/name}}   the text between, if the boolean is true; or,
+///   for
 ///                             a record, always, with the record's names inside
 ///   {{^name}} ... {{/name}}   the text between, if the boolean is false
 ///   {{>name}}                 the partial of that name
@@ -25,10 +26,10 @@
 #ifndef MOE_IMPORT_TEMPLATE_H
 #define MOE_IMPORT_TEMPLATE_H
 
+#include "moe/Import/Value.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
-#include "llvm/Support/JSON.h"
 #include <string>
 
 namespace mlir::moe {
@@ -44,12 +45,11 @@ struct TemplateSource {
 using FindPartial =
     llvm::function_ref<const TemplateSource *(llvm::StringRef name)>;
 
-/// The text of `source` with the values of `names`: numbers, strings and
-/// booleans, or records (objects) of them. The error names the file and line of
-/// a tag that is not in the list above, an unknown name or partial, a section
-/// that is not closed, and partials that contain themselves.
+/// The text of `source` with the values of `names`. The error names the file
+/// and line of a tag that is not in the list above, an unknown name or partial,
+/// a section that is not closed, and partials that contain themselves.
 llvm::Expected<std::string> renderTemplate(const TemplateSource &source,
-                                           const llvm::json::Object &names,
+                                           const Names &names,
                                            FindPartial findPartial);
 
 } // namespace mlir::moe

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "StridedCopies.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Bufferization/Pipelines/Passes.h"
@@ -52,6 +53,7 @@ void mlir::moe::buildGeneralBufferPipeline(
   addCleanup(pm);
   addBufferization(pm);
   pm.addPass(createConvertBufferizationToMemRefPass());
+  pm.addPass(createStridedCopiesPass());
   if (!options.plainLoops)
     pm.addPass(createMoELinalgReductionsToLoops());
   pm.addPass(createConvertLinalgToLoopsPass());

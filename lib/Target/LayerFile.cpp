@@ -61,13 +61,14 @@ static void nameArguments(func::FuncOp func, const AsmParserState &state) {
 OwningOpRef<ModuleOp> mlir::moe::parseLayerFile(StringRef path,
                                                 llvm::SourceMgr &sourceMgr,
                                                 MLIRContext *context) {
+  assert(sourceMgr.getNumBuffers() == 0 && "the parser reads the first file");
   std::string message;
   std::unique_ptr<llvm::MemoryBuffer> file = openInputFile(path, &message);
+  Location loc = FileLineColLoc::get(context, path, 0, 0);
   if (!file) {
-    emitError(UnknownLoc::get(context)) << message;
+    emitError(loc) << message;
     return {};
   }
-  Location loc = FileLineColLoc::get(context, file->getBufferIdentifier(), 0, 0);
   bool isText = !isBytecode(*file);
   sourceMgr.AddNewSourceBuffer(std::move(file), SMLoc());
 

@@ -180,10 +180,11 @@ static llvm::Error runLinker(const std::vector<std::string> &arguments,
     return llvm::Error::success();
   if (message.empty()) {
     message = "exit code " + std::to_string(status);
-    if (auto text = log.read())
-      message += ": " + (*text)->getBuffer().trim().str();
-    else
-      llvm::consumeError(text.takeError());
+    auto text = log.read();
+    if (!text)
+      return text.takeError();
+    if (StringRef output = (*text)->getBuffer().trim(); !output.empty())
+      message += ": " + output.str();
   }
   return llvm::createStringError("linking with '" + arguments.front() +
                                  "' failed: " + message);

@@ -86,8 +86,8 @@ std::string mangleForC(llvm::StringRef text);
 FailureOr<func::FuncOp> findEntry(Operation *symbolTable, llvm::StringRef name);
 
 /// Reads the signature of `entry`. Emits an error for an argument or result
-/// that is not a ranked tensor of a supported element type, for a name that
-/// two of them have, and for an ill-typed `moe.name` or `moe.param`.
+/// that is not a ranked tensor of a supported element type, and for a name that
+/// two of them have.
 FailureOr<EntrySignature> readEntrySignature(func::FuncOp entry);
 
 /// Fills the `sizeNames` of `signature` from the function @NAME.shapes that

@@ -14,12 +14,12 @@
 
 namespace mlir::moe {
 
-/// Opens `path` ("-": standard input) into `sourceMgr`, parses and verifies it
-/// as a module, text or bytecode, and gives each argument of a public function
-/// that has no `moe.name` the name that it has in the text (%tokens becomes
-/// "tokens"; %0 and bytecode leave it without). Null after an error, which goes
-/// to the diagnostics of `context`; so register a SourceMgrDiagnosticHandler on
-/// `sourceMgr` first.
+/// Opens `path` ("-": standard input) into `sourceMgr`, which is empty; parses
+/// and verifies it as a module, text or bytecode; and gives each argument of a
+/// public function that has no `moe.name` the name that it has in the text
+/// (%tokens becomes "tokens"; %0 and bytecode leave it without). Null after an
+/// error, which goes to the diagnostics of `context`; so register a
+/// SourceMgrDiagnosticHandler on `sourceMgr` first.
 OwningOpRef<ModuleOp> parseLayerFile(llvm::StringRef path,
                                      llvm::SourceMgr &sourceMgr,
                                      MLIRContext *context);

@@ -178,19 +178,10 @@ FailureOr<func::FuncOp> mlir::moe::findEntry(Operation *symbolTable,
   return error;
 }
 
-/// Reads the string attribute `attrName`; an empty string if it is missing.
-static FailureOr<std::string> readString(func::FuncOp entry, StringRef what,
-                                         DictionaryAttr attrs,
-                                         StringRef attrName) {
-  Attribute attr = attrs ? attrs.get(attrName) : Attribute();
-  if (!attr)
-    return std::string();
-  auto text = dyn_cast<StringAttr>(attr);
-  if (!text || text.empty())
-    return entry.emitError() << what << " of @" << entry.getName() << ": "
-                             << attrName << " must be a string that is not "
-                             << "empty, but is " << attr;
-  return text.str();
+/// The string attribute `name`, which the dialect verifies; empty if missing.
+static std::string readString(DictionaryAttr attrs, StringRef name) {
+  auto text = attrs ? attrs.getAs<StringAttr>(name) : StringAttr();
+  return text ? text.str() : std::string();
 }
 
 /// Reads all but the names of the header. `what` is "argument 3" or "result 0".
@@ -214,12 +205,8 @@ static FailureOr<EntryTensor> readTensor(func::FuncOp entry, StringRef what,
   EntryTensor result;
   result.elementType = *elementType;
   result.shape.assign(tensor.getShape().begin(), tensor.getShape().end());
-  FailureOr<std::string> name = readString(entry, what, attrs, kNameAttr);
-  FailureOr<std::string> param = readString(entry, what, attrs, kParamAttr);
-  if (failed(name) || failed(param))
-    return failure();
-  result.name = *name;
-  result.param = *param;
+  result.name = readString(attrs, kNameAttr);
+  result.param = readString(attrs, kParamAttr);
   return result;
 }
 

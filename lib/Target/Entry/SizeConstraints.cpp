@@ -16,6 +16,7 @@
 #include "EntryShapes.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/IRMapping.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "llvm/ADT/MapVector.h"
 
@@ -44,6 +45,8 @@ private:
   void visitGateChoices(GateOp op);
   void visitDispatch(DispatchOp op);
   void visitExpert(ExpertOp op);
+  void visitOffsets(ExpertOp op, ArrayRef<Dim> numExperts);
+  void visitBody(ExpertOp op);
   void visitCombine(CombineOp op);
 
   /// All of `dims` have one size; a tensor that is null is skipped.
@@ -175,6 +178,11 @@ void Collector::visitExpert(ExpertOp op) {
     (op.isRowInit(i) ? numRows : numExperts).push_back({init, 0});
   equal(numRows);
   equal(numExperts);
+  visitOffsets(op, numExperts);
+  visitBody(op);
+}
+
+void Collector::visitOffsets(ExpertOp op, ArrayRef<Dim> numExperts) {
   if (numExperts.empty() ||
       (!isDynamic(numExperts[0]) && !isDynamic({op.getOffsets(), 0})))
     return;
@@ -217,10 +225,54 @@ void Collector::visit(Operation *op) {
     visitElementwise(op);
 }
 
+/// A slice of `tensor`: `numRows` of it, or without them one, dropped.
+static Value takeSlice(OpBuilder &builder, Value tensor, Value numRows = {}) {
+  Location loc = tensor.getLoc();
+  auto type = cast<RankedTensorType>(tensor.getType());
+  SmallVector<OpFoldResult> sizes = tensor::getMixedSizes(builder, loc, tensor);
+  SmallVector<OpFoldResult> offsets(type.getRank(), builder.getIndexAttr(0));
+  SmallVector<OpFoldResult> strides(type.getRank(), builder.getIndexAttr(1));
+  sizes[0] = numRows ? OpFoldResult(numRows) : builder.getIndexAttr(1);
+  auto sliceType = numRows ? tensor::ExtractSliceOp::inferResultType(type, sizes)
+                           : type.clone(type.getShape().drop_front());
+  return tensor::ExtractSliceOp::create(builder, loc, sliceType, tensor, offsets,
+                                        sizes, strides);
+}
+
+/// Copies the body behind `op`, where the visit comes next.
+void Collector::visitBody(ExpertOp op) {
+  Location loc = op.getLoc();
+  builder.setInsertionPointAfter(op);
+  Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
+  // What the data decides, sizes of arguments do not: any element of it will do.
+  Value offset = tensor::ExtractOp::create(builder, loc, op.getOffsets(), zero);
+  Value numRows = arith::IndexCastOp::create(builder, loc,
+                                             builder.getIndexType(), offset);
+  IRMapping mapping;
+  auto map = [&](BlockArgument argument, Value slice) {
+    if (slice.getType() != argument.getType())
+      slice = tensor::CastOp::create(builder, loc, argument.getType(), slice);
+    mapping.map(argument, slice);
+  };
+  mapping.map(op.getExpertArg(), zero);
+  for (auto [argument, rows] : llvm::zip(op.getRowArgs(), op.getRows()))
+    map(argument, takeSlice(builder, rows, numRows));
+  for (auto [argument, params] : llvm::zip(op.getParamArgs(), op.getParams()))
+    map(argument, takeSlice(builder, params));
+  for (Operation &inner : op.getBody().front().without_terminator())
+    builder.clone(inner, mapping);
+  for (auto [i, yielded, init] :
+       llvm::enumerate(op.getYieldOp().getValues(), op.getInits())) {
+    int64_t firstDim = op.isRowInit(i) ? 1 : 0;
+    equal(init, 1, mapping.lookupOrDefault(yielded), firstDim,
+          getRank(init) - 1);
+  }
+}
+
 void mlir::moe::collectSizeConstraints(
-    Block &body, OpBuilder &builder,
+    Block &block, OpBuilder &builder,
     SmallVectorImpl<SizeConstraint> &constraints) {
   Collector collector(builder, constraints);
-  for (Operation &op : llvm::make_early_inc_range(body))
+  for (Operation &op : block)
     collector.visit(&op);
 }

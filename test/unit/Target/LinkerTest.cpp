@@ -1,0 +1,111 @@
+//===- LinkerTest.cpp - Tests of finding and using a linker -----*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "TargetTest.h"
+#include "moe/Target/Linker.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+#include <cstdlib>
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// A folder for programs, which PATH is during a test.
+class LinkerTest : public ::testing::Test {
+protected:
+  void SetUp() override {
+    ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("moe-linker", folder));
+    savedPath = getenv("PATH");
+    setenv("PATH", folder.c_str(), 1);
+  }
+  void TearDown() override {
+    setenv("PATH", savedPath.c_str(), 1);
+    llvm::sys::fs::remove_directories(folder);
+  }
+
+  /// A script of that name; returns its path.
+  std::string addProgram(StringRef name, StringRef script) {
+    SmallString<128> path = folder;
+    llvm::sys::path::append(path, name);
+    std::error_code error;
+    llvm::raw_fd_ostream(path, error) << "#!/bin/sh\n" << script << '\n';
+    EXPECT_FALSE(error);
+    EXPECT_FALSE(llvm::sys::fs::setPermissions(
+        path, llvm::sys::fs::owner_all));
+    return path.str().str();
+  }
+
+  SmallString<128> folder;
+  std::string savedPath;
+};
+
+std::string pathOrError(llvm::Expected<std::string> path) {
+  return path ? *path : textOf(path.takeError());
+}
+
+TEST_F(LinkerTest, saysWhatToDoWithoutOne) {
+  std::string text = pathOrError(findLinker("", {}));
+  EXPECT_EQ(text.find("a shared object needs a linker, but there is no ld.lld"),
+            0u);
+  EXPECT_NE(text.find("--linker=PATH"), std::string::npos);
+  EXPECT_EQ(pathOrError(findLinker("my-ld", {})),
+            "there is no program 'my-ld' to link with");
+}
+
+TEST_F(LinkerTest, prefersLldThenLdThenDrivers) {
+  std::string cc = addProgram("cc", "exit 0");
+  EXPECT_EQ(pathOrError(findLinker("", {})), cc);
+  std::string ld = addProgram("ld", "exit 0");
+  EXPECT_EQ(pathOrError(findLinker("", {})), ld);
+  std::string lld = addProgram("ld.lld", "exit 0");
+  EXPECT_EQ(pathOrError(findLinker("", {})), lld);
+  EXPECT_EQ(pathOrError(findLinker("cc", {})), cc);
+  EXPECT_EQ(pathOrError(findLinker(cc, {})), cc);
+}
+
+TEST_F(LinkerTest, looksBesideLLVMLast) {
+  std::string lld = addProgram("ld.lld", "exit 0");
+  setenv("PATH", "/nonexistent", 1);
+  EXPECT_EQ(pathOrError(findLinker("", {folder.str()})), lld);
+}
+
+TEST_F(LinkerTest, passesOnWhatTheLinkerSays) {
+  LinkOptions options;
+  options.linker = addProgram("ld", "echo no such luck >&2; exit 3");
+  auto linked = linkSharedObject(ArrayRef<char>{'x'}, options);
+  ASSERT_FALSE(bool(linked));
+  EXPECT_EQ(textOf(linked.takeError()), "linking with '" + options.linker +
+                                            "' failed: exit code 3: no such "
+                                            "luck");
+}
+
+TEST_F(LinkerTest, speaksToLinkersAndDrivers) {
+  // The scripts write their command line to the output, which comes 3rd.
+  const char *script = "echo \"$@\" > $3";
+  LinkOptions options;
+  options.soname = "layer.so";
+  options.linker = addProgram("ld", script);
+  auto linked = linkSharedObject(ArrayRef<char>{'x'}, options);
+  ASSERT_TRUE(bool(linked)) << textOf(linked.takeError());
+  StringRef text(linked->data(), linked->size());
+  EXPECT_TRUE(text.starts_with("-shared -o ")) << text.str();
+  EXPECT_TRUE(text.contains(" -soname layer.so ")) << text.str();
+  EXPECT_FALSE(text.contains("-Xlinker")) << text.str();
+
+  options.linker = addProgram("cc", script);
+  linked = linkSharedObject(ArrayRef<char>{'x'}, options);
+  ASSERT_TRUE(bool(linked)) << textOf(linked.takeError());
+  text = StringRef(linked->data(), linked->size());
+  EXPECT_TRUE(text.contains(" -Xlinker -soname -Xlinker layer.so "))
+      << text.str();
+  EXPECT_TRUE(text.contains(" -lm ")) << text.str();
+}
+
+} // namespace

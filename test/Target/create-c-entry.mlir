@@ -36,8 +36,8 @@ func.func private @my_layer.shapes(%t: index {moe.name = "T"}) -> (i32, index, i
 // CHECK:         %[[TYPE:.*]] = llvm.mlir.constant(4 : i32)
 // CHECK-NEXT:    %[[BLAME:.*]] = llvm.mlir.constant(512 : i32)
 // CHECK-NEXT:    llvm.call @moe.check_tensor(%{{.*}}, %{{.*}}, %[[TYPE]], %{{.*}}, %[[BLAME]])
-// CHECK:         %[[SHAPES:.*]]:3 = func.call @my_layer.shapes(%[[T]])
-// CHECK:         llvm.return %[[SHAPES]]#0 : i32
+// CHECK:         %[[STATUS:.*]]:3 = func.call @my_layer.shapes(%[[T]])
+// CHECK:         llvm.return %[[STATUS]]#0 : i32
 
 // Results: against the sizes that the check computed.
 // CHECK-LABEL: llvm.func internal @my_layer.run(

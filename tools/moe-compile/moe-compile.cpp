@@ -65,10 +65,9 @@ struct Options {
       "entry", cl::value_desc("NAME"), cl::cat(category),
       cl::desc("Function to compile (default: the only public one)")};
   cl::opt<std::string> cpu{
-      "target-cpu", cl::value_desc("CPU"), cl::init("native"),
-      cl::cat(category),
+      "target-cpu", cl::value_desc("CPU"), cl::cat(category),
       cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or native, "
-               "this machine's (default)")};
+               "this machine's (default; generic with --target-triple)")};
   cl::opt<std::string> triple{
       "target-triple", cl::value_desc("TRIPLE"), cl::cat(category),
       cl::desc("Machine to compile for (default: this one)")};
@@ -174,6 +173,9 @@ static llvm::Error write(const Destination &destination, ArrayRef<char> bytes,
   });
 }
 
+/// An error that diagnostics have told already: it has no text.
+static llvm::Error makeReportedError() { return llvm::createStringError(""); }
+
 //===----------------------------------------------------------------------===//
 // Compilation
 //===----------------------------------------------------------------------===//
@@ -206,11 +208,17 @@ private:
 
 } // namespace
 
+static std::string getCPU(const Options &options) {
+  if (!options.cpu.empty())
+    return options.cpu;
+  return options.triple.empty() ? "native" : "generic";
+}
+
 llvm::Error Compilation::prepare() {
   if (options.optLevel > 3)
     return llvm::createStringError("-O goes from 0 to 3");
   auto machine = createTargetMachine(
-      {options.triple, options.cpu, options.optLevel});
+      {options.triple, getCPU(options), options.optLevel});
   if (!machine)
     return machine.takeError();
   target = std::move(*machine);
@@ -258,7 +266,7 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   entry.entry = options.entry;
   FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
   if (failed(lowered))
-    return llvm::createStringError("'" + options.input + "' is not compiled");
+    return makeReportedError();
   signature = std::move(*lowered);
   if (destination.emit == Emit::MLIR)
     return toBytes([&](llvm::raw_ostream &os) { os << module << '\n'; });
@@ -305,7 +313,7 @@ static llvm::Error run(const Options &options) {
   OwningOpRef<ModuleOp> module =
       parseLayerFile(options.input, sourceMgr, &context);
   if (!module)
-    return llvm::createStringError("'" + options.input + "' is not compiled");
+    return makeReportedError();
   auto bytes = compilation.compile(*module);
   if (!bytes)
     return bytes.takeError();
@@ -318,8 +326,9 @@ int main(int argc, char **argv) {
   cl::HideUnrelatedOptions(options.category);
   cl::ParseCommandLineOptions(argc, argv, kOverview);
   if (llvm::Error error = run(options)) {
-    llvm::WithColor::error(llvm::errs(), "moe-compile")
-        << llvm::toString(std::move(error)) << '\n';
+    std::string text = llvm::toString(std::move(error));
+    if (!text.empty())
+      llvm::WithColor::error(llvm::errs(), "moe-compile") << text << '\n';
     return 1;
   }
   return 0;

@@ -1,0 +1,35 @@
+// RUN: rm -rf %t && mkdir -p %t
+// RUN: moe-compile %s -o %t/f.o --dump-stages=%t/new/stages
+// RUN: ls %t/new/stages | FileCheck %s --check-prefix=FILES
+//      FILES: 00-input.mlir
+// FILES-NEXT: 01-entry.mlir
+// FILES-NEXT: 02-buffers.mlir
+// FILES-NEXT: 03-c-entry.mlir
+// FILES-NEXT: 04-llvm-dialect.mlir
+// FILES-NEXT: 05-llvm.ll
+// FILES-NEXT: 06-optimized.ll
+//  FILES-NOT: {{.}}
+
+// What is read is what was written, plus the names of the text.
+// RUN: FileCheck %s --check-prefix=INPUT < %t/new/stages/00-input.mlir
+// INPUT: func.func @f(%arg0: tensor<4xf32> {moe.name = "x"})
+// RUN: FileCheck %s --check-prefix=ENTRY < %t/new/stages/01-entry.mlir
+// ENTRY: bufferization.materialize_in_destination
+// RUN: FileCheck %s --check-prefix=BUFFERS < %t/new/stages/02-buffers.mlir
+// The result is computed in the caller's memory.
+// BUFFERS:     func.func @f(%{{.*}}: memref<4xf32> {{.*}}, %[[Y:.*]]: memref<4xf32>
+// BUFFERS-NOT: memref.alloc
+// BUFFERS:     memref.store %{{.*}}, %[[Y]]
+// RUN: FileCheck %s --check-prefix=CENTRY < %t/new/stages/03-c-entry.mlir
+// CENTRY: llvm.func @f_packed(
+// RUN: FileCheck %s --check-prefix=DIALECT < %t/new/stages/04-llvm-dialect.mlir
+// DIALECT-NOT: memref.
+// DIALECT:     llvm.func @f.body(
+// Every stage of IR can be read again.
+// RUN: moe-opt %t/new/stages/01-entry.mlir -o /dev/null
+// RUN: moe-opt %t/new/stages/03-c-entry.mlir -o /dev/null
+
+func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %y = arith.negf %x : tensor<4xf32>
+  return %y : tensor<4xf32>
+}

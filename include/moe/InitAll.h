@@ -13,11 +13,13 @@ class DialectRegistry;
 
 namespace moe {
 
-/// The moe dialect and the upstream dialects that its lowerings produce.
+/// The moe dialect and the upstream dialects that layers are written in and that
+/// their lowerings produce.
 void registerAllDialects(DialectRegistry &registry);
 
-/// External models: decomposition, bufferization, runtime verification. Without
-/// them the dialect parses, prints and verifies, but does not lower.
+/// External models: decomposition, bufferization, runtime verification, and what
+/// the lowerings ask of those upstream dialects. Without them the dialect
+/// parses, prints and verifies, but does not lower.
 void registerAllExtensions(DialectRegistry &registry);
 
 /// All passes and pipelines, under their command line names. The only function

@@ -60,7 +60,9 @@ function(add_moe_tool name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;MOE_LIBS;MLIR_LIBS;LLVM_COMPONENTS" ${ARGN})
   set(LLVM_LINK_COMPONENTS ${ARG_LLVM_COMPONENTS} Support)
   add_llvm_executable(${name} ${ARG_UNPARSED_ARGUMENTS} DEPENDS ${ARG_DEPENDS})
-  set_target_properties(${name} PROPERTIES FOLDER "MoE/Tools")
+  # An installed tool finds the libMLIR.so that it was linked with.
+  set_target_properties(${name} PROPERTIES
+    FOLDER "MoE/Tools" INSTALL_RPATH_USE_LINK_PATH ON)
   llvm_update_compile_flags(${name})
   moe_set_compile_options(${name})
   target_link_libraries(${name} PRIVATE ${ARG_MOE_LIBS})
@@ -80,7 +82,8 @@ function(moe_install_package)
     PATTERN CMakeFiles EXCLUDE)
   include(CMakePackageConfigHelpers)
   configure_package_config_file(${MOE_SOURCE_DIR}/tools/cmake/MoEConfig.cmake.in
-    ${MOE_BINARY_DIR}/cmake/MoEConfig.cmake INSTALL_DESTINATION ${MOE_INSTALL_CMAKE_DIR})
+    ${MOE_BINARY_DIR}/cmake/MoEConfig.cmake INSTALL_DESTINATION ${MOE_INSTALL_CMAKE_DIR}
+    PATH_VARS CMAKE_INSTALL_INCLUDEDIR)
   write_basic_package_version_file(${MOE_BINARY_DIR}/cmake/MoEConfigVersion.cmake
     VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
   install(FILES ${MOE_BINARY_DIR}/cmake/MoEConfig.cmake

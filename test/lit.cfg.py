@@ -30,6 +30,11 @@ config.substitutions += [
     ("%mlir_lib", config.llvm_lib_dir),
     ("%mlir_dir", config.mlir_dir),
     ("%cmake", config.cmake),
+    # What a CMake project of a test is configured with to be compiled as ours is.
+    ("%host_project", " ".join(
+        ["-G", "Ninja", f"-DMLIR_DIR={config.mlir_dir}", f"-DCMAKE_C_COMPILER={config.host_cc}",
+         f"-DCMAKE_CXX_COMPILER={config.host_cxx}",
+         f"-DCMAKE_CXX_COMPILER_LAUNCHER={config.cxx_launcher}"])),
     ("%cc", config.host_cc),
     ("%cxx", config.host_cxx),
     ("%python", config.python),

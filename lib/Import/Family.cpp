@@ -109,7 +109,8 @@ Error HeaderReader::checkName(StringRef name) {
                              " is no name: letters, digits and '_' make one, "
                              "beginning with no digit, and not 'in', 'true' or "
                              "'false'");
-  if (name == "layer" || name == "model_type" || name == "family")
+  if (name == "layer" || name == "model_type" || name == "family" ||
+      name == "routing")
     return createStringError(quoteName(name) + " is always defined by "
                                                "moe-import; take another name");
   if (!names.insert(name).second)

@@ -79,15 +79,16 @@ namespace {
 /// What one run of the importer holds.
 class Importer {
 public:
-  Importer(StringRef folder, FamilyLibrary &library, MLIRContext &context)
-      : library(library), context(context) {
+  Importer(StringRef folder, FamilyLibrary &library,
+           const ImportOptions &options, MLIRContext &context)
+      : library(library), options(options), context(context) {
     SmallString<128> path(folder);
     sys::path::append(path, "config.json");
     configPath = std::string(path);
   }
 
   Error readConfig();
-  Error importLayers(Checkpoint &checkpoint, ArrayRef<int64_t> wanted);
+  Error importLayers(Checkpoint &checkpoint);
   ImportedModel takeModel() { return std::move(model); }
 
 private:
@@ -95,10 +96,11 @@ private:
   Error countLayers();
   Expected<bool> isMoELayer(int64_t layer) const;
   Expected<std::vector<int64_t>> listMoELayers() const;
-  Expected<std::vector<int64_t>> selectLayers(ArrayRef<int64_t> wanted) const;
+  Expected<std::vector<int64_t>> selectLayers() const;
   Expected<std::string> importLayer(Checkpoint &checkpoint, int64_t layer);
 
   FamilyLibrary &library;
+  const ImportOptions &options;
   MLIRContext &context;
   std::string configPath;
   Names fields;
@@ -177,8 +179,7 @@ Expected<std::vector<int64_t>> Importer::listMoELayers() const {
   return layers;
 }
 
-Expected<std::vector<int64_t>>
-Importer::selectLayers(ArrayRef<int64_t> wanted) const {
+Expected<std::vector<int64_t>> Importer::selectLayers() const {
   Expected<std::vector<int64_t>> layers = listMoELayers();
   if (!layers)
     return layers.takeError();
@@ -188,9 +189,9 @@ Importer::selectLayers(ArrayRef<int64_t> wanted) const {
                                       " layers has experts: " +
                                       quoteName(model.family->isMoELayer) +
                                       " is false for all of them"));
-  if (wanted.empty())
+  if (options.layers.empty())
     return layers;
-  std::vector<int64_t> selected(wanted);
+  std::vector<int64_t> selected(options.layers.begin(), options.layers.end());
   llvm::sort(selected);
   selected.erase(llvm::unique(selected), selected.end());
   for (int64_t layer : selected) {
@@ -221,6 +222,7 @@ Expected<std::string> Importer::importLayer(Checkpoint &checkpoint,
     return names.takeError();
   names->set("family", family.name);
   names->set("model_type", model.modelType);
+  names->set("routing", options.routing);
   Expected<std::string> text = library.render(family, *names);
   if (!text)
     return text.takeError();
@@ -236,8 +238,8 @@ Expected<std::string> Importer::importLayer(Checkpoint &checkpoint,
   return text;
 }
 
-Error Importer::importLayers(Checkpoint &checkpoint, ArrayRef<int64_t> wanted) {
-  Expected<std::vector<int64_t>> layers = selectLayers(wanted);
+Error Importer::importLayers(Checkpoint &checkpoint) {
+  Expected<std::vector<int64_t>> layers = selectLayers();
   if (!layers)
     return layers.takeError();
   for (int64_t layer : *layers) {
@@ -251,15 +253,15 @@ Error Importer::importLayers(Checkpoint &checkpoint, ArrayRef<int64_t> wanted) {
 
 Expected<ImportedModel> mlir::moe::importModel(StringRef folder,
                                                FamilyLibrary &library,
-                                               ArrayRef<int64_t> wanted,
+                                               const ImportOptions &options,
                                                MLIRContext &context) {
-  Importer importer(folder, library, context);
+  Importer importer(folder, library, options, context);
   if (Error error = importer.readConfig())
     return std::move(error);
   Expected<Checkpoint> checkpoint = Checkpoint::open(folder);
   if (!checkpoint)
     return checkpoint.takeError();
-  if (Error error = importer.importLayers(*checkpoint, wanted))
+  if (Error error = importer.importLayers(*checkpoint))
     return std::move(error);
   return importer.takeModel();
 }

@@ -62,6 +62,10 @@ struct Options {
       "families", cl::value_desc("DIR"),
       cl::desc("A folder of *.family files, before the installed ones"),
       cl::cat(category)};
+  cl::opt<bool> routing{
+      "routing",
+      cl::desc("The function also gives the ids of each token's experts"),
+      cl::cat(category)};
   cl::opt<bool> listFamilies{"list-families",
                              cl::desc("List the families that are known"),
                              cl::cat(category)};
@@ -157,10 +161,11 @@ static Error run(const Options &options, const char *argv0) {
   mlir::DialectRegistry registry;
   registerImportDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
-  Expected<ImportedModel> model = importModel(
-      options.folder, library,
-      SmallVector<int64_t>(options.layers.begin(), options.layers.end()),
-      context);
+  ImportOptions importOptions;
+  importOptions.layers.assign(options.layers.begin(), options.layers.end());
+  importOptions.routing = options.routing;
+  Expected<ImportedModel> model =
+      importModel(options.folder, library, importOptions, context);
   if (!model)
     return model.takeError();
   return write(*model, options);

@@ -37,17 +37,24 @@ struct ImportedModel {
   std::vector<ImportedLayer> layers;
 };
 
+struct ImportOptions {
+  /// The layers to import; all that have experts if empty.
+  llvm::SmallVector<int64_t> layers;
+  /// The function gives the ids of the experts (T×k, i32) as a second result.
+  bool routing = false;
+};
+
 /// The dialects that a layer may be written in.
 void registerImportDialects(DialectRegistry &registry);
 
 /// Renders the MoE layers of the checkpoint in `folder` (config.json and
-/// safetensors), or those of them whose numbers are in `wanted` if that is not
-/// empty. Each text was parsed and verified, and each tensor that it binds is
-/// in the checkpoint with the shape and type of its argument. Reads no data of
-/// a tensor. `context` has the dialects of `registerImportDialects`.
+/// safetensors) that `options` ask for. Each text was parsed and verified, and
+/// each tensor that it binds is in the checkpoint with the shape and type of
+/// its argument. Reads no data of a tensor. `context` has the dialects of
+/// `registerImportDialects`.
 llvm::Expected<ImportedModel> importModel(llvm::StringRef folder,
                                           FamilyLibrary &library,
-                                          llvm::ArrayRef<int64_t> wanted,
+                                          const ImportOptions &options,
                                           MLIRContext &context);
 
 /// Checks that `checkpoint` has the tensors that `argument` is bound to, and

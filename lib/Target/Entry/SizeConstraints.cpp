@@ -218,9 +218,11 @@ void Collector::visit(Operation *op) {
     return visitLinalg(linalgOp);
   if (auto cast = dyn_cast<tensor::CastOp>(op))
     if (isa<RankedTensorType>(cast.getSource().getType()) &&
-        isa<RankedTensorType>(cast.getType()))
+        isa<RankedTensorType>(cast.getType())) {
+      builder.setInsertionPointAfter(op); // It asks for the result's sizes.
       return equal(cast.getSource(), 0, cast.getResult(), 0,
                    getRank(cast.getResult()));
+    }
   if (OpTrait::hasElementwiseMappableTraits(op))
     visitElementwise(op);
 }

@@ -158,7 +158,8 @@ void HeaderWriter::writeContract() {
  * result or an argument; arguments are only read.
  *
  * workspace: this artifact needs none, so NULL and 0 do. It allocates inside,
- * with malloc, and frees what it allocates before it returns.
+ * with malloc, and frees what it allocates before it returns; without memory it
+ * ends the process (abort).
  *
  * Returns MOE_OK, or what is wrong before anything is written (see
  * MOE_STATUS_CODE and MOE_STATUS_TENSOR):

@@ -7,6 +7,7 @@
 
 #include "moe/Target/CodeGen.h"
 
+#include "CheckedMalloc.h"
 #include "FloatConversions.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/ADT/STLExtras.h"
@@ -152,6 +153,7 @@ mlir::moe::translateToLLVMIR(ModuleOp module, llvm::TargetMachine &target,
   llvm::internalizeModule(*llvmModule, [&](const llvm::GlobalValue &value) {
     return llvm::is_contained(exported, value.getName());
   });
+  checkMalloc(*llvmModule);
   if (llvm::Error error = addFloatConversions(*llvmModule))
     return error;
   return llvmModule;

@@ -81,6 +81,15 @@ TEST_F(TranslationTest, hidesWhatIsNotExported) {
     })", {"f"}), "callee f ");
 }
 
+TEST_F(TranslationTest, checksMalloc) {
+  EXPECT_EQ(translate(R"(
+    llvm.func @malloc(i64) -> !llvm.ptr
+    llvm.func @f(%n: i64) -> !llvm.ptr {
+      %p = llvm.call @malloc(%n) : (i64) -> !llvm.ptr
+      llvm.return %p : !llvm.ptr
+    })", {"f"}), "malloc f abort ");
+}
+
 TEST_F(TranslationTest, refusesNames) {
   EXPECT_EQ(translate("llvm.func @g() { llvm.return }", {"f"}),
             "the module does not define 'f'");

@@ -8,6 +8,8 @@
 #include "TargetTest.h"
 #include "moe/Target/Engine.h"
 #include <cmath>
+#include <csignal>
+#include <sys/wait.h>
 #include <vector>
 
 using namespace mlir;
@@ -156,6 +158,34 @@ TEST_F(EngineTest, leavesSizesThatDependOnDataOpen) {
   moe_tensor ty = makeTensor(y, shape);
   ASSERT_EQ(textOf(engine->call({&tn, &ty})), "");
   EXPECT_EQ(y[1], 1.0f);
+}
+
+TEST_F(EngineTest, abortsWithoutMemory) {
+  // 2^42 rows of 8 floats: more than an address space has.
+  ASSERT_NO_FATAL_FAILURE(compile(R"(
+    func.func @f(%ids: tensor<4x1xi32>, %x: tensor<4x8xf32>) -> tensor<8xf32> {
+      %c0 = arith.constant 0 : index
+      %many = arith.constant 4398046511104 : index
+      %o = tensor.empty() : tensor<3xi32>
+      %s = tensor.empty() : tensor<4x1xi32>
+      %r = tensor.empty(%many) : tensor<?x8xf32>
+      %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<4x1xi32>)
+          tokens(%x : tensor<4x8xf32>)
+          outs(%o, %s, %r : tensor<3xi32>, tensor<4x1xi32>, tensor<?x8xf32>)
+      %y = tensor.extract_slice %rows[0, 0] [1, 8] [1, 1]
+          : tensor<?x8xf32> to tensor<8xf32>
+      return %y : tensor<8xf32>
+    })"));
+  std::vector<int32_t> ids(4);
+  std::vector<float> x(32), y(8);
+  int64_t idsShape[] = {4, 1}, xShape[] = {4, 8}, yShape[] = {8};
+  moe_tensor tids = {ids.data(), idsShape, nullptr, 2, MOE_I32};
+  moe_tensor tx = makeTensor(x, xShape), ty = makeTensor(y, yShape);
+  // By abort, or by a sanitizer's malloc; not by a bad access.
+  auto isClean = [](int status) {
+    return status != 0 && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  };
+  EXPECT_EXIT(llvm::consumeError(engine->call({&tids, &tx, &ty})), isClean, "");
 }
 
 TEST_F(EngineTest, severalEnginesLiveTogether) {

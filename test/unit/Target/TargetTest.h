@@ -32,6 +32,8 @@ protected:
     mlir::moe::registerAllExtensions(registry);
     registerTargetTranslations(registry);
     context.appendDialectRegistry(registry);
+    // Death tests fork.
+    context.disableMultithreading();
     context.getDiagEngine().registerHandler([this](Diagnostic &diagnostic) {
       diagnostics += diagnostic.str() + "\n";
     });

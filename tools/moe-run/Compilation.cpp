@@ -1,0 +1,122 @@
+//===- Compilation.cpp - From a file to functions to call -------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Compilation.h"
+
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/IR/Remarks.h"
+#include "mlir/InitAllDialects.h"
+#include "mlir/InitAllExtensions.h"
+#include "moe/InitAll.h"
+#include "moe/Target/LayerFile.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+static DialectRegistry makeRegistry() {
+  DialectRegistry registry;
+  mlir::registerAllDialects(registry);
+  mlir::registerAllExtensions(registry);
+  mlir::moe::registerAllDialects(registry);
+  mlir::moe::registerAllExtensions(registry);
+  registerTargetTranslations(registry);
+  return registry;
+}
+
+/// An error that diagnostics have told already.
+static llvm::Error makeReportedError() { return llvm::createStringError(""); }
+
+Compilation::Compilation(const CompilationOptions &options)
+    : options(options),
+      // One function: threads would only cost memory.
+      context(makeRegistry(), MLIRContext::Threading::DISABLED),
+      diagnostics(
+          std::make_unique<SourceMgrDiagnosticHandler>(sourceMgr, &context)) {}
+
+Compilation::~Compilation() = default;
+
+llvm::Error Compilation::parse(const RemarkFlags &remarks) {
+  if (failed(remarks.enable(context)))
+    return makeReportedError();
+  module = parseLayerFile(options.file, sourceMgr, &context);
+  if (!module)
+    return makeReportedError();
+  FailureOr<func::FuncOp> entry = findEntry(*module, options.entry);
+  if (failed(entry))
+    return makeReportedError();
+  FailureOr<EntrySignature> read = readEntrySignature(*entry);
+  if (failed(read))
+    return makeReportedError();
+  signature = std::move(*read);
+  return llvm::Error::success();
+}
+
+llvm::Expected<std::unique_ptr<Engine>>
+Compilation::compile(ModuleOp module, const EntryOptions &entry,
+                     const CodeGenOptions &codeGen, StageDumper &stages) {
+  FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
+  if (failed(lowered))
+    return makeReportedError();
+  return Engine::create(module, *lowered, codeGen, &stages);
+}
+
+/// What is said of the layer is not said again of its variants.
+llvm::Error Compilation::compileExtras(OwningOpRef<ModuleOp> check,
+                                       OwningOpRef<ModuleOp> probe,
+                                       CompiledLayer &compiled) {
+  context.setRemarkEngine(nullptr);
+  ScopedDiagnosticHandler errorsOnly(&context, [](Diagnostic &diagnostic) {
+    return success(diagnostic.getSeverity() != DiagnosticSeverity::Error);
+  });
+  StageDumper noStages;
+  EntryOptions entry;
+  entry.entry = signature.name;
+  entry.exportShapes = true;
+  if (probe) {
+    FailureOr<WorkProbe> built = WorkProbe::build(*probe, signature.name);
+    if (failed(built))
+      return makeReportedError();
+    compiled.workProbe = std::move(*built);
+    auto engine = compile(*probe, entry, options.codeGen, noStages);
+    if (!engine)
+      return engine.takeError();
+    compiled.probe = std::move(*engine);
+  }
+  if (check) {
+    entry.lowering.plainLoops = true;
+    CodeGenOptions codeGen = options.codeGen;
+    codeGen.optLevel = 1;
+    auto engine = compile(*check, entry, codeGen, noStages);
+    if (!engine)
+      return engine.takeError();
+    compiled.check = std::move(*engine);
+  }
+  return llvm::Error::success();
+}
+
+llvm::Expected<CompiledLayer> Compilation::compile() {
+  OwningOpRef<ModuleOp> check, probe;
+  if (options.makeCheck)
+    check = module->clone();
+  if (options.makeWorkProbe)
+    probe = module->clone();
+
+  CompiledLayer compiled;
+  StageDumper stages(options.dumpStages);
+  EntryOptions entry;
+  entry.entry = signature.name;
+  entry.exportShapes = true;
+  entry.lowering.runtimeVerification = options.runtimeVerification;
+  auto engine = compile(*module, entry, options.codeGen, stages);
+  if (!engine)
+    return engine.takeError();
+  compiled.layer = std::move(*engine);
+  if (llvm::Error error =
+          compileExtras(std::move(check), std::move(probe), compiled))
+    return std::move(error);
+  return compiled;
+}

@@ -1,0 +1,83 @@
+//===- Compilation.h - From a file to functions to call ---------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TOOLS_MOERUN_COMPILATION_H
+#define MOE_TOOLS_MOERUN_COMPILATION_H
+
+#include "RemarkFlags.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/OwningOpRef.h"
+#include "moe/Run/WorkProbe.h"
+#include "moe/Target/Engine.h"
+#include "moe/Target/Lowering.h"
+#include "llvm/Support/SourceMgr.h"
+
+namespace mlir {
+class SourceMgrDiagnosticHandler;
+} // namespace mlir
+
+namespace mlir::moe {
+
+struct CompilationOptions {
+  std::string file;  ///< "-" for standard input.
+  std::string entry; ///< Empty for the only public function.
+  CodeGenOptions codeGen;
+  bool runtimeVerification = false;
+  std::string dumpStages;     ///< A folder, or empty.
+  bool makeCheck = false;     ///< Also compile the function to check against.
+  bool makeWorkProbe = false; ///< Also compile the probe of its work.
+};
+
+/// The functions of a run.
+struct CompiledLayer {
+  std::unique_ptr<Engine> layer;
+  /// The same function another way: sums in memory, as upstream's conversion to
+  /// loops leaves them, and fewer optimizations.
+  std::unique_ptr<Engine> check;
+  /// Returns what `workProbe` reads.
+  std::unique_ptr<Engine> probe;
+  std::optional<WorkProbe> workProbe;
+};
+
+/// What `check` of CompiledLayer is, for a report.
+inline constexpr llvm::StringLiteral kCheckDescription =
+    "a second compile with sums in memory at -O1";
+
+/// A file in MLIR, and all that compiling it needs; gone when the compiled
+/// functions run. Errors that diagnostics have told already have no text.
+class Compilation {
+public:
+  explicit Compilation(const CompilationOptions &options);
+  ~Compilation();
+
+  /// Reads the file; `getSignature` knows no names of sizes yet.
+  llvm::Error parse(const RemarkFlags &remarks);
+  const EntrySignature &getSignature() const { return signature; }
+
+  /// Compiles all that the options ask for; once only.
+  llvm::Expected<CompiledLayer> compile();
+
+private:
+  llvm::Expected<std::unique_ptr<Engine>> compile(ModuleOp module,
+                                                  const EntryOptions &entry,
+                                                  const CodeGenOptions &codeGen,
+                                                  StageDumper &stages);
+  llvm::Error compileExtras(OwningOpRef<ModuleOp> check,
+                            OwningOpRef<ModuleOp> probe,
+                            CompiledLayer &compiled);
+
+  const CompilationOptions &options;
+  MLIRContext context;
+  llvm::SourceMgr sourceMgr;
+  std::unique_ptr<SourceMgrDiagnosticHandler> diagnostics;
+  OwningOpRef<ModuleOp> module;
+  EntrySignature signature;
+};
+
+} // namespace mlir::moe
+
+#endif // MOE_TOOLS_MOERUN_COMPILATION_H

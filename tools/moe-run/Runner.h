@@ -1,0 +1,83 @@
+//===- Runner.h - Compiles and runs a layer ---------------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// A run, in the order that keeps waiting and memory small: everything that can
+/// be wrong with files and flags is found first, then comes compiling (whose
+/// memory is given back), then the roof, then weights are loaded and the layer
+/// runs; files are written last.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TOOLS_MOERUN_RUNNER_H
+#define MOE_TOOLS_MOERUN_RUNNER_H
+
+#include "Compilation.h"
+#include "Report.h"
+#include "moe/Run/Arguments.h"
+#include "moe/Run/Results.h"
+
+namespace mlir::moe {
+
+struct RunOptions {
+  CompilationOptions compilation;
+  ArgumentSources arguments;
+  std::vector<NamedFile> outputs;
+  /// Files to check results against, besides compilation.makeCheck.
+  std::vector<NamedFile> references;
+  std::optional<double> tolerance;
+  bool benchmark = false;
+  double minSeconds = 1;
+  unsigned numThreads = 1;
+};
+
+class Runner {
+public:
+  explicit Runner(const RunOptions &options) : options(options) {}
+
+  /// Runs the layer. Writes the outputs, unless a check does not pass.
+  llvm::Expected<Report> run(const RemarkFlags &remarks);
+
+private:
+  /// A tensor of a file that a result must agree with.
+  struct Reference {
+    size_t result;
+    MappedTensor tensor;
+  };
+
+  llvm::Error plan();
+  llvm::Error planReferences();
+  llvm::Error compile(const RemarkFlags &remarks);
+  llvm::Expected<std::vector<HostTensor>> makeResults(const Engine &engine);
+  llvm::Error checkMemory(llvm::ArrayRef<llvm::SmallVector<int64_t>> shapes,
+                          const EntrySignature &signature) const;
+  llvm::Error load();
+  llvm::Error call(const Engine &engine, llvm::ArrayRef<HostTensor> results);
+  llvm::Error check();
+  llvm::Error addCheck(size_t result, const TensorView &reference,
+                       llvm::StringRef against);
+  llvm::Error benchmark();
+  void report();
+
+  const RunOptions &options;
+  Report summary;
+  EntrySignature signature;
+  std::vector<BoundArgument> bound;
+  std::vector<OutputFilePlan> outputs;
+  std::vector<Reference> references;
+  CompiledLayer compiled;
+  std::optional<MachineRoof> roof;
+  std::vector<HostTensor> arguments, results;
+};
+
+/// Reads a file and prints the signature of its entry.
+llvm::Error printSignature(const CompilationOptions &options,
+                           const RemarkFlags &remarks, llvm::raw_ostream &os);
+
+} // namespace mlir::moe
+
+#endif // MOE_TOOLS_MOERUN_RUNNER_H

@@ -1,0 +1,304 @@
+//===- moe-run.cpp - Compiles a layer in memory and runs it -----*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Runner.h"
+#include "moe/Support/OutputFile.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/WithColor.h"
+#include "llvm/Support/raw_ostream.h"
+#include <cmath>
+
+using namespace mlir;
+using namespace mlir::moe;
+namespace cl = llvm::cl;
+using llvm::Error;
+
+//===----------------------------------------------------------------------===//
+// Flags
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+struct Flags {
+  cl::OptionCategory category{"moe-run options"};
+  cl::opt<std::string> file{cl::Positional, cl::Required, cl::desc("FILE.mlir"),
+                            cl::cat(category)};
+  cl::opt<std::string> entry{
+      "entry", cl::value_desc("NAME"), cl::cat(category),
+      cl::desc("Function to run (default: the only public one)")};
+  cl::opt<bool> printSignature{
+      "print-signature", cl::cat(category),
+      cl::desc("Print arguments and results of the function, and stop")};
+
+  // Arguments.
+  cl::opt<std::string> weights{
+      "weights", cl::value_desc("PATH"), cl::cat(category),
+      cl::desc("Checkpoint that gives arguments with a moe.param: a folder, a "
+               ".safetensors file or its index; or a folder of .npy files")};
+  cl::list<std::string> inputs{
+      "input", cl::value_desc("[NAME=]FILE[:TENSOR]"), cl::cat(category),
+      cl::desc("A .npy or .safetensors file for an argument (without NAME: the "
+               "first without a moe.param)")};
+  cl::list<std::string> shapes{
+      "shape", cl::value_desc("NAME=64x2048"), cl::cat(category),
+      cl::desc("The shape of an argument; without a file for it, random normal "
+               "values")};
+  cl::list<std::string> fills{
+      "fill", cl::value_desc("NAME=LOW..HIGH"), cl::cat(category),
+      cl::desc("Random values in a range, or one value, for an argument")};
+  cl::opt<bool> randomWeights{
+      "random-weights", cl::cat(category),
+      cl::desc("Random values, uniform in ±1/sqrt(fan-in), for all other "
+               "arguments")};
+  cl::opt<uint64_t> seed{"seed", cl::init(0), cl::cat(category),
+                         cl::desc("Of all random values (default: 0)")};
+
+  // Results.
+  cl::list<std::string> outputs{
+      "output", cl::value_desc("[NAME=]FILE"), cl::cat(category),
+      cl::desc("A .npy file for a result, or a .safetensors file for one or "
+               "all. bf16 becomes f32 in .npy")};
+  cl::list<std::string> checks{
+      "check", cl::value_desc("[NAME=]FILE[:TENSOR]"), cl::ValueOptional,
+      cl::cat(category),
+      cl::desc(
+          "Compare results with a file or, without one, with a second "
+          "compile that takes another way through the compiler. A "
+          "difference ends the run with status 1, and nothing is written")};
+  cl::opt<double> tolerance{
+      "tolerance", cl::value_desc("X"), cl::cat(category),
+      cl::desc("Largest max|y-ref|/max|ref| of a row that passes (default: "
+               "f32 1e-5, bf16 1/64, f16 1/512, f64 1.9e-14; integers are "
+               "compared exactly)")};
+
+  // Timing.
+  cl::opt<bool> benchmark{
+      "benchmark", cl::cat(category),
+      cl::desc("Time the layer, count its work, and measure the machine")};
+  cl::opt<double> minTime{"min-time", cl::value_desc("SECONDS"), cl::init(1),
+                          cl::cat(category),
+                          cl::desc("How long to repeat calls (default: 1)")};
+  cl::opt<unsigned> threads{
+      "threads", cl::value_desc("N"), cl::init(0), cl::cat(category),
+      cl::desc("Threads of the measured roof (default: all of this process). "
+               "Generated code runs on one thread so far")};
+  cl::opt<std::string> json{
+      "json", cl::value_desc("FILE"), cl::cat(category),
+      cl::desc("Write what is printed as JSON; '-' prints it instead")};
+
+  // Compilation.
+  cl::opt<std::string> cpu{
+      "target-cpu", cl::value_desc("CPU"), cl::init("native"),
+      cl::cat(category),
+      cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or native "
+               "(default)")};
+  cl::opt<unsigned> optLevel{"O",
+                             cl::Prefix,
+                             cl::init(3),
+                             cl::value_desc("0-3"),
+                             cl::cat(category),
+                             cl::desc("Optimization level (default: 3)")};
+  cl::opt<bool> runtimeVerification{
+      "runtime-verification", cl::cat(category),
+      cl::desc("Check at run time what the verifier cannot see: ids and slots "
+               "out of bounds, offsets that go backwards, sizes that differ")};
+  cl::opt<std::string> dumpStages{
+      "dump-stages", cl::value_desc("FOLDER"), cl::cat(category),
+      cl::desc("Write the IR after each stage to numbered files in FOLDER")};
+  RemarkFlags remarks{category};
+};
+
+constexpr llvm::StringLiteral kOverview =
+    R"(compiles an MoE layer in memory and runs it on tensors
+
+  moe-run layer.mlir --weights=CHECKPOINT --input=x.npy --output=y.npy --check
+  moe-run layer.mlir --random-weights --shape=x=64x2048 --benchmark --json=-
+
+Arguments with a moe.param come from the checkpoint, others from --input.
+)";
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// Flags to options
+//===----------------------------------------------------------------------===//
+
+/// Appends `parse(text)` of each text.
+template <typename T>
+static Error parseAll(const cl::list<std::string> &texts,
+                      llvm::Expected<T> (*parse)(StringRef),
+                      std::vector<T> &parsed) {
+  for (const std::string &text : texts) {
+    llvm::Expected<T> value = parse(text);
+    if (!value)
+      return llvm::createStringError("--" + texts.ArgStr + ": " +
+                                     llvm::toString(value.takeError()));
+    parsed.push_back(std::move(*value));
+  }
+  return Error::success();
+}
+
+static Error parseChecks(const Flags &flags, RunOptions &options) {
+  for (const std::string &text : flags.checks) {
+    if (text.empty()) {
+      options.compilation.makeCheck = true;
+      continue;
+    }
+    llvm::Expected<NamedFile> file = parseNamedFile(text);
+    if (!file)
+      return llvm::createStringError("--check: " +
+                                     llvm::toString(file.takeError()));
+    options.references.push_back(std::move(*file));
+  }
+  return Error::success();
+}
+
+/// What is wrong with a flag by itself, or with two together.
+static Error checkFlags(const Flags &flags) {
+  auto isSecondsOrZero = [](double value) {
+    return std::isfinite(value) && value >= 0;
+  };
+  if (flags.optLevel > 3)
+    return llvm::createStringError("-O goes from 0 to 3");
+  if (!isSecondsOrZero(flags.minTime))
+    return llvm::createStringError("--min-time is a number of seconds");
+  if (!isSecondsOrZero(flags.tolerance))
+    return llvm::createStringError("--tolerance is a number from 0 up");
+  if (flags.tolerance.getNumOccurrences() && flags.checks.empty())
+    return llvm::createStringError("--tolerance is for --check, which is not "
+                                   "given");
+  if (flags.randomWeights && !flags.weights.empty())
+    return llvm::createStringError("--weights and --random-weights exclude "
+                                   "each other");
+  constexpr unsigned maxThreads = 4096;
+  if (flags.threads > maxThreads)
+    return llvm::createStringError("--threads goes up to " + Twine(maxThreads));
+  return Error::success();
+}
+
+static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
+  if (Error error = checkFlags(flags))
+    return std::move(error);
+  RunOptions options;
+  options.compilation.file = flags.file;
+  options.compilation.entry = flags.entry;
+  options.compilation.codeGen.cpu = flags.cpu;
+  options.compilation.codeGen.optLevel = flags.optLevel;
+  options.compilation.runtimeVerification = flags.runtimeVerification;
+  options.compilation.dumpStages = flags.dumpStages;
+  options.compilation.makeWorkProbe = flags.benchmark;
+  options.arguments.weights = flags.weights;
+  options.arguments.randomWeights = flags.randomWeights;
+  options.arguments.seed = flags.seed;
+  options.benchmark = flags.benchmark;
+  options.minSeconds = flags.minTime;
+  options.numThreads =
+      flags.threads ? flags.threads.getValue() : getNumAvailableThreads();
+  if (flags.tolerance.getNumOccurrences())
+    options.tolerance = flags.tolerance;
+  if (Error error =
+          parseAll(flags.inputs, parseNamedFile, options.arguments.inputs))
+    return std::move(error);
+  if (Error error =
+          parseAll(flags.shapes, parseNamedShape, options.arguments.shapes))
+    return std::move(error);
+  if (Error error =
+          parseAll(flags.fills, parseNamedFill, options.arguments.fills))
+    return std::move(error);
+  if (Error error = parseAll(flags.outputs, parseNamedFile, options.outputs))
+    return std::move(error);
+  if (Error error = parseChecks(flags, options))
+    return std::move(error);
+  return options;
+}
+
+/// "--check ref.npy" as "--check=ref.npy": a value that may be missing has to
+/// be joined to its flag, but a file of tensors can be meant for nothing else.
+static std::vector<std::string> joinCheckFiles(int argc, char **argv) {
+  std::vector<std::string> joined;
+  for (StringRef argument : ArrayRef(argv, argc)) {
+    bool isFile =
+        argument.ends_with(".npy") || argument.contains(".safetensors");
+    bool afterCheck = !joined.empty() &&
+                      (joined.back() == "--check" || joined.back() == "-check");
+    if (afterCheck && isFile && !argument.starts_with("-"))
+      joined.back() += ("=" + argument).str();
+    else
+      joined.push_back(argument.str());
+  }
+  return joined;
+}
+
+//===----------------------------------------------------------------------===//
+// Main
+//===----------------------------------------------------------------------===//
+
+static Error writeJSON(const Flags &flags, const Report &report) {
+  if (flags.json.empty())
+    return Error::success();
+  return writeFileAtomically(flags.json, [&](llvm::raw_ostream &os) {
+    os << llvm::formatv("{0:2}\n", report.toJSON());
+    return Error::success();
+  });
+}
+
+/// Whether all checks passed.
+static llvm::Expected<bool> run(const Flags &flags) {
+  llvm::Expected<RunOptions> options = makeOptions(flags);
+  if (!options)
+    return options.takeError();
+  if (flags.printSignature) {
+    if (Error error =
+            printSignature(options->compilation, flags.remarks, llvm::outs()))
+      return std::move(error);
+    return true;
+  }
+  llvm::Expected<Report> report = Runner(*options).run(flags.remarks);
+  if (!report)
+    return report.takeError();
+  if (flags.json != "-")
+    report->print(llvm::outs());
+  if (Error error = writeJSON(flags, *report))
+    return std::move(error);
+  return report->passed();
+}
+
+/// Makes room for a flag of ours whose name an option of LLVM's libraries has,
+/// which other tools of LLVM show.
+static void removeForeignOption(StringRef name) {
+  if (cl::Option *option = cl::getRegisteredOptions().lookup(name))
+    option->removeArgument();
+}
+
+static void printError(const Twine &text) {
+  llvm::WithColor::error(llvm::errs(), "moe-run") << text << '\n';
+}
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM initLLVM(argc, argv);
+  removeForeignOption("threads");
+  Flags flags;
+  cl::HideUnrelatedOptions(flags.category);
+  std::vector<std::string> joined = joinCheckFiles(argc, argv);
+  std::vector<const char *> arguments;
+  for (const std::string &argument : joined)
+    arguments.push_back(argument.c_str());
+  cl::ParseCommandLineOptions(arguments.size(), arguments.data(), kOverview);
+  llvm::Expected<bool> passed = run(flags);
+  if (!passed) {
+    std::string text = llvm::toString(passed.takeError());
+    if (!text.empty()) // Diagnostics have told it otherwise.
+      printError(text);
+    return 1;
+  }
+  if (!*passed) {
+    printError("a check failed; no output was written");
+    return 1;
+  }
+  return 0;
+}

@@ -49,7 +49,7 @@ tools = [
     ToolSubst(name, extra_args=roundtrip if name == "moe-opt" else [], unresolved=missing_tool)
     for name in config.moe_tools
 ]
-theirs = ("mlir-opt", "mlir-tblgen", "split-file", "llvm-nm", "llvm-readobj")
+theirs = ("mlir-opt", "mlir-runner", "mlir-tblgen", "split-file", "llvm-nm", "llvm-readobj")
 tools += [ToolSubst(name, unresolved="fatal") for name in theirs]
 llvm_config.use_default_substitutions()
 llvm_config.add_tool_substitutions(tools, [config.moe_tools_dir, config.llvm_tools_dir])

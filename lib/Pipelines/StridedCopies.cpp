@@ -7,8 +7,8 @@
 ///
 /// \file
 /// Upstream lowers a memref.copy between buffers that are not contiguous to a
-/// call of memrefCopy, a function of MLIR's run time library. An artifact has no
-/// such library, so these copies become loops.
+/// call of memrefCopy, a function of MLIR's run time library. An artifact has
+/// no such library, so these copies become loops.
 ///
 //===----------------------------------------------------------------------===//
 

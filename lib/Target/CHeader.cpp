@@ -123,7 +123,8 @@ void HeaderWriter::writeTensors() {
   for (size_t i = 0; i < signature.arguments.size(); ++i)
     writeTensor(i, nameWidth, shapeWidth);
   os << " *\n * Results:\n *\n";
-  for (size_t i = signature.arguments.size(); i < signature.getNumTensors(); ++i)
+  for (size_t i = signature.arguments.size(); i < signature.getNumTensors();
+       ++i)
     writeTensor(i, nameWidth, shapeWidth);
 }
 

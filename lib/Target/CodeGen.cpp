@@ -47,7 +47,8 @@ static llvm::Error makeUnknownCPUError(StringRef cpu,
                                        const llvm::Triple &triple) {
   constexpr size_t maxSuggestions = 4;
   std::vector<std::pair<unsigned, StringRef>> names;
-  for (const llvm::SubtargetSubTypeKV &known : info.getAllProcessorDescriptions())
+  for (const llvm::SubtargetSubTypeKV &known :
+       info.getAllProcessorDescriptions())
     names.push_back({cpu.edit_distance(known.Key), known.Key});
   llvm::sort(names);
   std::string text;
@@ -82,9 +83,10 @@ llvm::Expected<std::unique_ptr<llvm::TargetMachine>>
 mlir::moe::createTargetMachine(const CodeGenOptions &options) {
   initializeTargets();
   llvm::Triple host(llvm::sys::getProcessTriple());
-  llvm::Triple triple(options.triple.empty()
-                          ? host
-                          : llvm::Triple(llvm::Triple::normalize(options.triple)));
+  llvm::Triple triple(
+      options.triple.empty()
+          ? host
+          : llvm::Triple(llvm::Triple::normalize(options.triple)));
   std::string message;
   const llvm::Target *target =
       llvm::TargetRegistry::lookupTarget(triple, message);
@@ -123,7 +125,8 @@ mlir::moe::createTargetMachine(const CodeGenOptions &options) {
 //===----------------------------------------------------------------------===//
 
 /// A layer called @exp would be called by itself.
-static llvm::Error checkExportedName(StringRef name, const llvm::Triple &triple) {
+static llvm::Error checkExportedName(StringRef name,
+                                     const llvm::Triple &triple) {
   llvm::TargetLibraryInfoImpl library(triple);
   llvm::LibFunc function;
   if (library.getLibFunc(name, function) || name == "main")

@@ -102,10 +102,10 @@ llvm::Error Engine::inferResultShapes(
     ArrayRef<const moe_tensor *> arguments,
     SmallVectorImpl<SmallVector<int64_t>> &resultShapes) const {
   if (arguments.size() != signature.arguments.size())
-    return llvm::createStringError(
-        "@" + signature.name + " takes " +
-        std::to_string(signature.arguments.size()) + " arguments, not " +
-        std::to_string(arguments.size()));
+    return llvm::createStringError("@" + signature.name + " takes " +
+                                   std::to_string(signature.arguments.size()) +
+                                   " arguments, not " +
+                                   std::to_string(arguments.size()));
   size_t numSizes = 0;
   for (const EntryTensor &result : signature.results)
     numSizes += result.shape.size();
@@ -128,9 +128,9 @@ llvm::Error Engine::inferResultShapes(
 
 llvm::Error Engine::call(ArrayRef<const moe_tensor *> tensors) const {
   if (tensors.size() != signature.getNumTensors())
-    return llvm::createStringError(
-        "@" + signature.name + " takes " +
-        std::to_string(signature.getNumTensors()) +
-        " arguments and results, not " + std::to_string(tensors.size()));
+    return llvm::createStringError("@" + signature.name + " takes " +
+                                   std::to_string(signature.getNumTensors()) +
+                                   " arguments and results, not " +
+                                   std::to_string(tensors.size()));
   return statusToError(packed(tensors.data(), nullptr, 0), signature, tensors);
 }

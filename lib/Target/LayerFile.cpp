@@ -80,8 +80,9 @@ OwningOpRef<ModuleOp> mlir::moe::parseLayerFile(StringRef path,
              : parseSourceFile(sourceMgr, &block, config);
   if (failed(parsed))
     return {};
-  auto module = mlir::detail::constructContainerOpForParserIfNecessary<ModuleOp>(
-      &block, context, loc);
+  auto module =
+      mlir::detail::constructContainerOpForParserIfNecessary<ModuleOp>(
+          &block, context, loc);
   if (module && isText)
     for (auto func : module->getOps<func::FuncOp>())
       if (func.isPublic() && !func.isExternal())

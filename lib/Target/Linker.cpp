@@ -27,15 +27,15 @@ using llvm::StringRef;
 //===----------------------------------------------------------------------===//
 
 SmallVector<StringRef> mlir::moe::getLinkerFolders() {
-  static const std::string self = llvm::sys::path::parent_path(
-                                      llvm::sys::fs::getMainExecutable(
-                                          nullptr, (void *)&getLinkerFolders))
-                                      .str();
+  static const std::string self =
+      llvm::sys::path::parent_path(
+          llvm::sys::fs::getMainExecutable(nullptr, (void *)&getLinkerFolders))
+          .str();
   return {self, MOE_LLVM_TOOLS_DIR};
 }
 
-llvm::Expected<std::string>
-mlir::moe::findLinker(StringRef requested, ArrayRef<StringRef> folders) {
+llvm::Expected<std::string> mlir::moe::findLinker(StringRef requested,
+                                                  ArrayRef<StringRef> folders) {
   if (!requested.empty()) {
     llvm::ErrorOr<std::string> path = llvm::sys::findProgramByName(requested);
     if (path && llvm::sys::fs::can_execute(*path))
@@ -53,10 +53,11 @@ mlir::moe::findLinker(StringRef requested, ArrayRef<StringRef> folders) {
     for (StringRef name : names)
       if (auto path = llvm::sys::findProgramByName(name, folder))
         return *path;
-  return llvm::createStringError(
-      "a shared object needs a linker, but there is no ld.lld, ld, cc, clang or "
-      "gcc in PATH; install one, name one with --linker=PATH, or make an object "
-      "file with --emit=obj and link it elsewhere");
+  return llvm::createStringError("a shared object needs a linker, but there is "
+                                 "no ld.lld, ld, cc, clang or "
+                                 "gcc in PATH; install one, name one with "
+                                 "--linker=PATH, or make an object "
+                                 "file with --emit=obj and link it elsewhere");
 }
 
 //===----------------------------------------------------------------------===//
@@ -83,9 +84,8 @@ static bool isLinkerProper(StringRef linker) {
 }
 
 /// The command line of a linker or a compiler driver.
-static std::vector<std::string> makeArguments(const LinkOptions &options,
-                                              StringRef object,
-                                              StringRef output) {
+static std::vector<std::string>
+makeArguments(const LinkOptions &options, StringRef object, StringRef output) {
   std::vector<std::string> arguments = {options.linker, "-shared", "-o",
                                         output.str(), object.str()};
   bool isDriver = !isLinkerProper(options.linker);
@@ -124,8 +124,8 @@ public:
     SmallString<128> path;
     if (std::error_code error =
             llvm::sys::fs::createTemporaryFile("moe-compile", suffix, path))
-      return llvm::createStringError(
-          error, "cannot make a temporary file: " + error.message());
+      return llvm::createStringError(error, "cannot make a temporary file: " +
+                                                error.message());
     return TemporaryFile(path);
   }
 
@@ -173,9 +173,8 @@ static llvm::Error runLinker(const std::vector<std::string> &arguments,
   std::optional<StringRef> redirects[] = {StringRef(), log.getPath(),
                                           log.getPath()};
   std::string message;
-  int status = llvm::sys::ExecuteAndWait(arguments.front(), pointers,
-                                         std::nullopt, redirects, 0, 0,
-                                         &message);
+  int status = llvm::sys::ExecuteAndWait(
+      arguments.front(), pointers, std::nullopt, redirects, 0, 0, &message);
   if (status == 0)
     return llvm::Error::success();
   if (message.empty()) {

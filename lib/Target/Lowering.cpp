@@ -111,7 +111,8 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   if (failed(lowering.dump("input")) || failed(lowering.run("entry", prepare)))
     return failure();
   auto shapes = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
-      module, StringAttr::get(module.getContext(), signature->name + ".shapes"));
+      module,
+      StringAttr::get(module.getContext(), signature->name + ".shapes"));
   nameSizes(shapes, *signature);
 
   auto bufferize = [&](OpPassManager &pm) {

@@ -71,8 +71,11 @@ struct Options {
   cl::opt<std::string> triple{
       "target-triple", cl::value_desc("TRIPLE"), cl::cat(category),
       cl::desc("Machine to compile for (default: this one)")};
-  cl::opt<unsigned> optLevel{"O", cl::Prefix, cl::init(3),
-                             cl::value_desc("0-3"), cl::cat(category),
+  cl::opt<unsigned> optLevel{"O",
+                             cl::Prefix,
+                             cl::init(3),
+                             cl::value_desc("0-3"),
+                             cl::cat(category),
                              cl::desc("Optimization level (default: 3)")};
   cl::opt<std::string> linker{
       "linker", cl::value_desc("PROGRAM"), cl::cat(category),
@@ -167,10 +170,11 @@ static llvm::Error write(const Destination &destination, ArrayRef<char> bytes,
                          StringRef header) {
   if (destination.headerPath.empty())
     return writeBytes(destination.path, bytes);
-  return writeFileAtomically(destination.headerPath, [&](llvm::raw_ostream &os) {
-    os << header;
-    return writeBytes(destination.path, bytes);
-  });
+  return writeFileAtomically(destination.headerPath,
+                             [&](llvm::raw_ostream &os) {
+                               os << header;
+                               return writeBytes(destination.path, bytes);
+                             });
 }
 
 /// An error that diagnostics have told already: it has no text.
@@ -185,8 +189,8 @@ namespace {
 class Compilation {
 public:
   Compilation(const Options &options, const Destination &destination)
-      : options(options), destination(destination),
-        stages(options.dumpStages) {}
+      : options(options), destination(destination), stages(options.dumpStages) {
+  }
 
   /// What fails before any work is done: target and linker.
   llvm::Error prepare();
@@ -217,8 +221,8 @@ static std::string getCPU(const Options &options) {
 llvm::Error Compilation::prepare() {
   if (options.optLevel > 3)
     return llvm::createStringError("-O goes from 0 to 3");
-  auto machine = createTargetMachine(
-      {options.triple, getCPU(options), options.optLevel});
+  auto machine =
+      createTargetMachine({options.triple, getCPU(options), options.optLevel});
   if (!machine)
     return machine.takeError();
   target = std::move(*machine);
@@ -274,9 +278,8 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
     return toBytes([&](llvm::raw_ostream &os) { os << makeHeader(); });
 
   llvm::LLVMContext context;
-  auto llvmModule =
-      translateToLLVMIR(module, *target,
-                        {signature.cName, signature.cName + "_packed"}, context);
+  auto llvmModule = translateToLLVMIR(
+      module, *target, {signature.cName, signature.cName + "_packed"}, context);
   if (!llvmModule)
     return llvmModule.takeError();
   return generate(**llvmModule);
@@ -285,8 +288,8 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
 std::string Compilation::makeHeader() const {
   CHeaderInfo info;
   info.source = llvm::sys::path::filename(options.input);
-  info.target = target->getTargetTriple().str() + ", " +
-                target->getTargetCPU().str();
+  info.target =
+      target->getTargetTriple().str() + ", " + target->getTargetCPU().str();
   std::string text;
   llvm::raw_string_ostream os(text);
   writeCHeader(signature, info, os);

@@ -54,10 +54,9 @@ public:
   /// Checks `arguments` as a call does and gives the shape of each result; a
   /// size that depends on the data is ShapedType::kDynamic. The data of the
   /// arguments is not read.
-  llvm::Error
-  inferResultShapes(llvm::ArrayRef<const moe_tensor *> arguments,
-                    llvm::SmallVectorImpl<llvm::SmallVector<int64_t>> &shapes)
-      const;
+  llvm::Error inferResultShapes(
+      llvm::ArrayRef<const moe_tensor *> arguments,
+      llvm::SmallVectorImpl<llvm::SmallVector<int64_t>> &shapes) const;
 
   /// Calls the layer on arguments and results; the status, as an error. Safe
   /// from several threads at once.

@@ -31,7 +31,8 @@ inline constexpr llvm::StringLiteral kParamAttr = "moe.param";
 /// An argument or a result.
 struct EntryTensor {
   /// `moe.name`; without it arg0, arg1, ... for arguments (parseLayerFile
-  /// writes the names of the text into `moe.name`), y or y0, y1, ... for results.
+  /// writes the names of the text into `moe.name`), y or y0, y1, ... for
+  /// results.
   std::string name;
   /// `name` as a C identifier, unique among arguments and results.
   std::string cName;

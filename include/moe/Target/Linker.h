@@ -17,10 +17,10 @@
 namespace mlir::moe {
 
 /// The linker to use. `requested` is a path or the name of a program in PATH;
-/// when it is empty, the first of ld.lld, ld.lld-22, ld, cc, clang, gcc in PATH,
-/// then in `folders`. The error says what was looked for, and what to do.
-llvm::Expected<std::string>
-findLinker(llvm::StringRef requested, llvm::ArrayRef<llvm::StringRef> folders);
+/// when it is empty, the first of ld.lld, ld.lld-22, ld, cc, clang, gcc in
+/// PATH, then in `folders`. The error says what was looked for, and what to do.
+llvm::Expected<std::string> findLinker(llvm::StringRef requested,
+                                       llvm::ArrayRef<llvm::StringRef> folders);
 
 /// Where LLVM's own programs may be: beside this program and beside the LLVM
 /// that it was built with.

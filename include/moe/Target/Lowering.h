@@ -44,10 +44,10 @@ private:
 struct EntryOptions {
   /// The function to compile; empty for the only public one.
   std::string entry;
-  /// Also make `NAME_shapes(const moe_tensor *const *arguments, int64_t *sizes)`
-  /// visible: it checks the arguments as NAME does and writes all sizes of the
-  /// first result, then of the second, ...; -1 for a size that depends on the
-  /// data. The JIT needs it, artifacts do not have it.
+  /// Also make `NAME_shapes(const moe_tensor *const *arguments, int64_t
+  /// *sizes)` visible: it checks the arguments as NAME does and writes all
+  /// sizes of the first result, then of the second, ...; -1 for a size that
+  /// depends on the data. The JIT needs it, artifacts do not have it.
   bool exportShapes = false;
   /// How tensors become loops.
   GeneralLoweringOptions lowering;

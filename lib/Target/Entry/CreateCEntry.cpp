@@ -11,7 +11,8 @@
 ///   layer.check(arguments, sizes)   checks arguments, computes result sizes
 ///   layer.run(tensors)              check, results' checks, call of layer.body
 ///   layer, layer_packed             what C callers see; both call layer.run
-///   layer_shapes                    what a JIT's caller sees; calls layer.check
+///   layer_shapes                    what a JIT's caller sees; calls
+///   layer.check
 ///
 /// The visible functions call internal ones only, so that a second artifact in
 /// the process with functions of the same names changes nothing.
@@ -151,8 +152,8 @@ LLVM::LLVMFuncOp CEntryBuilder::startFunction(const Twine &name,
 }
 
 Value CEntryBuilder::loadMember(Value tensor, int32_t i, Type type) {
-  auto tensorType = LLVM::LLVMStructType::getLiteral(
-      b.getContext(), {ptr, ptr, ptr, i32, i32});
+  auto tensorType = LLVM::LLVMStructType::getLiteral(b.getContext(),
+                                                     {ptr, ptr, ptr, i32, i32});
   Value address = LLVM::GEPOp::create(b, ptr, tensorType, tensor,
                                       ArrayRef<LLVM::GEPArg>{0, i});
   return load(type, address);
@@ -183,18 +184,17 @@ void CEntryBuilder::check(Value tensors, int64_t position, MemRefType type,
                           Value sizes) {
   moe_type elementType = *getCType(*getElementType(type.getElementType()));
   Value tensor = load(ptr, at(tensors, ptr, position));
-  returnUnlessOk(call(kCheckTensorName,
-                      {tensor, constant(i32, type.getRank()),
-                       constant(i32, elementType), sizes,
-                       constant(i32, getBlame(position))}));
+  returnUnlessOk(call(kCheckTensorName, {tensor, constant(i32, type.getRank()),
+                                         constant(i32, elementType), sizes,
+                                         constant(i32, getBlame(position))}));
 }
 
 Value CEntryBuilder::makeMemRef(Value tensors, int64_t position) {
   MemRefType type = entry.types[position];
   Value tensor = load(ptr, at(tensors, ptr, position));
   Value data = loadMember(tensor, kData, ptr);
-  auto descriptor = MemRefDescriptor::poison(b, b.getLoc(),
-                                             converter.convertType(type));
+  auto descriptor =
+      MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(type));
   descriptor.setAllocatedPtr(b, b.getLoc(), data);
   descriptor.setAlignedPtr(b, b.getLoc(), data);
   descriptor.setConstantOffset(b, b.getLoc(), 0);
@@ -221,12 +221,10 @@ void CEntryBuilder::buildCheck() {
       startFunction(local(".check"), {ptr, ptr}, LLVM::Linkage::Internal);
   Value arguments = func.getArgument(0), sizes = func.getArgument(1);
 
-  Value isNull =
-      LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, arguments,
-                           LLVM::ZeroOp::create(b, ptr).getResult());
-  returnUnlessOk(LLVM::SelectOp::create(b, isNull,
-                                        constant(i32, MOE_NULL_POINTER),
-                                        constant(i32, MOE_OK)));
+  Value isNull = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, arguments,
+                                      LLVM::ZeroOp::create(b, ptr).getResult());
+  returnUnlessOk(LLVM::SelectOp::create(
+      b, isNull, constant(i32, MOE_NULL_POINTER), constant(i32, MOE_OK)));
   SmallVector<Value> dynamicSizes;
   for (auto [i, type] : llvm::enumerate(entry.getArguments())) {
     check(arguments, i, type, storeStaticSizes(type));
@@ -310,8 +308,8 @@ void CEntryBuilder::buildFunctions(bool exportShapes) {
 static FailureOr<BufferEntry> readEntry(func::FuncOp func,
                                         DictionaryAttr attr) {
   auto fail = [&] {
-    return func.emitError() << "@" << func.getName() << " has " << kEntryAttr
-                            << ", but ";
+    return func.emitError()
+           << "@" << func.getName() << " has " << kEntryAttr << ", but ";
   };
   auto results = attr.getAs<IntegerAttr>("results");
   auto shapes = attr.getAs<FlatSymbolRefAttr>("shapes");
@@ -320,8 +318,8 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
   entry.name = func.getName().str();
   entry.cName = mangleForC(entry.name);
   if (shapes)
-    entry.shapes = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func,
-                                                                      shapes);
+    entry.shapes =
+        SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func, shapes);
   if (!results || !entry.shapes)
     return fail() << "not the results and shapes that moe-prepare-entry writes";
   for (Type type : func.getArgumentTypes()) {
@@ -390,9 +388,9 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   for (StringRef suffix : {"", "_packed", "_shapes"}) {
     std::string symbol = entry->cName + suffix.str();
     if (SymbolTable::lookupSymbolIn(getOperation(), symbol))
-      return func.emitError() << "the C interface of @" << entry->name
-                              << " needs the symbol @" << symbol
-                              << ", which another function of the module has";
+      return func.emitError()
+             << "the C interface of @" << entry->name << " needs the symbol @"
+             << symbol << ", which another function of the module has";
   }
   addCheckTensor(getOperation());
   LLVMTypeConverter converter(&getContext());

@@ -70,8 +70,7 @@ static Question collectQuestion(func::FuncOp func, OpBuilder &builder) {
 
   builder.setInsertionPoint(body.getTerminator());
   for (Operation &op : body) {
-    if (auto gate = dyn_cast<GateOp>(op);
-        gate && gate.hasPureTensorSemantics())
+    if (auto gate = dyn_cast<GateOp>(op); gate && gate.hasPureTensorSemantics())
       question.choices.push_back({createDim(builder, gate.getLogits(), 0),
                                   createDim(builder, gate.getIdsInit(), 1),
                                   gate.getLoc()});
@@ -82,8 +81,7 @@ static Question collectQuestion(func::FuncOp func, OpBuilder &builder) {
                                   dispatch.getLoc()});
   }
   for (Value result : body.getTerminator()->getOperands())
-    for (int64_t i = 0,
-                 e = cast<RankedTensorType>(result.getType()).getRank();
+    for (int64_t i = 0, e = cast<RankedTensorType>(result.getType()).getRank();
          i < e; ++i)
       question.resultSizes.push_back(createDim(builder, result, i));
   return question;
@@ -263,8 +261,8 @@ private:
 
 Value ShapesWriter::select(Value isBad, int32_t code, int64_t tensor,
                            Value rest) {
-  Value status = arith::ConstantIntOp::create(builder, loc, builder.getI32Type(),
-                                              code + 256 * (tensor + 1));
+  Value status = arith::ConstantIntOp::create(
+      builder, loc, builder.getI32Type(), code + 256 * (tensor + 1));
   return arith::SelectOp::create(builder, loc, isBad, status, rest);
 }
 
@@ -301,8 +299,7 @@ Value ShapesWriter::checkChoices(const Choices &choices, Value rest) {
 static void cancelAddends(Value &first, Value &second) {
   auto lhs = first.getDefiningOp<arith::AddIOp>();
   auto rhs = second.getDefiningOp<arith::AddIOp>();
-  if (!lhs || !rhs ||
-      !isEqualConstantIntOrValue(lhs.getRhs(), rhs.getRhs()))
+  if (!lhs || !rhs || !isEqualConstantIntOrValue(lhs.getRhs(), rhs.getRhs()))
     return;
   first = lhs.getLhs();
   second = rhs.getLhs();
@@ -324,8 +321,8 @@ Value ShapesWriter::checkConstraint(const SizeConstraint &constraint,
   int64_t tensor = importer.getTensorOf(second);
   if (tensor < 0)
     tensor = importer.getTensorOf(first);
-  Value isBad = arith::CmpIOp::create(builder, loc, constraint.violation, first,
-                                      second);
+  Value isBad =
+      arith::CmpIOp::create(builder, loc, constraint.violation, first, second);
   return select(isBad, MOE_BAD_SHAPE, tensor, rest);
 }
 
@@ -413,10 +410,8 @@ void ShapesWriter::write(const Question &question) {
   func::ReturnOp::create(builder, loc, sizes);
 }
 
-FailureOr<func::FuncOp>
-mlir::moe::buildShapesFunction(func::FuncOp entry,
-                               const EntrySignature &signature,
-                               SimplifyFn simplify) {
+FailureOr<func::FuncOp> mlir::moe::buildShapesFunction(
+    func::FuncOp entry, const EntrySignature &signature, SimplifyFn simplify) {
   OpBuilder builder(entry.getContext());
   builder.setInsertionPointAfter(entry);
   auto copy = cast<func::FuncOp>(builder.clone(*entry));

@@ -29,10 +29,10 @@ struct SizeConstraint {
 };
 
 /// Appends what the ops in `block` demand of the sizes of their operands;
-/// `builder` makes the `tensor.dim` ops and arithmetic. Static sizes are left to
-/// the verifiers. Of nested ops those in bodies of moe.expert are looked at: a
-/// body is copied behind its op, on slices with an unknown number of rows. What
-/// the copy computes makes no sense, but its sizes do.
+/// `builder` makes the `tensor.dim` ops and arithmetic. Static sizes are left
+/// to the verifiers. Of nested ops those in bodies of moe.expert are looked at:
+/// a body is copied behind its op, on slices with an unknown number of rows.
+/// What the copy computes makes no sense, but its sizes do.
 void collectSizeConstraints(Block &block, OpBuilder &builder,
                             llvm::SmallVectorImpl<SizeConstraint> &constraints);
 

@@ -97,22 +97,26 @@ std::string EntryTensor::getTypeText() const {
 
 /// Names that a parameter or function of the header cannot have: keywords of
 /// C99 and C++17, macros that compilers predefine, and the header's own names.
+static constexpr llvm::StringLiteral kReservedNames =
+    "alignas alignof and and_eq asm auto bitand bitor bool break case "
+    "catch char char16_t char32_t class compl const const_cast constexpr "
+    "continue decltype default delete do double dynamic_cast else enum "
+    "explicit export extern false float for friend goto if inline int "
+    "long mutable namespace new noexcept not not_eq nullptr operator or "
+    "or_eq private protected public register reinterpret_cast restrict "
+    "return short signed sizeof static static_assert static_cast struct "
+    "switch template this thread_local throw true try typedef typeid "
+    "typename union unsigned using virtual void volatile wchar_t while "
+    "xor xor_eq NULL linux unix size_t int32_t int64_t moe_tensor "
+    "moe_type workspace workspace_bytes";
+
 static bool isReservedInC(StringRef name) {
-  static const llvm::StringSet<> reserved = {
-      "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor",
-      "bool", "break", "case", "catch", "char", "char16_t", "char32_t", "class",
-      "compl", "const", "const_cast", "constexpr", "continue", "decltype",
-      "default", "delete", "do", "double", "dynamic_cast", "else", "enum",
-      "explicit", "export", "extern", "false", "float", "for", "friend", "goto",
-      "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept",
-      "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private",
-      "protected", "public", "register", "reinterpret_cast", "restrict",
-      "return", "short", "signed", "sizeof", "static", "static_assert",
-      "static_cast", "struct", "switch", "template", "this", "thread_local",
-      "throw", "true", "try", "typedef", "typeid", "typename", "union",
-      "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while",
-      "xor", "xor_eq", "NULL", "linux", "unix", "size_t", "int32_t", "int64_t",
-      "moe_tensor", "moe_type", "workspace", "workspace_bytes"};
+  static const llvm::StringSet<> reserved = [] {
+    llvm::StringSet<> names;
+    for (StringRef word : llvm::split(kReservedNames, ' '))
+      names.insert(word);
+    return names;
+  }();
   return reserved.contains(name);
 }
 
@@ -144,8 +148,9 @@ static std::string listNames(ArrayRef<func::FuncOp> functions) {
   constexpr size_t maxListed = 8;
   std::string text;
   llvm::raw_string_ostream os(text);
-  llvm::interleaveComma(functions.take_front(maxListed), os,
-                        [&](func::FuncOp func) { os << '@' << func.getName(); });
+  llvm::interleaveComma(
+      functions.take_front(maxListed), os,
+      [&](func::FuncOp func) { os << '@' << func.getName(); });
   if (functions.size() > maxListed)
     os << ", and " << functions.size() - maxListed << " more";
   return text;

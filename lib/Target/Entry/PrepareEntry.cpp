@@ -78,8 +78,8 @@ static LogicalResult appendResults(func::FuncOp entry,
     unsigned position = entry.getNumArguments();
     DictionaryAttr attrs = builder.getDictionaryAttr(
         builder.getNamedAttr(kNameAttr, builder.getStringAttr(result.name)));
-    if (failed(entry.insertArgument(position, bufferType, attrs,
-                                    entry.getLoc())))
+    if (failed(
+            entry.insertArgument(position, bufferType, attrs, entry.getLoc())))
       return failure();
     bufferization::MaterializeInDestinationOp::create(
         builder, tensor.getLoc(), /*result=*/Type(), tensor,

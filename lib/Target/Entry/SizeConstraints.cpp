@@ -146,8 +146,8 @@ void Collector::visitGateChoices(GateOp op) {
     candidates = arith::MulIOp::create(builder, op.getLoc(), groupSize,
                                        constant(groups.getKeep()));
   }
-  constraints.push_back({size({op.getIdsInit(), 1}), candidates,
-                         arith::CmpIPredicate::ugt});
+  constraints.push_back(
+      {size({op.getIdsInit(), 1}), candidates, arith::CmpIPredicate::ugt});
 }
 
 void Collector::visitDispatch(DispatchOp op) {
@@ -235,10 +235,11 @@ static Value takeSlice(OpBuilder &builder, Value tensor, Value numRows = {}) {
   SmallVector<OpFoldResult> offsets(type.getRank(), builder.getIndexAttr(0));
   SmallVector<OpFoldResult> strides(type.getRank(), builder.getIndexAttr(1));
   sizes[0] = numRows ? OpFoldResult(numRows) : builder.getIndexAttr(1);
-  auto sliceType = numRows ? tensor::ExtractSliceOp::inferResultType(type, sizes)
-                           : type.clone(type.getShape().drop_front());
-  return tensor::ExtractSliceOp::create(builder, loc, sliceType, tensor, offsets,
-                                        sizes, strides);
+  auto sliceType = numRows
+                       ? tensor::ExtractSliceOp::inferResultType(type, sizes)
+                       : type.clone(type.getShape().drop_front());
+  return tensor::ExtractSliceOp::create(builder, loc, sliceType, tensor,
+                                        offsets, sizes, strides);
 }
 
 /// Copies the body behind `op`, where the visit comes next.
@@ -246,10 +247,11 @@ void Collector::visitBody(ExpertOp op) {
   Location loc = op.getLoc();
   builder.setInsertionPointAfter(op);
   Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
-  // What the data decides, sizes of arguments do not: any element of it will do.
+  // What the data decides, sizes of arguments do not: any element of it will
+  // do.
   Value offset = tensor::ExtractOp::create(builder, loc, op.getOffsets(), zero);
-  Value numRows = arith::IndexCastOp::create(builder, loc,
-                                             builder.getIndexType(), offset);
+  Value numRows =
+      arith::IndexCastOp::create(builder, loc, builder.getIndexType(), offset);
   IRMapping mapping;
   auto map = [&](BlockArgument argument, Value slice) {
     if (slice.getType() != argument.getType())

@@ -59,8 +59,7 @@ Text SizePrinter::printCall(Operation *op) {
   return {text + ")"};
 }
 
-Text SizePrinter::print(AffineExpr expr, ValueRange dims,
-                        ValueRange symbols) {
+Text SizePrinter::print(AffineExpr expr, ValueRange dims, ValueRange symbols) {
   if (auto dim = dyn_cast<AffineDimExpr>(expr))
     return print(dims[dim.getPosition()]);
   if (auto symbol = dyn_cast<AffineSymbolExpr>(expr))

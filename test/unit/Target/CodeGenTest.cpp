@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "TargetTest.h"
 #include "moe/Target/CodeGen.h"
+#include "TargetTest.h"
 #include "llvm/TargetParser/Host.h"
 
 using namespace mlir;
@@ -32,8 +32,8 @@ TEST(TargetMachineTest, knowsOthers) {
 }
 
 TEST(TargetMachineTest, suggestsCPUs) {
-  EXPECT_EQ(errorOf("x86_64-linux-gnu", "znver44").find(
-                "unknown cpu 'znver44' for x86_64; the nearest of "),
+  EXPECT_EQ(errorOf("x86_64-linux-gnu", "znver44")
+                .find("unknown cpu 'znver44' for x86_64; the nearest of "),
             0u);
   EXPECT_NE(errorOf("x86_64-linux-gnu", "znver44").find("'znver4'"),
             std::string::npos);
@@ -48,8 +48,9 @@ TEST(TargetMachineTest, refusesWhatItCannotDo) {
             "i686-unknown-linux-gnu does not have 64-bit pointers");
   llvm::Triple host(llvm::sys::getProcessTriple());
   StringRef foreign = host.isX86() ? "aarch64-linux-gnu" : "x86_64-linux-gnu";
-  EXPECT_EQ(errorOf(foreign, "native").find("the cpu 'native' is this machine's"),
-            0u);
+  EXPECT_EQ(
+      errorOf(foreign, "native").find("the cpu 'native' is this machine's"),
+      0u);
 }
 
 class TranslationTest : public TargetTest {
@@ -78,7 +79,9 @@ TEST_F(TranslationTest, hidesWhatIsNotExported) {
       llvm.call @helper() : () -> ()
       %0 = llvm.call @callee() : () -> i32
       llvm.return %0 : i32
-    })", {"f"}), "callee f ");
+    })",
+                      {"f"}),
+            "callee f ");
 }
 
 TEST_F(TranslationTest, checksMalloc) {
@@ -87,7 +90,9 @@ TEST_F(TranslationTest, checksMalloc) {
     llvm.func @f(%n: i64) -> !llvm.ptr {
       %p = llvm.call @malloc(%n) : (i64) -> !llvm.ptr
       llvm.return %p : !llvm.ptr
-    })", {"f"}), "malloc f abort ");
+    })",
+                      {"f"}),
+            "malloc f abort ");
 }
 
 TEST_F(TranslationTest, refusesNames) {

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "TargetTest.h"
 #include "moe/Target/Engine.h"
+#include "TargetTest.h"
 #include <cmath>
 #include <csignal>
 #include <sys/wait.h>

@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "moe/Target/EntrySignature.h"
 #include "TargetTest.h"
 #include "mlir/Bytecode/BytecodeWriter.h"
-#include "moe/Target/EntrySignature.h"
 #include "moe/Target/LayerFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
@@ -126,8 +126,7 @@ TEST_F(EntrySignatureTest, findsTheEntry) {
   EXPECT_EQ(entry->getName(), "g");
 
   EXPECT_TRUE(failed(findEntry(*module, "declared")));
-  EXPECT_EQ(diagnostics,
-            "there is no function @declared with a body: @f\n");
+  EXPECT_EQ(diagnostics, "there is no function @declared with a body: @f\n");
 }
 
 TEST_F(EntrySignatureTest, takesNamesFromTheText) {

@@ -130,9 +130,9 @@ std::vector<double> makeInterestingValues() {
       double value[2];
       llvm::cantFail(convertElements(type, pair, ElementType::F64, value, 2));
       double middle = (value[0] + value[1]) / 2;
-      values.insert(values.end(), {value[0], middle, middle * (1 - 1e-7),
-                                   middle * (1 + 1e-7), middle * (1 - 1e-16),
-                                   middle * (1 + 3e-16)});
+      values.insert(values.end(),
+                    {value[0], middle, middle * (1 - 1e-7), middle * (1 + 1e-7),
+                     middle * (1 - 1e-16), middle * (1 + 3e-16)});
     }
   }
   std::mt19937_64 random(2026);
@@ -148,9 +148,10 @@ TEST_P(FloatConversionsTest, rounds) {
   memcpy(f64.bytes.data(), values.data(), f64.bytes.size());
   llvm::cantFail(convertElements(ElementType::F64, values.data(),
                                  ElementType::F32, f32.bytes.data(), count));
-  Array results[] = {
-      {ElementType::BF16, count}, {ElementType::F16, count},
-      {ElementType::BF16, count}, {ElementType::F16, count}};
+  Array results[] = {{ElementType::BF16, count},
+                     {ElementType::F16, count},
+                     {ElementType::BF16, count},
+                     {ElementType::F16, count}};
   ASSERT_NO_FATAL_FAILURE(run("round", f32, f64, results));
   expectConverted(f32, results[0]);
   expectConverted(f32, results[1]);
@@ -166,8 +167,10 @@ TEST_P(FloatConversionsTest, extends) {
     memcpy(&bf16.bytes[2 * i], &bits, 2);
     memcpy(&f16.bytes[2 * i], &bits, 2);
   }
-  Array results[] = {{ElementType::F32, count}, {ElementType::F32, count},
-                     {ElementType::F64, count}, {ElementType::F64, count}};
+  Array results[] = {{ElementType::F32, count},
+                     {ElementType::F32, count},
+                     {ElementType::F64, count},
+                     {ElementType::F64, count}};
   ASSERT_NO_FATAL_FAILURE(run("extend", bf16, f16, results));
   expectConverted(bf16, results[0]);
   expectConverted(f16, results[1]);

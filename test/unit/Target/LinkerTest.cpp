@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "TargetTest.h"
 #include "moe/Target/Linker.h"
+#include "TargetTest.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
@@ -37,8 +37,7 @@ protected:
     std::error_code error;
     llvm::raw_fd_ostream(path, error) << "#!/bin/sh\n" << script << '\n';
     EXPECT_FALSE(error);
-    EXPECT_FALSE(llvm::sys::fs::setPermissions(
-        path, llvm::sys::fs::owner_all));
+    EXPECT_FALSE(llvm::sys::fs::setPermissions(path, llvm::sys::fs::owner_all));
     return path.str().str();
   }
 

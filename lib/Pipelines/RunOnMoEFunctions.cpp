@@ -39,8 +39,22 @@ static bool holdsMoEOps(Operation *op) {
 }
 
 static bool isDeclaration(Operation *op) {
+  // llvm.func does not say so through the symbol interface.
+  if (auto function = dyn_cast<FunctionOpInterface>(op))
+    return function.isExternal();
   auto symbol = dyn_cast<SymbolOpInterface>(op);
   return symbol && symbol.isDeclaration();
+}
+
+/// Calls `visit` with each name that `root` or anything in it refers to.
+/// SymbolTable's own search gives up at ops that it does not know, as a host
+/// has them.
+static void forEachSymbolUse(Operation *root,
+                             function_ref<void(StringAttr)> visit) {
+  root->walk([&](Operation *op) {
+    op->getAttrDictionary().walk(
+        [&](SymbolRefAttr use) { visit(use.getRootReference()); });
+  });
 }
 
 namespace {
@@ -65,16 +79,13 @@ static Concerned findConcerned(Operation *scope) {
     if (isDeclaration(symbol))
       continue;
     connected.insert(symbol);
-    std::optional<SymbolTable::UseRange> uses =
-        SymbolTable::getSymbolUses(symbol.getOperation());
-    for (SymbolTable::SymbolUse use :
-         uses.value_or(SymbolTable::UseRange({}))) {
-      Operation *used = symbols.lookup(use.getSymbolRef().getRootReference());
+    forEachSymbolUse(symbol, [&](StringAttr name) {
+      Operation *used = symbols.lookup(name);
       if (used && isDeclaration(used))
         declarationsOf[symbol].push_back(used);
       else if (used)
         connected.unionSets(symbol, used);
-    }
+    });
   }
   llvm::SmallPtrSet<Operation *, 8> leaders;
   for (auto function : block.getOps<FunctionOpInterface>())
@@ -124,8 +135,7 @@ struct RunOnMoEFunctionsPass
     for (Operation *declaration : concerned.declarations)
       isolated.push_back(declaration->clone());
     LogicalResult result = runPipeline(pipeline, isolated);
-    moveBack(scope, isolated);
-    if (failed(result))
+    if (failed(moveBack(scope, isolated)) || failed(result))
       signalPassFailure();
   }
 
@@ -134,29 +144,49 @@ private:
 
   /// Declarations (of functions called, or malloc, expf, … that the pipeline
   /// added) that are there already are not made twice. One that was lowered
-  /// takes the place of the original if nobody else uses that.
-  static void moveBack(Operation *scope, ModuleOp isolated) {
+  /// takes the place of the original; if others use that, there is no way, since
+  /// a name is either a func.func or an llvm.func.
+  static LogicalResult moveBack(Operation *scope, ModuleOp isolated) {
     isolated->remove();
+    // Before anything is back in the scope: its uses are those of the others.
+    LogicalResult result = mergeDeclarations(scope, isolated);
     SymbolTable symbols(scope);
     for (Operation &op :
          llvm::make_early_inc_range(isolated.getBody()->getOperations())) {
       op.remove();
-      auto symbol = dyn_cast<SymbolOpInterface>(&op);
-      Operation *twin = symbol ? symbols.lookup(symbol.getNameAttr()) : nullptr;
-      if (twin && isDeclaration(&op) && isDeclaration(twin)) {
-        if (twin->getName() == op.getName() ||
-            !SymbolTable::symbolKnownUseEmpty(twin, scope)) {
-          op.erase();
-          continue;
-        }
-        symbols.erase(twin);
-      }
-      if (symbol)
+      if (isa<SymbolOpInterface>(op))
         symbols.insert(&op);
       else
         scope->getRegion(0).front().push_back(&op);
     }
     isolated->erase();
+    return result;
+  }
+
+  static LogicalResult mergeDeclarations(Operation *scope, ModuleOp isolated) {
+    SymbolTable symbols(scope);
+    llvm::DenseSet<StringAttr> usedByOthers;
+    forEachSymbolUse(scope,
+                     [&](StringAttr name) { usedByOthers.insert(name); });
+    LogicalResult result = success();
+    for (auto symbol : llvm::make_early_inc_range(
+             isolated.getBody()->getOps<SymbolOpInterface>())) {
+      Operation *twin = symbols.lookup(symbol.getNameAttr());
+      if (!twin || !isDeclaration(symbol) || !isDeclaration(twin))
+        continue;
+      if (twin->getName() == symbol->getName()) {
+        symbol->erase();
+        continue;
+      }
+      if (usedByOthers.contains(symbol.getNameAttr()))
+        result = twin->emitError("'")
+                 << symbol.getName()
+                 << "' is called from functions with moe ops, which became '"
+                 << symbol->getName() << "', and used from others; lower those "
+                 << "as well, or call it under two names";
+      symbols.erase(twin);
+    }
+    return result;
   }
 };
 } // namespace

@@ -81,6 +81,8 @@ void mlir::moe::buildLowerToLLVMPipeline(OpPassManager &pm) {
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
   addCleanup(pm);
+  // LLVM would call compiler-rt for powers of floats and integers.
+  pm.addPass(createConvertMathToFuncs());
   pm.addPass(createSCFToControlFlowPass());
   // What LLVM has an intrinsic for, then what libm has a function for.
   pm.addPass(createConvertMathToLLVMPass());

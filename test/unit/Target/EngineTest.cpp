@@ -160,6 +160,22 @@ TEST_F(EngineTest, leavesSizesThatDependOnDataOpen) {
   EXPECT_EQ(y[1], 1.0f);
 }
 
+// LLVM has this in compiler-rt, which a process need not have.
+TEST_F(EngineTest, raisesToIntegerPowers) {
+  ASSERT_NO_FATAL_FAILURE(compile(R"(
+    func.func @f(%x: tensor<3xf32>, %n: tensor<3xi32>) -> tensor<3xf32> {
+      %y = math.fpowi %x, %n : tensor<3xf32>, tensor<3xi32>
+      return %y : tensor<3xf32>
+    })"));
+  std::vector<float> x = {2, -3, 5}, y(3);
+  std::vector<int32_t> n = {-2, 3, 0};
+  int64_t shape[] = {3};
+  moe_tensor tx = makeTensor(x, shape), ty = makeTensor(y, shape);
+  moe_tensor tn = {n.data(), shape, nullptr, 1, MOE_I32};
+  ASSERT_EQ(textOf(engine->call({&tx, &tn, &ty})), "");
+  EXPECT_EQ(y, (std::vector<float>{0.25f, -27, 1}));
+}
+
 TEST_F(EngineTest, abortsWithoutMemory) {
   // 2^42 rows of 8 floats: more than an address space has.
   ASSERT_NO_FATAL_FAILURE(compile(R"(

@@ -11,6 +11,7 @@
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/Parser/Parser.h"
+#include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/InitAll.h"
 #include "llvm/ADT/StringExtras.h"
@@ -96,6 +97,7 @@ static DialectRegistry &getRegistry() {
     DialectRegistry all;
     mlir::registerAllDialects(all);
     mlir::registerAllExtensions(all);
+    registerAllToLLVMIRTranslations(all);
     moe::registerAllDialects(all);
     moe::registerAllExtensions(all);
     return all;

@@ -50,6 +50,9 @@ static LogicalResult buildBlock(OpBuilder &builder, ModuleOp module) {
                     {tokens, tensor({4, 8}), tensor({4, 6, 8}),
                      tensor({4, 6, 8}), tensor({4, 8, 6})},
                     tokens);
+  StringRef names[] = {"x", "router", "gate", "up", "down"};
+  for (auto [i, name] : llvm::enumerate(names))
+    function.setArgAttr(i, "moe.name", builder.getStringAttr(name));
   moe::LayerSpec spec;
   spec.x = function.getArgument(0);
   spec.router = function.getArgument(1);

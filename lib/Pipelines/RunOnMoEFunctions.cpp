@@ -1,5 +1,4 @@
-//===- RunOnMoEFunctions.cpp - A pipeline for some functions of a module -*- C++
-//-*-===//
+//===- RunOnMoEFunctions.cpp - A pipeline for some functions of a module --===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -144,8 +143,8 @@ private:
 
   /// Declarations (of functions called, or malloc, expf, … that the pipeline
   /// added) that are there already are not made twice. One that was lowered
-  /// takes the place of the original; if others use that, there is no way, since
-  /// a name is either a func.func or an llvm.func.
+  /// takes the place of the original; if others use that, there is no way,
+  /// since a name is either a func.func or an llvm.func.
   static LogicalResult moveBack(Operation *scope, ModuleOp isolated) {
     isolated->remove();
     // Before anything is back in the scope: its uses are those of the others.

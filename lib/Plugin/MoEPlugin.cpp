@@ -1,4 +1,4 @@
-//===- MoEPlugin.cpp - The dialect and its passes for stock tools -*- C++ -*-===//
+//===- MoEPlugin.cpp - The dialect and its passes for stock tools ---------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

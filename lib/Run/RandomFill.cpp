@@ -1,5 +1,4 @@
-//===- RandomFill.cpp - Seeded values for tensors without a file -*- C++
-//-*-===//
+//===- RandomFill.cpp - Seeded values for tensors without a file ----------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -8,8 +7,9 @@
 
 #include "moe/Run/RandomFill.h"
 #include "llvm/ADT/Twine.h"
-#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/MathExtras.h"
+#include "llvm/Support/raw_ostream.h"
 #include "llvm/Support/xxhash.h"
 #include <cmath>
 #include <vector>
@@ -50,12 +50,19 @@ private:
 
 } // namespace
 
+/// With as many digits as it needs, at most `maxDigits`.
+static std::string formatNumber(double value, int maxDigits) {
+  std::string text;
+  raw_string_ostream(text) << format("%.*g", maxDigits, value);
+  return text;
+}
+
 std::string FillRule::describe() const {
   if (kind == Normal)
     return "random normal";
-  if (low == high)
-    return formatv("{0:g} everywhere", low);
-  return formatv("random in [{0:g}, {1:g}]", low, high);
+  std::string from = formatNumber(low, 6), to = formatNumber(high, 6);
+  return low == high ? from + " everywhere"
+                     : "random in [" + from + ", " + to + "]";
 }
 
 FillRule mlir::moe::getWeightRule(ArrayRef<int64_t> shape) {
@@ -84,9 +91,11 @@ Error mlir::moe::checkFillRule(const FillRule &rule, ElementType type) {
   auto [low, high] = getIntegerRange(type);
   for (double end : {rule.low, rule.high})
     if (end != std::floor(end) || end < low || end > high)
-      return createStringError(
-          formatv("{0:g} is no {1}; it takes whole numbers from {2:g} to {3:g}",
-                  end, getName(type), low, high));
+      return createStringError(formatNumber(end, 17) + " is no " +
+                               getName(type) +
+                               "; it takes whole numbers from " +
+                               formatNumber(low, 17) + " to " +
+                               formatNumber(high, 17));
   return Error::success();
 }
 

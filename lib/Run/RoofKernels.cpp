@@ -1,5 +1,4 @@
-//===- RoofKernels.cpp - Machine code that does nothing but work -*- C++
-//-*-===//
+//===- RoofKernels.cpp - Machine code that does nothing but work ----------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

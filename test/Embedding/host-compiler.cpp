@@ -1,4 +1,4 @@
-//===- host-compiler.cpp - A compiler that embeds the MoE compiler -*- C++ -*-===//
+//===- host-compiler.cpp - A compiler that embeds the MoE compiler --------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- moe-lsp-server.cpp - The language server for files with moe ops -*- C++ -*-===//
+//===- moe-lsp-server.cpp - The language server for files with moe ops ----===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -15,8 +15,8 @@ namespace {
 using AttributesTest = DialectTest;
 
 TEST_F(AttributesTest, Groups) {
-  auto groups = GroupsAttr::get(&context, 8, 4, GroupScore::Top2Sum,
-                                GroupMask::Zero);
+  auto groups =
+      GroupsAttr::get(&context, 8, 4, GroupScore::Top2Sum, GroupMask::Zero);
   EXPECT_EQ(groups.getCount(), 8);
   EXPECT_EQ(groups.getKeep(), 4);
   EXPECT_EQ(groups.getScore(), GroupScore::Top2Sum);
@@ -35,11 +35,10 @@ TEST_F(AttributesTest, GroupsOutOfRange) {
   EXPECT_FALSE(get(-1, 1));
   EXPECT_FALSE(get(4, 0));
   EXPECT_FALSE(get(4, 5));
-  EXPECT_EQ(errors,
-            "groups: count must be at least 1, got 0\n"
-            "groups: count must be at least 1, got -1\n"
-            "groups: keep must be between 1 and count = 4, got 0\n"
-            "groups: keep must be between 1 and count = 4, got 5\n");
+  EXPECT_EQ(errors, "groups: count must be at least 1, got 0\n"
+                    "groups: count must be at least 1, got -1\n"
+                    "groups: keep must be between 1 and count = 4, got 0\n"
+                    "groups: keep must be between 1 and count = 4, got 5\n");
 }
 
 TEST_F(AttributesTest, EpsilonIsZeroUnlessGiven) {

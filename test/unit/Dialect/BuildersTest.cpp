@@ -16,8 +16,8 @@ using BuildersTest = DialectTest;
 
 TEST_F(BuildersTest, Gate) {
   auto args = startFunction({tensor({kDynamic, 64}), tensor({64})});
-  auto gate =
-      GateOp::create(builder, loc, args[0], /*topK=*/8, Score::Sigmoid, args[1]);
+  auto gate = GateOp::create(builder, loc, args[0], /*topK=*/8, Score::Sigmoid,
+                             args[1]);
   EXPECT_EQ(gate.getResult(0).getType(), tensor({kDynamic, 8}));
   EXPECT_EQ(gate.getResult(1).getType(),
             tensor({kDynamic, 8}, builder.getI32Type()));
@@ -69,7 +69,8 @@ TEST_F(BuildersTest, DispatchOfDynamicTokens) {
   EXPECT_EQ(dispatch.getResult(2).getType(), tensor({kDynamic, kDynamic}));
   auto empty = dispatch.getRowInits()[0].getDefiningOp<tensor::EmptyOp>();
   ASSERT_TRUE(empty);
-  EXPECT_TRUE(empty.getDynamicSizes()[0].getDefiningOp<affine::AffineApplyOp>());
+  EXPECT_TRUE(
+      empty.getDynamicSizes()[0].getDefiningOp<affine::AffineApplyOp>());
   EXPECT_TRUE(verifies()) << errors;
 }
 
@@ -81,9 +82,8 @@ TEST_F(BuildersTest, DispatchWithoutPayloads) {
 }
 
 TEST_F(BuildersTest, Expert) {
-  auto args = startFunction({tensor({5}, builder.getI32Type()),
-                             tensor({32, 8}), tensor({32}), tensor({4, 3, 8}),
-                             tensor({4})});
+  auto args = startFunction({tensor({5}, builder.getI32Type()), tensor({32, 8}),
+                             tensor({32}), tensor({4, 3, 8}), tensor({4})});
   auto expert = ExpertOp::create(
       builder, loc, args[0], ValueRange{args[1], args[2]}, ValueRange{args[3]},
       ValueRange{args[1], args[4]},
@@ -98,9 +98,8 @@ TEST_F(BuildersTest, Expert) {
         Value zero = arith::ConstantIndexOp::create(nested, nestedLoc, 0);
         Value scalar = tensor::ExtractOp::create(nested, nestedLoc, params[0],
                                                  ValueRange{zero, zero});
-        Value slice =
-            tensor::FromElementsOp::create(nested, nestedLoc, tensor({}),
-                                           ValueRange{scalar});
+        Value slice = tensor::FromElementsOp::create(
+            nested, nestedLoc, tensor({}), ValueRange{scalar});
         return {rows[0], slice};
       });
   EXPECT_TRUE(expert.isRowInit(0));
@@ -117,9 +116,9 @@ TEST_F(BuildersTest, Expert) {
 
 TEST_F(BuildersTest, Combine) {
   Type i32 = builder.getI32Type(), bf16 = builder.getBF16Type();
-  auto args = startFunction({tensor({kDynamic, 8}, bf16),
-                             tensor({kDynamic, 2}, i32), tensor({kDynamic, 2}),
-                             tensor({kDynamic, 8})});
+  auto args =
+      startFunction({tensor({kDynamic, 8}, bf16), tensor({kDynamic, 2}, i32),
+                     tensor({kDynamic, 2}), tensor({kDynamic, 8})});
   auto plain = CombineOp::create(builder, loc, args[0], args[1], args[2]);
   EXPECT_EQ(plain.getResult(0).getType(), tensor({kDynamic, 8}, bf16));
   EXPECT_FALSE(plain.getBase());

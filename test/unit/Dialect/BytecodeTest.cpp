@@ -1,4 +1,5 @@
-//===- BytecodeTest.cpp - Files of other releases, and files that are none -*- C++ -*-===//
+//===- BytecodeTest.cpp - Files of other releases, and files that are none -*-
+//C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -28,8 +29,7 @@ struct Encoding {
   SmallVector<uint64_t> attribute = {0, 0};
 };
 
-struct OtherAttr
-    : Attribute::AttrBase<OtherAttr, Attribute, AttributeStorage> {
+struct OtherAttr : Attribute::AttrBase<OtherAttr, Attribute, AttributeStorage> {
   using Base::Base;
   static constexpr StringLiteral name = "moe.other";
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(OtherAttr)
@@ -64,11 +64,10 @@ struct OtherDialect : Dialect {
 /// A module with one attribute of the dialect, as the other release writes it.
 std::string write(const Encoding &encoding) {
   MLIRContext context;
-  context.getOrLoadDialect(
-      "moe", TypeID::get<OtherDialect>(),
-      [&] { return std::make_unique<OtherDialect>(&context, encoding); });
-  OwningOpRef<ModuleOp> module =
-      ModuleOp::create(UnknownLoc::get(&context));
+  context.getOrLoadDialect("moe", TypeID::get<OtherDialect>(), [&] {
+    return std::make_unique<OtherDialect>(&context, encoding);
+  });
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
   (*module)->setAttr("test.attribute", OtherAttr::get(&context));
   std::string bytes;
   llvm::raw_string_ostream os(bytes);

@@ -41,9 +41,9 @@ protected:
   /// Starts a function with arguments of the given types, to build in.
   Block::BlockArgListType startFunction(TypeRange types) {
     builder.setInsertionPointToEnd(module->getBody());
-    auto function = func::FuncOp::create(
-        builder, loc, "f" + std::to_string(numFunctions++),
-        builder.getFunctionType(types, {}));
+    auto function =
+        func::FuncOp::create(builder, loc, "f" + std::to_string(numFunctions++),
+                             builder.getFunctionType(types, {}));
     builder.setInsertionPointToStart(function.addEntryBlock());
     func::ReturnOp::create(builder, loc);
     builder.setInsertionPoint(&function.getBody().front().back());
@@ -57,8 +57,8 @@ protected:
         shape, elementType ? elementType : Type(builder.getF32Type()));
   }
   MemRefType memref(ArrayRef<int64_t> shape, Type elementType = {}) {
-    return MemRefType::get(
-        shape, elementType ? elementType : Type(builder.getF32Type()));
+    return MemRefType::get(shape, elementType ? elementType
+                                              : Type(builder.getF32Type()));
   }
 
   static constexpr int64_t kDynamic = ShapedType::kDynamic;

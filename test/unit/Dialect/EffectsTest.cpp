@@ -1,4 +1,4 @@
-//===- EffectsTest.cpp - Effects and speculation on tensors and memrefs -*- C++ -*-===//
+//===- EffectsTest.cpp - Effects and speculation on tensors and memrefs ---===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -37,8 +37,8 @@ protected:
 
 TEST_F(EffectsTest, GateOnMemrefs) {
   Type i32 = builder.getI32Type();
-  auto args = startFunction({memref({16, 4}), memref({4}), memref({16, 2}),
-                             memref({16, 2}, i32)});
+  auto args = startFunction(
+      {memref({16, 4}), memref({4}), memref({16, 2}), memref({16, 2}, i32)});
   auto gate = GateOp::create(
       builder, loc, TypeRange(), args[0], args[1], /*mix=*/Value(),
       ValueRange{args[2], args[3]}, Score::Softmax, SelectOn::Scores,
@@ -67,12 +67,11 @@ TEST_F(EffectsTest, DispatchOnMemrefs) {
 
 TEST_F(EffectsTest, CombineOnMemrefs) {
   Type i32 = builder.getI32Type();
-  auto args = startFunction({memref({32, 8}), memref({16, 2}, i32),
-                             memref({16, 2}), memref({16, 8}),
-                             memref({16, 8})});
-  auto combine =
-      CombineOp::create(builder, loc, TypeRange(), args[0], args[1], args[2],
-                        args[3], ValueRange{args[4]});
+  auto args =
+      startFunction({memref({32, 8}), memref({16, 2}, i32), memref({16, 2}),
+                     memref({16, 8}), memref({16, 8})});
+  auto combine = CombineOp::create(builder, loc, TypeRange(), args[0], args[1],
+                                   args[2], args[3], ValueRange{args[4]});
   EXPECT_EQ(effectsOf(combine),
             std::make_pair(Numbers({0, 1, 2, 3}), Numbers({4})));
   EXPECT_FALSE(isSpeculatable(combine));
@@ -96,9 +95,9 @@ TEST_F(EffectsTest, Tensors) {
 /// Without enough rows for sure, a dispatch must not run unasked.
 TEST_F(EffectsTest, SpeculationOfDispatch) {
   Type i32 = builder.getI32Type();
-  auto args = startFunction({tensor({16, 2}, i32), tensor({16, 8}),
-                             tensor({5}, i32), tensor({32, 8}),
-                             tensor({31, 8}), tensor({kDynamic, 8})});
+  auto args =
+      startFunction({tensor({16, 2}, i32), tensor({16, 8}), tensor({5}, i32),
+                     tensor({32, 8}), tensor({31, 8}), tensor({kDynamic, 8})});
   auto dispatchInto = [&](Value rows) {
     SmallVector<Value> inits = {args[2], args[0], rows};
     return DispatchOp::create(builder, loc, TypeRange(inits), args[0],

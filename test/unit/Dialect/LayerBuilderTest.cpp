@@ -1,4 +1,4 @@
-//===- LayerBuilderTest.cpp - buildLayer and the ready activations -*- C++ -*-===//
+//===- LayerBuilderTest.cpp - buildLayer and the ready activations --------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -130,8 +130,8 @@ TEST_F(LayerBuilderTest, GateTakesWhatTheSpecSays) {
   LayerSpec spec = startLayer(builder.getBF16Type());
   spec.score = Score::Sigmoid;
   spec.selectOn = SelectOn::Logits;
-  spec.groups = GroupsAttr::get(&context, 2, 1, GroupScore::Top2Sum,
-                                GroupMask::NegInf);
+  spec.groups =
+      GroupsAttr::get(&context, 2, 1, GroupScore::Top2Sum, GroupMask::NegInf);
   spec.renormalize = RenormalizeAttr::get(
       &context, builder.getF32FloatAttr(1.0e-20f), EpsMode::Add);
   spec.scale = 2.5f;
@@ -166,8 +166,7 @@ TEST_F(LayerBuilderTest, StaticTokensMakeStaticTypes) {
   FailureOr<Value> y = buildLayer(builder, loc, spec);
   ASSERT_TRUE(succeeded(y)) << errors;
   EXPECT_EQ(y->getType(), tensor({16, 8}));
-  EXPECT_EQ(all<DispatchOp>().front().getResult(2).getType(),
-            tensor({32, 8}));
+  EXPECT_EQ(all<DispatchOp>().front().getResult(2).getType(), tensor({32, 8}));
   EXPECT_TRUE(verifies()) << errors;
 }
 

@@ -152,8 +152,8 @@ struct SharpenBodyArgs : OpRewritePattern<ExpertOp> {
   }
 };
 
-/// The same on the way out: a cast that hides sizes right before the yield goes,
-/// so that the destination can take them.
+/// The same on the way out: a cast that hides sizes right before the yield
+/// goes, so that the destination can take them.
 struct FoldCastsIntoYield : OpRewritePattern<YieldOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(YieldOp yield,
@@ -169,10 +169,10 @@ struct FoldCastsIntoYield : OpRewritePattern<YieldOp> {
       ArrayRef<int64_t> inner = shapeOf(op.getInits()[i]).drop_front();
       bool isRow = op.isRowInit(i);
       if ((isRow && !type.isDynamicDim(0)) || // expert_c7
-          failed(verifyCompatibleShape(type.getShape().drop_front(isRow), inner)))
+          failed(
+              verifyCompatibleShape(type.getShape().drop_front(isRow), inner)))
         continue;
-      rewriter.modifyOpInPlace(yield,
-                               [&] { operand.set(castOp.getSource()); });
+      rewriter.modifyOpInPlace(yield, [&] { operand.set(castOp.getSource()); });
       changed = true;
     }
     return success(changed);

@@ -1,5 +1,4 @@
-//===- MoEOps.cpp - Parsing, printing, building, effects and shapes of moe ops
-//-*- C++ -*-===//
+//===- MoEOps.cpp - Syntax, builders, effects and shapes of moe ops ----------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

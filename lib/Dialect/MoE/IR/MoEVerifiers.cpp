@@ -75,9 +75,9 @@ struct SharedRows {
   LogicalResult add(Operation *op, StringRef newKind, unsigned i, Value value) {
     int64_t rows = dimOf(value, 0);
     if (!agree(rows, count))
-      return op->emitOpError() << newKind << " #" << i << " has " << rows
-                               << " rows, but " << kind << " #" << index
-                               << " has " << count;
+      return op->emitOpError()
+             << newKind << " #" << i << " has " << rows << " rows, but " << kind
+             << " #" << index << " has " << count;
     if (ShapedType::isDynamic(count)) {
       count = rows;
       kind = newKind;

@@ -1,5 +1,4 @@
-//===- BufferizableOpInterfaceImpl.cpp - Bufferization of moe ops -*- C++
-//-*-===//
+//===- BufferizableOpInterfaceImpl.cpp - Bufferization of moe ops ---------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

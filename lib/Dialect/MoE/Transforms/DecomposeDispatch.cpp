@@ -1,5 +1,4 @@
-//===- DecomposeDispatch.cpp - moe.dispatch in upstream dialects -*- C++
-//-*-===//
+//===- DecomposeDispatch.cpp - moe.dispatch in upstream dialects ----------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,5 +1,4 @@
-//===- RuntimeVerifiableOpInterfaceImpl.cpp - Run-time checks of moe ops -*- C++
-//-*-===//
+//===- RuntimeVerifiableOpInterfaceImpl.cpp - Run-time checks of moe ops --===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -44,8 +44,9 @@ static Value applyAndMultiply(OpBuilder &builder, Location loc, Value gate,
   Formula formula{builder, loc};
   Type type = gate.getType(), f32 = builder.getF32Type();
   bool narrow = type != f32;
-  Value wide =
-      narrow ? arith::ExtFOp::create(builder, loc, f32, gate).getResult() : gate;
+  Value wide = narrow
+                   ? arith::ExtFOp::create(builder, loc, f32, gate).getResult()
+                   : gate;
   Value result = f(formula, wide);
   if (narrow)
     result = arith::TruncFOp::create(builder, loc, type, result);

@@ -1,5 +1,4 @@
-//===- DecidingMath.cpp - The one recipe of functions that decide -*- C++
-//-*-===//
+//===- DecidingMath.cpp - The one recipe of functions that decide ---------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

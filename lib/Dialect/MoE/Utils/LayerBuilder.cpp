@@ -30,8 +30,7 @@ public:
   /// stands for f32, f16 or bf16.
   LogicalResult check(StringRef name, Value value, StringRef dims,
                       Type elementType) {
-    auto type =
-        value ? dyn_cast<RankedTensorType>(value.getType()) : nullptr;
+    auto type = value ? dyn_cast<RankedTensorType>(value.getType()) : nullptr;
     if (!type || type.getRank() != static_cast<int64_t>(dims.size()) ||
         !hasElementType(type, elementType))
       return complain(name, value, dims, elementType);
@@ -69,10 +68,11 @@ private:
 
   LogicalResult complain(StringRef name, Value value, StringRef dims,
                          Type elementType) {
-    InFlightDiagnostic diag = emitError(loc) << "layer: '" << name
-                                             << "' must be a tensor ";
+    InFlightDiagnostic diag = emitError(loc)
+                              << "layer: '" << name << "' must be a tensor ";
     llvm::interleave(
-        dims, [&](char letter) { diag << Twine(letter); }, [&] { diag << "×"; });
+        dims, [&](char letter) { diag << Twine(letter); },
+        [&] { diag << "×"; });
     if (elementType)
       diag << " of " << elementType;
     else
@@ -146,8 +146,7 @@ private:
   }
   /// An f32 tensor full of `value`.
   Value fill(float value, ArrayRef<OpFoldResult> sizes) {
-    Value scalar =
-        arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
+    Value scalar = arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
     return linalg::FillOp::create(b, loc, scalar, empty(sizes, f32))
         .getResult(0);
   }
@@ -244,9 +243,9 @@ private:
 
   Value multiplyByWeights(Value rows, Value weights) {
     Value init = empty(tensor::getMixedSizes(b, loc, rows), type);
-    Value wide = linalg::BroadcastOp::create(b, loc, weights, init,
-                                             ArrayRef<int64_t>{1})
-                     .getResult()[0];
+    Value wide =
+        linalg::BroadcastOp::create(b, loc, weights, init, ArrayRef<int64_t>{1})
+            .getResult()[0];
     return arith::MulFOp::create(b, loc, rows, wide);
   }
 

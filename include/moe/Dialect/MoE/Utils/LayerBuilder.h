@@ -7,9 +7,9 @@
 
 //
 // For frontends that have a layer as an object rather than as IR: one call
-// builds router, gate, dispatch, experts and combine, as moe-import writes them.
-// A layer of another form is built from the ops themselves; that is not much
-// longer (docs/Tutorials).
+// builds router, gate, dispatch, experts and combine, as moe-import writes
+// them. A layer of another form is built from the ops themselves; that is not
+// much longer (docs/Tutorials).
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,5 +1,5 @@
 //===- BytecodeTest.cpp - Files of other releases, and files that are none -*-
-//C++ -*-===//
+// C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

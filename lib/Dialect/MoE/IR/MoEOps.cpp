@@ -1,4 +1,4 @@
-//===- MoEOps.cpp - Syntax, builders, effects and shapes of moe ops ----------===//
+//===- MoEOps.cpp - Syntax, builders, effects and shapes of moe ops -------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- LinalgReductionsToLoops.cpp - Reductions with sums in registers ------===//
+//===- LinalgReductionsToLoops.cpp - Reductions with sums in registers ----===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,5 +1,4 @@
-//===- BytecodeTest.cpp - Files of other releases, and files that are none -*-
-// C++ -*-===//
+//===- BytecodeTest.cpp - Files of other releases and broken files --------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -91,11 +91,10 @@ Error mlir::moe::checkFillRule(const FillRule &rule, ElementType type) {
   auto [low, high] = getIntegerRange(type);
   for (double end : {rule.low, rule.high})
     if (end != std::floor(end) || end < low || end > high)
-      return createStringError(formatNumber(end, 17) + " is no " +
-                               getName(type) +
-                               "; it takes whole numbers from " +
-                               formatNumber(low, 17) + " to " +
-                               formatNumber(high, 17));
+      return createStringError(
+          formatNumber(end, 17) + " is no " + getName(type) +
+          "; it takes whole numbers from " + formatNumber(low, 17) + " to " +
+          formatNumber(high, 17));
   return Error::success();
 }
 

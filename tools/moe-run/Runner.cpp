@@ -46,6 +46,9 @@ Error Runner::plan() {
   if (!arguments)
     return arguments.takeError();
   bound = std::move(*arguments);
+  for (const BoundArgument &argument : bound)
+    if (!argument.getNote().empty())
+      summary.notes.push_back(argument.getNote().str());
   auto planned = planOutputs(signature, options.outputs);
   if (!planned)
     return planned.takeError();
@@ -89,6 +92,18 @@ Error Runner::checkMemory(ArrayRef<SmallVector<int64_t>> shapes,
       Twine(physical >> 20) + " MiB; make them smaller");
 }
 
+/// `error`, which names one tensor, with the shapes that it has to fit to.
+static Error addShapes(Error error, ArrayRef<BoundArgument> arguments) {
+  std::string text = llvm::toString(std::move(error));
+  llvm::raw_string_ostream os(text);
+  os << "; the arguments are ";
+  llvm::interleaveComma(arguments, os, [&](const BoundArgument &argument) {
+    os << quoteName(argument.getArgument().name) << " = "
+       << formatShape(argument.getShape());
+  });
+  return llvm::createStringError(text);
+}
+
 /// The results of a call with the arguments that are bound, loaded or not.
 Expected<std::vector<HostTensor>> Runner::makeResults(const Engine &engine) {
   // Shapes are checked before values are read or made: the data is not looked
@@ -106,7 +121,7 @@ Expected<std::vector<HostTensor>> Runner::makeResults(const Engine &engine) {
     pointers.push_back(&tensor);
   SmallVector<SmallVector<int64_t>> shapes;
   if (Error error = engine.inferResultShapes(pointers, shapes))
-    return std::move(error);
+    return addShapes(std::move(error), bound);
   if (Error error = checkMemory(shapes, engine.getSignature()))
     return std::move(error);
   std::vector<HostTensor> made;

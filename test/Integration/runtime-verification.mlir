@@ -48,7 +48,7 @@ func.func @outside() -> f32 {
   return %r : f32
 }
 
-// FEW: the row values have fewer rows than the choices that are kept; T·k rows always suffice
+// FEW: there are fewer rows than choices that are kept; T·k rows always suffice
 func.func @too_few_rows() -> f32 {
   %ids = arith.constant dense<[[0], [1], [1]]> : tensor<3x1xi32>
   %x = arith.constant dense<[1.0, 2.0, 3.0]> : tensor<3xf32>

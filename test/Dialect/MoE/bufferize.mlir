@@ -16,6 +16,18 @@ func.func @gate(%l: tensor<16x4xf32>, %b: tensor<4xf32>, %w: tensor<16x2xf32>, %
 }
 
 // -----
+// CHECK-LABEL: func @plan
+func.func @plan(%ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>, %r: tensor<32xi32>)
+    -> (tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>) {
+  // CHECK-NEXT: moe.plan ids(%arg0 : memref<16x2xi32>)
+  // CHECK-SAME: outs(%arg1, %arg2, %arg3 : memref<5xi32>, memref<16x2xi32>, memref<32xi32>)
+  // CHECK-NEXT: return %arg1, %arg2, %arg3
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
+  return %0#0, %0#1, %0#2 : tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>
+}
+
+// -----
 // CHECK-LABEL: func @dispatch
 func.func @dispatch(%c: index, %ids: tensor<16x2xi32>, %x: tensor<16x8xf32>, %o: tensor<5xi32>,
                     %s: tensor<16x2xi32>, %r: tensor<32x8xf32>)

@@ -42,6 +42,22 @@ func.func @dispatch(%ids: tensor<?x2xi32>, %x: tensor<?x8xf32>, %o: tensor<5xi32
   return %0#0, %0#1, %0#2 : tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>
 }
 
+// CHECK-LABEL: func @plan
+// NESTED-LABEL: func @plan
+func.func @plan(%ids: tensor<?x2xi32>, %o: tensor<5xi32>, %s: tensor<?x2xi32>, %r: tensor<?xi32>)
+    -> (tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // Rows that no choice gets have no source.
+  // CHECK-NOT: moe.
+  // CHECK: %[[NONE:.*]] = linalg.fill ins(%c-1_i32 : i32) outs(%arg3 : tensor<?xi32>)
+  // CHECK: scf.for {{.*}} iter_args(%{{.*}} = %{{.*}}, %{{.*}} = %arg2, %{{.*}} = %[[NONE]])
+  // CHECK-NOT: moe.
+  // CHECK: return
+  // NESTED-NOT: moe.
+  %0:3 = moe.plan ids(%ids : tensor<?x2xi32>)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %0#0, %0#1, %0#2 : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
 // An expert without rows costs two loads: no slice is taken outside of the branch.
 // CHECK-LABEL: func @expert
 // NESTED-LABEL: func @expert

@@ -624,6 +624,70 @@ func.func @f(%r: tensor<32x8xf32>, %s: tensor<16x2xi32>, %w: tensor<16x2xf32>, %
 }
 
 // -----
+// plan_c1
+func.func @f(%ids: memref<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>, %r: tensor<32xi32>) {
+  // expected-error @+1 {{mixes tensors and memrefs; bufferize all operands or none}}
+  %0:3 = moe.plan ids(%ids : memref<16x2xi32>)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
+  return
+}
+
+// -----
+// plan_c2: how many
+func.func @f(%ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>) {
+  // expected-error @+1 {{needs three destinations, offsets (rank 1), slots (rank 2) and source (rank 1), got 'tensor<5xi32>', 'tensor<16x2xi32>'}}
+  %0:2 = moe.plan ids(%ids : tensor<16x2xi32>) outs(%o, %s : tensor<5xi32>, tensor<16x2xi32>)
+  return
+}
+
+// -----
+// plan_c2: their ranks
+func.func @f(%ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>) {
+  // expected-error @+1 {{needs three destinations}}
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>)
+      outs(%o, %s, %s : tensor<5xi32>, tensor<16x2xi32>, tensor<16x2xi32>)
+  return
+}
+
+// -----
+// plan_c3
+func.func @f(%ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x3xi32>, %r: tensor<32xi32>) {
+  // expected-error @+1 {{slots must have the shape of ids, 16x2, got 16x3}}
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<16x3xi32>, tensor<32xi32>)
+  return
+}
+
+// -----
+// plan_c4
+func.func @f(%ids: tensor<16x2xi32>, %o: tensor<0xi32>, %s: tensor<16x2xi32>, %r: tensor<32xi32>) {
+  // expected-error @+1 {{offsets has 0 elements; for E experts it has E+1}}
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>)
+      outs(%o, %s, %r : tensor<0xi32>, tensor<16x2xi32>, tensor<32xi32>)
+  return
+}
+
+// -----
+// plan_c5
+func.func @f(%c: index, %ids: tensor<16x2xi32>, %p: tensor<16x3xf32>, %o: tensor<5xi32>,
+             %s: tensor<16x2xi32>, %r: tensor<32xi32>) {
+  // expected-error @+1 {{priority must have the shape of ids, 16x2, got 16x3}}
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>) capacity(%c) priority(%p : tensor<16x3xf32>)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
+  return
+}
+
+// -----
+// plan_c6
+func.func @f(%n: index, %ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>,
+             %r: tensor<32xi32>) {
+  // expected-error @+1 {{add capacity(…) or remove them}}
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>) tokens_per_group(%n)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
+  return
+}
+
+// -----
 // argument_c1
 // expected-error @+1 {{argument 0 has the unknown attribute 'moe.nam'; the moe dialect has 'moe.param' and 'moe.name'}}
 func.func private @f(tensor<4xf32> {moe.nam = "x"})

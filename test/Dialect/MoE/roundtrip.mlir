@@ -250,3 +250,30 @@ func.func @tensor_names(%x: tensor<?x8xf32> {moe.name = "x"},
     -> (tensor<?x8xf32> {moe.name = "y"}) {
   return %x : tensor<?x8xf32>
 }
+
+//===----------------------------------------------------------------------===//
+// moe.plan
+//===----------------------------------------------------------------------===//
+
+// CHECK-LABEL: func @plan
+func.func @plan(%c: index, %n: index, %ids: tensor<?x2xi32>, %p: tensor<?x2xf32>,
+                %o: tensor<?xi32>, %s: tensor<?x2xi32>, %r: tensor<?xi32>) {
+  // CHECK: %{{.*}}, %{{.*}}, %{{.*}} = moe.plan ids(%arg2 : tensor<?x2xi32>) outs(%arg4, %arg5, %arg6 : tensor<?xi32>, tensor<?x2xi32>, tensor<?xi32>){{$}}
+  %0:3 = moe.plan ids(%ids : tensor<?x2xi32>)
+      outs(%o, %s, %r : tensor<?xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  // CHECK: moe.plan ids(%arg2 : tensor<?x2xi32>) capacity(%arg0) order(choice_major)
+  // CHECK-SAME: priority(%arg3 : tensor<?x2xf32>) tokens_per_group(%arg1) outs
+  %1:3 = moe.plan ids(%ids : tensor<?x2xi32>) capacity(%c) order(choice_major)
+      priority(%p : tensor<?x2xf32>) tokens_per_group(%n)
+      outs(%o, %s, %r : tensor<?xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return
+}
+
+// CHECK-LABEL: func @plan_memref
+func.func @plan_memref(%ids: memref<?x2xi32>, %o: memref<5xi32>, %s: memref<?x2xi32>,
+                       %r: memref<?xi32>) {
+  // CHECK-NEXT: moe.plan ids(%arg0 : memref<?x2xi32>) outs(%arg1, %arg2, %arg3 : memref<5xi32>, memref<?x2xi32>, memref<?xi32>)
+  moe.plan ids(%ids : memref<?x2xi32>)
+      outs(%o, %s, %r : memref<5xi32>, memref<?x2xi32>, memref<?xi32>)
+  return
+}

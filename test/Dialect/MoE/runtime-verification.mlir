@@ -34,23 +34,39 @@ func.func @dispatch(%n: index, %c: index, %ids: tensor<?x?xi32>, %x: tensor<?x?x
     -> tensor<?x?xf32> {
   // CHECK: cf.assert {{.*}}slots and ids differ in T
   // CHECK: cf.assert {{.*}}slots and ids differ in k
+  // CHECK: cf.assert {{.*}}tokens_per_group is not positive
   // CHECK: cf.assert {{.*}}a payload and ids differ in T
   // CHECK: cf.assert {{.*}}a row value and its payload differ in an inner size
   // CHECK: cf.assert {{.*}}a choice payload and ids differ in k
   // CHECK: cf.assert {{.*}}row values differ in their number of rows
-  // CHECK: cf.assert {{.*}}tokens_per_group is not positive
   // CHECK: scf.for
   // CHECK: scf.for
   // CHECK: cf.assert {{.*}}an id is outside [0, E), but the op says in_bounds
   // The number of rows is that of a dispatch without payloads.
   // CHECK: moe.dispatch ids({{.*}}) capacity({{.*}}) tokens_per_group({{.*}}) outs(
-  // CHECK: cf.assert {{.*}}the row values have fewer rows than the choices that are kept
+  // CHECK: cf.assert {{.*}}there are fewer rows than choices that are kept
   // CHECK-NOT: cf.assert
   // CHECK: moe.dispatch in_bounds
   %0:4 = moe.dispatch in_bounds ids(%ids : tensor<?x?xi32>) tokens(%x : tensor<?x?xf32>)
       choices(%g : tensor<?x?xf32>) capacity(%c) tokens_per_group(%n)
       outs(%o, %s, %rx, %rg : tensor<?xi32>, tensor<?x?xi32>, tensor<?x?xf32>, tensor<?xf32>)
   return %0#2 : tensor<?x?xf32>
+}
+
+// CHECK-LABEL: func @plan
+func.func @plan(%c: index, %ids: tensor<?x?xi32>, %p: tensor<?x?xf32>, %o: tensor<?xi32>,
+                %s: tensor<?x?xi32>, %r: tensor<?xi32>) -> tensor<?xi32> {
+  // CHECK: cf.assert {{.*}}slots and ids differ in T
+  // CHECK: cf.assert {{.*}}slots and ids differ in k
+  // CHECK: cf.assert {{.*}}priority and ids differ in T
+  // CHECK: cf.assert {{.*}}priority and ids differ in k
+  // CHECK: moe.dispatch ids({{.*}}) capacity({{.*}}) priority({{.*}}) outs(
+  // CHECK: cf.assert {{.*}}there are fewer rows than choices that are kept
+  // CHECK-NOT: cf.assert
+  // CHECK: moe.plan
+  %0:3 = moe.plan ids(%ids : tensor<?x?xi32>) capacity(%c) priority(%p : tensor<?x?xf32>)
+      outs(%o, %s, %r : tensor<?xi32>, tensor<?x?xi32>, tensor<?xi32>)
+  return %0#2 : tensor<?xi32>
 }
 
 // CHECK-LABEL: func @expert

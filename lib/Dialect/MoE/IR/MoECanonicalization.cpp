@@ -91,6 +91,14 @@ static SmallVector<SmallVector<int64_t>> knownInitShapes(DispatchOp op) {
   return known;
 }
 
+static SmallVector<SmallVector<int64_t>> knownInitShapes(PlanOp op) {
+  SmallVector<SmallVector<int64_t>> known;
+  known.emplace_back(shapeOf(op.getOffsetsInit()));
+  known.emplace_back(shapeOf(op.getIds()));
+  known.emplace_back(shapeOf(op.getSourceInit()));
+  return known;
+}
+
 static SmallVector<SmallVector<int64_t>> knownInitShapes(ExpertOp op) {
   int64_t numRows = ShapedType::kDynamic;
   for (Value row : op.getRows())
@@ -212,9 +220,10 @@ struct DropZeroBias : OpRewritePattern<GateOp> {
 
 /// A capacity of T·k or more drops nothing: a capacity factor that was turned
 /// off, or a specialization for few tokens.
-struct DropAmpleCapacity : OpRewritePattern<DispatchOp> {
-  using OpRewritePattern::OpRewritePattern;
-  LogicalResult matchAndRewrite(DispatchOp op,
+template <typename OpTy>
+struct DropAmpleCapacity : OpRewritePattern<OpTy> {
+  using OpRewritePattern<OpTy>::OpRewritePattern;
+  LogicalResult matchAndRewrite(OpTy op,
                                 PatternRewriter &rewriter) const override {
     auto idsType = cast<ShapedType>(op.getIds().getType());
     APInt capacity;
@@ -386,8 +395,8 @@ void GateOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 void DispatchOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                              MLIRContext *context) {
-  patterns.add<SharpenInits<DispatchOp>, DropAmpleCapacity, DropUnusedPayloads>(
-      context);
+  patterns.add<SharpenInits<DispatchOp>, DropAmpleCapacity<DispatchOp>,
+               DropUnusedPayloads>(context);
 }
 
 void ExpertOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
@@ -404,4 +413,9 @@ void YieldOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 void CombineOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                             MLIRContext *context) {
   patterns.add<SharpenInits<CombineOp>>(context);
+}
+
+void PlanOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                         MLIRContext *context) {
+  patterns.add<SharpenInits<PlanOp>, DropAmpleCapacity<PlanOp>>(context);
 }

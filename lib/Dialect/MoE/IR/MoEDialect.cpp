@@ -52,11 +52,11 @@ void MoEDialect::initialize() {
   addInterfaces<MoEInlinerInterface>();
   addBytecodeInterface(this);
   declarePromisedInterfaces<linalg::AggregatedOpInterface, GateOp, DispatchOp,
-                            ExpertOp, CombineOp>();
+                            ExpertOp, CombineOp, PlanOp>();
   declarePromisedInterfaces<bufferization::BufferizableOpInterface, GateOp,
-                            DispatchOp, ExpertOp, CombineOp>();
+                            DispatchOp, ExpertOp, CombineOp, PlanOp>();
   declarePromisedInterfaces<RuntimeVerifiableOpInterface, GateOp, DispatchOp,
-                            ExpertOp, CombineOp>();
+                            ExpertOp, CombineOp, PlanOp>();
 }
 
 /// argument_c3

@@ -257,6 +257,39 @@ Speculation::Speculatability DispatchOp::getSpeculatability() {
 }
 
 //===----------------------------------------------------------------------===//
+// moe.plan
+//===----------------------------------------------------------------------===//
+
+int64_t PlanOp::getNumExperts() { return numExpertsOf(getOffsetsInit()); }
+
+void PlanOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
+  StringRef names[] = {"offsets", "slots", "source"};
+  for (auto [result, name] : llvm::zip(getResults(), names))
+    setName(result, name);
+}
+
+LogicalResult PlanOp::reifyResultShapes(OpBuilder &builder,
+                                        ReifiedRankedShapedTypeDims &shapes) {
+  return reifyFromInits(*this, builder, shapes);
+}
+
+void PlanOp::getEffects(
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  addMemoryEffects(*this, effects);
+}
+
+Speculation::Speculatability PlanOp::getSpeculatability() {
+  // Too small a source is undefined behaviour, so hoisting needs proof.
+  auto idsType = cast<ShapedType>(getIds().getType());
+  int64_t numRows = dimOf(getSourceInit(), 0);
+  bool enough = hasPureTensorSemantics() && idsType.hasStaticShape() &&
+                !ShapedType::isDynamic(numRows) &&
+                numRows >= idsType.getNumElements();
+  return enough ? Speculation::Speculatable : Speculation::NotSpeculatable;
+}
+
+//===----------------------------------------------------------------------===//
 // moe.expert
 //===----------------------------------------------------------------------===//
 

@@ -189,6 +189,22 @@ static LogicalResult verifyPayload(DispatchOp op, unsigned i, Value payload,
   return rows.add(op, "row value", i, init); // dispatch_c7
 }
 
+/// dispatch_c9 and dispatch_c10, plan_c5 and plan_c6.
+template <typename OpTy>
+static LogicalResult verifyCapacity(OpTy op) {
+  ArrayRef<int64_t> ids = shapeOf(op.getIds());
+  if (op.getPriority() && !agree(shapeOf(op.getPriority()), ids))
+    return op.emitOpError("priority must have the shape of ids, ")
+           << str(ids) << ", got " << str(shapeOf(op.getPriority()));
+  bool limitsCapacity = op.getPriority() || op.getTokensPerGroup() ||
+                        op.getOrder() != CapacityOrder::TokenMajor;
+  if (limitsCapacity && !op.getCapacity())
+    return op.emitOpError("order, priority and tokens_per_group say which "
+                          "choices a full expert drops; add capacity(…) or "
+                          "remove them");
+  return success();
+}
+
 LogicalResult DispatchOp::verify() {
   if (failed(verifyAllTensorsOrAllMemrefs(*this))) // dispatch_c1
     return failure();
@@ -216,15 +232,30 @@ LogicalResult DispatchOp::verify() {
       return failure();
   if (dimOf(offsets, 0) == 0) // dispatch_c8
     return emitOpError("offsets has 0 elements; for E experts it has E+1");
-  if (getPriority() && !agree(shapeOf(getPriority()), ids)) // dispatch_c9
-    return emitOpError("priority must have the shape of ids, ")
-           << str(ids) << ", got " << str(shapeOf(getPriority()));
-  bool limitsCapacity = getPriority() || getTokensPerGroup() ||
-                        getOrder() != CapacityOrder::TokenMajor;
-  if (limitsCapacity && !getCapacity()) // dispatch_c10
-    return emitOpError("order, priority and tokens_per_group say which choices "
-                       "a full expert drops; add capacity(…) or remove them");
-  return success();
+  return verifyCapacity(*this); // dispatch_c9, dispatch_c10
+}
+
+//===----------------------------------------------------------------------===//
+// moe.plan
+//===----------------------------------------------------------------------===//
+
+LogicalResult PlanOp::verify() {
+  if (failed(verifyAllTensorsOrAllMemrefs(*this))) // plan_c1
+    return failure();
+  if (getInits().size() != 3 || shapeOf(getOffsetsInit()).size() != 1 ||
+      shapeOf(getSlotsInit()).size() != 2 ||
+      shapeOf(getSourceInit()).size() != 1) // plan_c2
+    return emitOpError(
+               "needs three destinations, offsets (rank 1), slots (rank "
+               "2) and source (rank 1), got ")
+           << getInits().getTypes();
+  if (!agree(shapeOf(getIds()), shapeOf(getSlotsInit()))) // plan_c3
+    return emitOpError("slots must have the shape of ids, ")
+           << str(shapeOf(getIds())) << ", got "
+           << str(shapeOf(getSlotsInit()));
+  if (dimOf(getOffsetsInit(), 0) == 0) // plan_c4
+    return emitOpError("offsets has 0 elements; for E experts it has E+1");
+  return verifyCapacity(*this); // plan_c5, plan_c6
 }
 
 //===----------------------------------------------------------------------===//

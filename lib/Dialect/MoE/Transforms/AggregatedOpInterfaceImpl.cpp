@@ -105,5 +105,6 @@ void mlir::moe::registerAggregatedOpInterfaceExternalModels(
         *context);
     CombineOp::attachInterface<Decomposition<CombineOp, decomposeCombine>>(
         *context);
+    PlanOp::attachInterface<Decomposition<PlanOp, decomposePlan>>(*context);
   });
 }

@@ -44,7 +44,8 @@ bufferizeOnDestinations(DestinationStyleOpInterface op, RewriterBase &rewriter,
 
 namespace {
 
-/// moe.gate and moe.combine write every element of their destinations.
+/// moe.gate, moe.combine and moe.plan write every element of their
+/// destinations.
 template <typename OpTy>
 struct OverwritingModel
     : DstBufferizableOpInterfaceExternalModel<OverwritingModel<OpTy>, OpTy> {
@@ -99,6 +100,7 @@ void mlir::moe::registerBufferizableOpInterfaceExternalModels(
   registry.addExtension(+[](MLIRContext *context, MoEDialect *) {
     GateOp::attachInterface<OverwritingModel<GateOp>>(*context);
     CombineOp::attachInterface<OverwritingModel<CombineOp>>(*context);
+    PlanOp::attachInterface<OverwritingModel<PlanOp>>(*context);
     DispatchOp::attachInterface<DispatchModel>(*context);
     ExpertOp::attachInterface<ExpertModel>(*context);
   });

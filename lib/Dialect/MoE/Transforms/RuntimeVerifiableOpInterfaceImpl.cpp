@@ -122,8 +122,9 @@ static void verifyAtRuntime(GateOp op, Checks &c) {
 }
 
 /// M ≥ offsets[E], by a dispatch that moves no data.
-static void checkEnoughRows(DispatchOp op, Checks &c) {
-  if (op.getRowInits().empty() || !op.hasPureTensorSemantics())
+template <typename OpTy>
+static void checkEnoughRows(OpTy op, Checks &c, Value rows) {
+  if (!op.hasPureTensorSemantics())
     return;
   SmallVector<Value> inits(op.getInits().take_front(2));
   auto plan = DispatchOp::create(
@@ -133,18 +134,38 @@ static void checkEnoughRows(DispatchOp op, Checks &c) {
   Value offsets = plan.getResult(0);
   Value last =
       arith::SubIOp::create(c.builder, c.loc, c.dim(offsets, 0), c.index(1));
-  Value numRows = c.dim(op.getRowInits()[0], 0);
   c.check(c.builder,
           c.compare(c.builder, arith::CmpIPredicate::sle,
-                    c.load(c.builder, offsets, last), numRows),
-          "the row values have fewer rows than the choices that are kept; T·k "
-          "rows always suffice");
+                    c.load(c.builder, offsets, last), c.dim(rows, 0)),
+          "there are fewer rows than choices that are kept; T·k rows always "
+          "suffice");
+}
+
+/// What moe.dispatch and moe.plan have in common, but for the number of rows.
+template <typename OpTy>
+static void checkChoices(OpTy op, Checks &c) {
+  Value ids = op.getIds();
+  c.sameSize(op.getSlotsInit(), 0, ids, 0, "slots and ids differ in T");
+  c.sameSize(op.getSlotsInit(), 1, ids, 1, "slots and ids differ in k");
+  if (op.getPriority()) {
+    c.sameSize(op.getPriority(), 0, ids, 0, "priority and ids differ in T");
+    c.sameSize(op.getPriority(), 1, ids, 1, "priority and ids differ in k");
+  }
+  if (op.getTokensPerGroup())
+    c.check(c.builder,
+            c.compare(c.builder, arith::CmpIPredicate::sgt,
+                      op.getTokensPerGroup(), c.index(0)),
+            "tokens_per_group is not positive");
+}
+
+static void verifyAtRuntime(PlanOp op, Checks &c) {
+  checkChoices(op, c);
+  checkEnoughRows(op, c, op.getSourceInit());
 }
 
 static void verifyAtRuntime(DispatchOp op, Checks &c) {
   Value ids = op.getIds();
-  c.sameSize(op.getSlotsInit(), 0, ids, 0, "slots and ids differ in T");
-  c.sameSize(op.getSlotsInit(), 1, ids, 1, "slots and ids differ in k");
+  checkChoices(op, c);
   for (auto [i, payload] : llvm::enumerate(op.getPayloads())) {
     c.sameSize(payload, 0, ids, 0, "a payload and ids differ in T");
     if (i >= op.getTokens().size())
@@ -157,11 +178,6 @@ static void verifyAtRuntime(DispatchOp op, Checks &c) {
       c.sameSize(rows, d, payload, d - 1 + outerDims,
                  "a row value and its payload differ in an inner size");
   }
-  if (op.getTokensPerGroup())
-    c.check(c.builder,
-            c.compare(c.builder, arith::CmpIPredicate::sgt,
-                      op.getTokensPerGroup(), c.index(0)),
-            "tokens_per_group is not positive");
   if (op.getInBounds()) {
     Value zero = c.index(0);
     Value numExperts = arith::SubIOp::create(
@@ -174,7 +190,8 @@ static void verifyAtRuntime(DispatchOp op, Checks &c) {
               "an id is outside [0, E), but the op says in_bounds");
     });
   }
-  checkEnoughRows(op, c);
+  if (!op.getRowInits().empty())
+    checkEnoughRows(op, c, op.getRowInits()[0]);
 }
 
 /// 0 ≤ offsets[e] ≤ offsets[e + 1] ≤ M.
@@ -312,6 +329,7 @@ void mlir::moe::registerRuntimeVerifiableOpInterfaceExternalModels(
     DispatchOp::attachInterface<Model<DispatchOp>>(*context);
     ExpertOp::attachInterface<Model<ExpertOp>>(*context);
     CombineOp::attachInterface<Model<CombineOp>>(*context);
+    PlanOp::attachInterface<Model<PlanOp>>(*context);
     context->loadDialect<arith::ArithDialect, cf::ControlFlowDialect,
                          memref::MemRefDialect, scf::SCFDialect,
                          tensor::TensorDialect>();

@@ -421,4 +421,6 @@ def MoE_CombineOp : MoE_BufferizableOp<"combine"> {
   }];
 }
 
+include "moe/Dialect/MoE/IR/MoEKernelOps.td"
+
 #endif // MOE_OPS_TD

@@ -31,6 +31,7 @@ SmallVector<Value> decomposeGate(OpBuilder &builder, GateOp op);
 SmallVector<Value> decomposeDispatch(OpBuilder &builder, DispatchOp op);
 SmallVector<Value> decomposeExpert(OpBuilder &builder, ExpertOp op);
 SmallVector<Value> decomposeCombine(OpBuilder &builder, CombineOp op);
+SmallVector<Value> decomposePlan(OpBuilder &builder, PlanOp op);
 
 /// Replaces one moe op by its decomposition through AggregatedOpInterface.
 /// Fails, without a change, on ops of other dialects and on ops that have none.

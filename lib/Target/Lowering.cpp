@@ -104,6 +104,8 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
 
   StagedLowering lowering(module, stages);
   auto prepare = [&](OpPassManager &pm) {
+    // A call hides the sizes of its results.
+    pm.addPass(createInlinerPass());
     pm.addPass(createMoEPrepareEntry({signature->name}));
     // Functions that the entry does not call need not lower.
     pm.addPass(createSymbolDCEPass());

@@ -122,17 +122,18 @@ Expected<std::vector<HostTensor>> Runner::makeResults(const Engine &engine) {
   SmallVector<SmallVector<int64_t>> shapes;
   if (Error error = engine.inferResultShapes(pointers, shapes))
     return addShapes(std::move(error), bound);
-  if (Error error = checkMemory(shapes, engine.getSignature()))
-    return std::move(error);
-  std::vector<HostTensor> made;
-  for (auto [result, shape] :
-       llvm::zip(engine.getSignature().results, shapes)) {
+  for (auto [result, shape] : llvm::zip(engine.getSignature().results, shapes))
     if (ShapedType::isDynamicShape(shape))
       return llvm::createStringError(
           "the shape of result " + quoteName(result.name) + " (" +
           formatTensorType(shape, result.elementType) +
           ") depends on the values of the arguments; make it follow from their "
           "shapes");
+  if (Error error = checkMemory(shapes, engine.getSignature()))
+    return std::move(error);
+  std::vector<HostTensor> made;
+  for (auto [result, shape] :
+       llvm::zip(engine.getSignature().results, shapes)) {
     auto tensor = HostTensor::allocate(result.name, shape, result.elementType);
     if (!tensor)
       return tensor.takeError();

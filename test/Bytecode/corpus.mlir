@@ -43,6 +43,19 @@ func.func @dispatch(%c: index, %n: index, %ids: tensor<?x2xi32>, %p: tensor<?x2x
   return
 }
 
+// CHECK-LABEL: func @plan
+func.func @plan(%c: index, %n: index, %ids: tensor<?x2xi32>, %p: tensor<?x2xf32>, %o: tensor<5xi32>,
+                %s: tensor<?x2xi32>, %source: tensor<?xi32>) {
+  // CHECK: moe.plan ids(%arg2 : tensor<?x2xi32>) outs
+  %0:3 = moe.plan ids(%ids : tensor<?x2xi32>)
+      outs(%o, %s, %source : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  // CHECK: moe.plan ids(%arg2 : tensor<?x2xi32>) capacity(%arg0) order(choice_major) priority(%arg3 : tensor<?x2xf32>) tokens_per_group(%arg1) outs
+  %1:3 = moe.plan ids(%ids : tensor<?x2xi32>) capacity(%c) order(choice_major)
+      priority(%p : tensor<?x2xf32>) tokens_per_group(%n)
+      outs(%o, %s, %source : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return
+}
+
 // CHECK-LABEL: func @expert_and_combine
 func.func @expert_and_combine(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %s: tensor<?x2xi32>,
                               %k: tensor<?x2xf32>, %y: tensor<?x8xf32>) {

@@ -123,10 +123,22 @@ struct RunOnMoEFunctionsPass
           << scope->getName() << "'";
       return signalPassFailure();
     }
+    if (failed(runOnScope(scope)))
+      signalPassFailure();
+  }
+
+private:
+  OpPassManager pipeline;
+
+  /// Innermost scopes first: a module within a module has symbols of its own.
+  LogicalResult runOnScope(Operation *scope) {
+    Block &block = scope->getRegion(0).front();
+    for (Operation &inner : llvm::make_early_inc_range(block))
+      if (isa<ModuleOp>(inner) && failed(runOnScope(&inner)))
+        return failure();
     Concerned concerned = findConcerned(scope);
     if (concerned.definitions.empty())
-      return;
-    Block &block = scope->getRegion(0).front();
+      return success();
     auto isolated = ModuleOp::create(scope->getLoc());
     block.push_back(isolated);
     for (Operation *definition : concerned.definitions)
@@ -134,12 +146,8 @@ struct RunOnMoEFunctionsPass
     for (Operation *declaration : concerned.declarations)
       isolated.push_back(declaration->clone());
     LogicalResult result = runPipeline(pipeline, isolated);
-    if (failed(moveBack(scope, isolated)) || failed(result))
-      signalPassFailure();
+    return success(succeeded(moveBack(scope, isolated)) && succeeded(result));
   }
-
-private:
-  OpPassManager pipeline;
 
   /// Declarations (of functions called, or malloc, expf, … that the pipeline
   /// added) that are there already are not made twice. One that was lowered

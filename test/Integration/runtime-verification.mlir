@@ -8,6 +8,7 @@
 // RUN: not --crash stdbuf -o0 mlir-runner %t.mlir -e outside -entry-point-result=f32 2>&1 | FileCheck %s --check-prefix=OUTSIDE
 // RUN: not --crash stdbuf -o0 mlir-runner %t.mlir -e collide -entry-point-result=f32 2>&1 | FileCheck %s --check-prefix=COLLIDE
 // RUN: not --crash stdbuf -o0 mlir-runner %t.mlir -e too_few_rows -entry-point-result=f32 2>&1 | FileCheck %s --check-prefix=FEW
+// RUN: not --crash stdbuf -o0 mlir-runner %t.mlir -e too_many_yielded -entry-point-result=f32 2>&1 | FileCheck %s --check-prefix=MANY
 // RUN: mlir-runner %t.mlir -e right -entry-point-result=f32 | FileCheck %s --check-prefix=RIGHT
 
 // Without the option nothing is asserted.
@@ -59,6 +60,24 @@ func.func @too_few_rows() -> f32 {
   %0:3 = moe.dispatch ids(%ids : tensor<3x1xi32>) tokens(%x : tensor<3xf32>)
       outs(%o0, %s0, %r0 : tensor<3xi32>, tensor<3x1xi32>, tensor<2xf32>)
   %r = tensor.extract %0#2[%c0] : tensor<2xf32>
+  return %r : f32
+}
+
+// MANY: the body yields another number of rows than it was given
+func.func @too_many_yielded() -> f32 {
+  %o = arith.constant dense<[0, 1, 3]> : tensor<3xi32>
+  %x = arith.constant dense<[1.0, 2.0, 3.0]> : tensor<3xf32>
+  %c0 = arith.constant 0 : index
+  %c100 = arith.constant 100 : index
+  %y0 = tensor.empty() : tensor<3xf32>
+  %y = moe.expert offsets(%o : tensor<3xi32>) rows(%x : tensor<3xf32>) outs(%y0 : tensor<3xf32>) {
+  ^bb0(%e: index, %xe: tensor<?xf32>):
+    %first = tensor.extract %xe[%c0] : tensor<?xf32>
+    %empty = tensor.empty(%c100) : tensor<?xf32>
+    %many = linalg.fill ins(%first : f32) outs(%empty : tensor<?xf32>) -> tensor<?xf32>
+    moe.yield %many : tensor<?xf32>
+  }
+  %r = tensor.extract %y[%c0] : tensor<3xf32>
   return %r : f32
 }
 

@@ -2,6 +2,13 @@
 
 // RUN: moe-opt %s --pass-pipeline='builtin.module(builtin.module(moe-general-lowering))' | FileCheck %s
 
+// Run on the outer one, it lowers what is in both: an inner module has symbols of its own.
+// RUN: moe-opt %s --moe-general-lowering | FileCheck %s --check-prefix=BOTH
+// BOTH-NOT: moe.
+// BOTH-DAG: llvm.func @outer
+// BOTH-DAG: llvm.func @combine
+// BOTH-NOT: moe.
+
 // RUN: not moe-opt %s --pass-pipeline='builtin.module(func.func(moe-general-lowering))' 2>&1 \
 // RUN:     | FileCheck %s --check-prefix=FUNC
 // FUNC: error: a lowering to LLVM adds functions, so it runs on an op with a symbol table, such as a module, not on 'func.func'

@@ -20,10 +20,15 @@ func.func @gate(%l: tensor<?x?xf32>, %b: tensor<?xf32>, %m: tensor<?x?xf32>, %w:
   // CHECK: cf.assert {{.*}}bias and logits differ in the number of experts
   // CHECK: cf.assert {{.*}}mix and logits differ in the number of tokens
   // CHECK: cf.assert {{.*}}mix and logits differ in the number of experts
+  // CHECK: cf.assert {{.*}}k is not positive
   // CHECK: cf.assert {{.*}}k is larger than the number of experts
+  // CHECK: cf.assert {{.*}}the count of the groups does not divide the number of experts
+  // CHECK: cf.assert {{.*}}the kept groups hold fewer experts than k
+  // CHECK: cf.assert {{.*}}top2_sum has groups of fewer than two experts
   // CHECK-NOT: cf.assert
   // CHECK: moe.gate
-  %0:2 = moe.gate score(softmax) ins(%l : tensor<?x?xf32>) bias(%b : tensor<?xf32>) mix(%m : tensor<?x?xf32>)
+  %0:2 = moe.gate score(softmax) groups<count = 8, keep = 4, score = top2_sum>
+      ins(%l : tensor<?x?xf32>) bias(%b : tensor<?xf32>) mix(%m : tensor<?x?xf32>)
       outs(%w, %i : tensor<?x?xf32>, tensor<?x?xi32>)
   return %0#0 : tensor<?x?xf32>
 }
@@ -79,6 +84,8 @@ func.func @expert(%o: tensor<?xi32>, %x: tensor<?xf32>, %z: tensor<?xf32>, %w: t
   // CHECK: cf.assert {{.*}}offsets go backwards
   // CHECK: cf.assert {{.*}}offsets[E] is beyond the rows
   // CHECK: moe.expert
+  // CHECK: cf.assert {{.*}}the body yields another number of rows than it was given
+  // CHECK: moe.yield
   %0 = moe.expert offsets(%o : tensor<?xi32>) rows(%x, %z : tensor<?xf32>, tensor<?xf32>)
       params(%w : tensor<4x8xf32>) outs(%y : tensor<?xf32>) {
   ^bb0(%e: index, %xe: tensor<?xf32>, %ze: tensor<?xf32>, %we: tensor<8xf32>):

@@ -32,10 +32,12 @@ using ErrorMessage = function_ref<std::string(Operation *, StringRef)>;
 class Checks {
 public:
   Checks(Operation *op, OpBuilder &builder, Location loc, ErrorMessage message)
-      : builder(builder), loc(loc), op(op), message(message) {}
+      : builder(builder), loc(loc), message(message), op(op) {}
 
   OpBuilder &builder;
   Location loc;
+  /// How the pass that asked for the checks words an error.
+  ErrorMessage message;
 
   Value index(int64_t value) { return buildIndex(builder, loc, value); }
 
@@ -92,10 +94,35 @@ public:
 
 private:
   Operation *op;
-  ErrorMessage message;
 };
 
 } // namespace
+
+/// gate_c6 and gate_c8…c10, where k or E is known at run time only.
+static void checkExperts(GateOp op, Checks &c) {
+  OpBuilder &b = c.builder;
+  Value topK = c.dim(op.getWeightsInit(), 1);
+  Value numExperts = c.dim(op.getLogits(), 1);
+  c.check(b, c.compare(b, arith::CmpIPredicate::sge, topK, c.index(1)),
+          "k is not positive");
+  c.check(b, c.compare(b, arith::CmpIPredicate::sle, topK, numExperts),
+          "k is larger than the number of experts");
+  GroupsAttr groups = op.getGroupsAttr();
+  if (!groups)
+    return;
+  Value count = c.index(groups.getCount());
+  Value rest = arith::RemUIOp::create(b, c.loc, numExperts, count);
+  c.check(b, c.compare(b, arith::CmpIPredicate::eq, rest, c.index(0)),
+          "the count of the groups does not divide the number of experts");
+  Value groupSize = arith::DivUIOp::create(b, c.loc, numExperts, count);
+  Value kept =
+      arith::MulIOp::create(b, c.loc, groupSize, c.index(groups.getKeep()));
+  c.check(b, c.compare(b, arith::CmpIPredicate::sge, kept, topK),
+          "the kept groups hold fewer experts than k");
+  if (groups.getScore() == GroupScore::Top2Sum)
+    c.check(b, c.compare(b, arith::CmpIPredicate::sge, groupSize, c.index(2)),
+            "top2_sum has groups of fewer than two experts");
+}
 
 static void verifyAtRuntime(GateOp op, Checks &c) {
   c.sameSize(op.getLogits(), 0, op.getWeightsInit(), 0,
@@ -115,10 +142,7 @@ static void verifyAtRuntime(GateOp op, Checks &c) {
   }
   if (ShapedType::isDynamic(op.getNumExperts()) ||
       ShapedType::isDynamic(op.getTopK()))
-    c.check(c.builder,
-            c.compare(c.builder, arith::CmpIPredicate::sle,
-                      c.dim(op.getWeightsInit(), 1), c.dim(op.getLogits(), 1)),
-            "k is larger than the number of experts");
+    checkExperts(op, c);
 }
 
 /// M ≥ offsets[E], by a dispatch that moves no data.
@@ -219,6 +243,29 @@ static void checkOffsets(ExpertOp op, Checks &c, Value numRows) {
             "offsets[E] is beyond the rows");
 }
 
+/// Inside the body, before it yields: as many rows as it was given, and the
+/// inner sizes of the destinations. A result that is larger would be stored
+/// over the rows of the next expert.
+static void checkYielded(ExpertOp op, OpBuilder &b, ErrorMessage message) {
+  b.setInsertionPoint(op.getYieldOp());
+  Checks c(op, b, op.getYieldOp().getLoc(), message);
+  Value next = arith::AddIOp::create(b, c.loc, op.getExpertArg(), c.index(1));
+  Value numRows =
+      arith::SubIOp::create(b, c.loc, c.load(b, op.getOffsets(), next),
+                            c.load(b, op.getOffsets(), op.getExpertArg()));
+  for (auto [i, yielded] : llvm::enumerate(op.getYieldOp().getValues())) {
+    bool isRow = op.isRowInit(i);
+    if (isRow)
+      c.check(
+          b, c.compare(b, arith::CmpIPredicate::eq, c.dim(yielded, 0), numRows),
+          "the body yields another number of rows than it was given");
+    int64_t rank = cast<ShapedType>(yielded.getType()).getRank();
+    for (int64_t d = isRow ? 1 : 0; d < rank; ++d)
+      c.sameSize(yielded, d, op.getInits()[i], isRow ? d : d + 1,
+                 "a yielded value and its destination differ in an inner size");
+  }
+}
+
 static void verifyAtRuntime(ExpertOp op, Checks &c) {
   Value firstRows;
   auto checkRows = [&](Value rows) {
@@ -250,6 +297,8 @@ static void verifyAtRuntime(ExpertOp op, Checks &c) {
         "offsets and a per-expert value differ in the number of experts");
   }
   checkOffsets(op, c, firstRows ? c.dim(firstRows, 0) : Value());
+  OpBuilder inBody(op.getContext());
+  checkYielded(op, inBody, c.message);
 }
 
 /// Slots are in [−1, M) and no two choices share a row. Only −1 means dropped:

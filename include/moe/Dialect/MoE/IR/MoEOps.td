@@ -149,15 +149,16 @@ def MoE_DispatchOp : MoE_BufferizableOp<"dispatch"> {
     * M is the number of rows of the destination: any M ≥ offsets[E]; T·k always
       suffices, min(T·k, E·capacity) with a capacity. Rows that nobody owns keep
       the destination's value, and no op reads them. An M that is too small is
-      an error that runtime verification reports, and undefined behaviour
-      without it.
+      an error that runtime verification reports (on tensors), and undefined
+      behaviour without it.
     * `capacity`: an expert takes at most that many choices of each group of
       `tokens_per_group` consecutive tokens (default: all T tokens are one
       group); the others are dropped, i.e. have no row. It keeps the first ones
       in `token_major` order (by t, then j: the default) or `choice_major` order
       (by j, then t: all first choices before any second choice); with
       `priority`, those with the highest priority, ties in that order, NaN as
-      −inf. A negative capacity counts as 0.
+      −inf. A negative capacity counts as 0; `tokens_per_group` below 1 counts as
+      1, and runtime verification reports it.
     * `in_bounds` is a promise that every id is in [0, E); runtime verification
       asserts it. Nothing else depends on it.
 
@@ -258,12 +259,14 @@ def MoE_ExpertOp : MoE_DestinationOp<"expert", [
 
     * The region has no side effects and works on whole tensors: `linalg`,
       `arith` and `math` on tensors, `tensor`, `scf`.
-    * Offsets are read as they are: offsets[0] need not be 0 nor offsets[E] be
-      M. Rows that nobody owns, and the slice of an expert without rows, keep
+    * Offsets ascend within [0, M]; offsets[0] need not be 0 nor offsets[E] be M.
+      Others are an error that runtime verification reports, and undefined
+      behaviour without it. Rows that nobody owns, and the slice of an expert without rows, keep
       the value of the init (which is how weight gradients are written).
     * A body that mixes rows is legal and means what it says on all rows of the
       expert.
-    * The number of rows yielded is the number of rows received.
+    * The number of rows yielded is the number of rows received; another number
+      is an error in the same way.
 
     Constraints:
 
@@ -372,9 +375,10 @@ def MoE_CombineOp : MoE_BufferizableOp<"combine"> {
     their slots (that is, by expert), each with one fused multiply-add; `base`
     (a residual, shared experts) comes last; one rounding at the store. So the
     result depends neither on the order of the choices nor on threads. A
-    dropped choice (slot −1, or any slot outside [0, M)) adds exactly 0,
-    whatever its weight. Frameworks that add in the storage type differ by that
-    rounding.
+    dropped choice (slot −1) adds exactly 0, whatever its weight. No two choices
+    share a slot. Other slots outside [0, M) add 0 as well, but no dispatch makes
+    them: runtime verification reports those, and slots that are shared.
+    Frameworks that add in the storage type differ by that rounding.
 
     Constraints:
 

@@ -15,7 +15,7 @@ from lit.llvm.subst import ToolSubst
 config.name = "MoE"
 config.test_format = lit.formats.ShTest(not llvm_config.use_lit_shell)
 config.suffixes = [".mlir", ".test"]
-# unit: executables of their own. Models, Zoo of the demo: data.
+# unit: executables of their own. Models: data.
 config.excludes = ["Inputs", "Models", "unit"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.moe_obj_root, "test")

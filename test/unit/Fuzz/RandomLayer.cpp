@@ -151,6 +151,34 @@ static SmallVector<Value> buildGate(RandomBuilder &b, const LayerSizes &sizes) {
 }
 
 namespace {
+/// How many choices an expert takes, and which.
+struct Limits {
+  Value capacity, priority, tokensPerGroup;
+  CapacityOrder order = CapacityOrder::TokenMajor;
+};
+} // namespace
+
+static Limits makeLimits(RandomBuilder &b, const LayerSizes &sizes) {
+  Random &random = b.random;
+  Limits limits;
+  if (random.oneIn(2))
+    return limits;
+  auto makeLimit = [&] {
+    return random.oneIn(2) ? b.argument(b.builder.getIndexType())
+                           : b.makeIndex(random.between(-1, 9));
+  };
+  limits.capacity = makeLimit();
+  if (random.oneIn(3))
+    limits.priority =
+        b.makeTensor({sizes.tokens, sizes.topK}, b.builder.getF32Type());
+  if (random.oneIn(3))
+    limits.tokensPerGroup = makeLimit();
+  if (random.oneIn(2))
+    limits.order = CapacityOrder::ChoiceMajor;
+  return limits;
+}
+
+namespace {
 /// Results of a dispatch.
 struct Dispatched {
   Value offsets, slots;
@@ -190,26 +218,26 @@ static Dispatched buildDispatch(RandomBuilder &b, const LayerSizes &sizes,
   for (uint64_t left = random.pick(3); left > 0; --left)
     addPayload(/*isToken=*/false);
 
-  Value capacity, priority, tokensPerGroup;
-  auto order = CapacityOrder::TokenMajor;
-  auto makeLimit = [&] {
-    return random.oneIn(2) ? b.argument(builder.getIndexType())
-                           : b.makeIndex(random.between(-1, 9));
-  };
-  if (random.oneIn(2)) {
-    capacity = makeLimit();
-    if (random.oneIn(3))
-      priority = b.makeTensor({sizes.tokens, sizes.topK}, builder.getF32Type());
-    if (random.oneIn(3))
-      tokensPerGroup = makeLimit();
-    if (random.oneIn(2))
-      order = CapacityOrder::ChoiceMajor;
-  }
+  Limits limits = makeLimits(b, sizes);
   auto op = DispatchOp::create(builder, b.loc, TypeRange(inits), ids, tokens,
-                               choices, capacity, priority, tokensPerGroup,
-                               inits, order, /*in_bounds=*/random.oneIn(4));
+                               choices, limits.capacity, limits.priority,
+                               limits.tokensPerGroup, inits, limits.order,
+                               /*in_bounds=*/random.oneIn(4));
   ValueRange results = op.getResults();
   return {results[0], results[1], SmallVector<Value>(results.drop_front(2))};
+}
+
+static SmallVector<Value> buildPlan(RandomBuilder &b, const LayerSizes &sizes,
+                                    Value ids) {
+  Type i32 = b.builder.getI32Type();
+  SmallVector<Value> inits = {b.makeTensor({sizes.offsets}, i32),
+                              b.makeTensor({sizes.tokens, sizes.topK}, i32),
+                              b.makeTensor({sizes.rows}, i32)};
+  Limits limits = makeLimits(b, sizes);
+  return PlanOp::create(b.builder, b.loc, TypeRange(inits), ids,
+                        limits.capacity, limits.priority, limits.tokensPerGroup,
+                        inits, limits.order)
+      .getResults();
 }
 
 /// True if moe.combine takes `rows`.
@@ -313,6 +341,8 @@ OwningOpRef<ModuleOp> mlir::moe::test::makeRandomLayer(Random &random,
   } else {
     ids = b.makeTensor({sizes.tokens, sizes.topK}, b.builder.getI32Type());
   }
+  if (random.oneIn(4))
+    llvm::append_range(results, buildPlan(b, sizes, ids));
   Dispatched dispatched = buildDispatch(b, sizes, ids);
   SmallVector<Value> rows = dispatched.rows;
   for (uint64_t left = random.pick(3); left > 0; --left) {

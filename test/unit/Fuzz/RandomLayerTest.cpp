@@ -113,7 +113,7 @@ static void checkLowers(ModuleOp module, const ErrorCollector &errors,
 }
 
 TEST(RandomLayerTest, EverythingWorks) {
-  runRounds(250, [](Random &random) {
+  runRounds(200, [](Random &random) {
     std::unique_ptr<MLIRContext> context = createContext();
     OwningOpRef<ModuleOp> module = makeRandomLayer(random, context.get());
     setRoundInput(print(*module));

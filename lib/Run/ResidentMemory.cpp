@@ -17,7 +17,23 @@
 
 using namespace llvm;
 
+/// The number before "kB" in a line of /proc that starts with `name`.
+static std::optional<uint64_t> parseKiloBytes(StringRef line, StringRef name) {
+  uint64_t number;
+  if (!line.consume_front(name) || !line.consume_back("kB") ||
+      line.trim().getAsInteger(10, number))
+    return std::nullopt;
+  return number;
+}
+
 uint64_t mlir::moe::getPeakResidentBytes() {
+#ifdef __linux__
+  // getrusage would count what the parent had when it made this process.
+  if (auto status = MemoryBuffer::getFileAsStream("/proc/self/status"))
+    for (StringRef line : split((*status)->getBuffer(), '\n'))
+      if (std::optional<uint64_t> number = parseKiloBytes(line, "VmHWM:"))
+        return *number * 1024;
+#endif
   rusage usage;
   if (getrusage(RUSAGE_SELF, &usage) != 0)
     return 0;
@@ -65,11 +81,7 @@ static void dropUnchangedFiles(StringRef smaps) {
   for (StringRef line : split(smaps, '\n')) {
     if (std::optional<Mapping> mapping = parseMapping(line))
       current = *mapping;
-    uint64_t anonymous;
-    if (!line.consume_front("Anonymous:") || !line.consume_back("kB") ||
-        line.trim().getAsInteger(10, anonymous))
-      continue;
-    if (current.isReadOnlyFile && anonymous == 0)
+    if (current.isReadOnlyFile && parseKiloBytes(line, "Anonymous:") == 0)
       madvise(reinterpret_cast<void *>(current.begin),
               current.end - current.begin, MADV_DONTNEED);
   }

@@ -92,6 +92,7 @@ static FailureOr<EntrySignature> readSignature(ModuleOp module,
   FailureOr<func::FuncOp> entry = findEntry(module, options.entry);
   if (failed(entry))
     return failure();
+  entry->setPublic(); // Nobody calls it, but it stays.
   return readEntrySignature(*entry);
 }
 

@@ -35,13 +35,16 @@ Compilation::Compilation(const CompilationOptions &options)
       // One function: threads would only cost memory.
       context(makeRegistry(), MLIRContext::Threading::DISABLED),
       diagnostics(
-          std::make_unique<SourceMgrDiagnosticHandler>(sourceMgr, &context)) {}
+          std::make_unique<SourceMgrDiagnosticHandler>(sourceMgr, &context)) {
+  // An error about a function is not followed by all of it.
+  context.printOpOnDiagnostic(false);
+}
 
 Compilation::~Compilation() = default;
 
 llvm::Error Compilation::parse(const RemarkFlags &remarks) {
-  if (failed(remarks.enable(context)))
-    return makeReportedError();
+  if (llvm::Error error = remarks.enable(context))
+    return error;
   module = parseLayerFile(options.file, sourceMgr, &context);
   if (!module)
     return makeReportedError();

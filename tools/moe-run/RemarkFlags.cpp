@@ -10,6 +10,7 @@
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/Remarks.h"
 #include "mlir/Remark/RemarkStreamer.h"
+#include "llvm/Support/Regex.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -30,19 +31,27 @@ RemarkFlags::RemarkFlags(cl::OptionCategory &category)
                         clEnumValN(Policy::Final, "final",
                                    "the last one of each place and kind")),
              cl::cat(category)),
-      all("remarks-filter", cl::value_desc("REGEX"), cl::cat(category),
-          cl::desc("Show all remarks of matching categories")),
-      passed("remarks-filter-passed", cl::value_desc("REGEX"),
-             cl::cat(category), cl::desc("Show what was done")),
-      missed("remarks-filter-missed", cl::value_desc("REGEX"),
-             cl::cat(category), cl::desc("Show what was not done")),
-      failed("remarks-filter-failed", cl::value_desc("REGEX"),
-             cl::cat(category), cl::desc("Show what was tried in vain")),
-      analysis("remarks-filter-analyse", cl::value_desc("REGEX"),
-               cl::cat(category), cl::desc("Show what was found out")),
+      filterAll("remarks-filter", cl::value_desc("REGEX"), cl::cat(category),
+                cl::desc("Show all remarks of matching categories")),
+      filterPassed("remarks-filter-passed", cl::value_desc("REGEX"),
+                   cl::cat(category), cl::desc("Show what was done")),
+      filterMissed("remarks-filter-missed", cl::value_desc("REGEX"),
+                   cl::cat(category), cl::desc("Show what was not done")),
+      filterFailed("remarks-filter-failed", cl::value_desc("REGEX"),
+                   cl::cat(category), cl::desc("Show what was tried in vain")),
+      filterAnalysis("remarks-filter-analyse", cl::value_desc("REGEX"),
+                     cl::cat(category), cl::desc("Show what was found out")),
       file("remarks-output-file", cl::value_desc("FILE"), cl::cat(category),
            cl::desc("File of --remark-format=yaml or bitstream (default: "
                     "mlir-remarks.yaml, mlir-remarks.bitstream)")) {}
+
+static llvm::Error checkFilter(StringRef filter) {
+  std::string problem;
+  if (filter.empty() || llvm::Regex(filter).isValid(problem))
+    return llvm::Error::success();
+  return llvm::createStringError("the filter of remarks '" + filter +
+                                 "' is no regular expression: " + problem);
+}
 
 static std::optional<std::string> getFilter(const std::string &filter) {
   if (filter.empty())
@@ -50,28 +59,40 @@ static std::optional<std::string> getFilter(const std::string &filter) {
   return filter;
 }
 
-LogicalResult RemarkFlags::enable(MLIRContext &context) const {
-  remark::RemarkCategories categories{getFilter(all), getFilter(passed),
-                                      getFilter(missed), getFilter(analysis),
-                                      getFilter(failed)};
+llvm::Error RemarkFlags::enable(MLIRContext &context) const {
+  remark::RemarkCategories categories{
+      getFilter(filterAll), getFilter(filterPassed), getFilter(filterMissed),
+      getFilter(filterAnalysis), getFilter(filterFailed)};
   if (!categories.all && !categories.passed && !categories.missed &&
       !categories.analysis && !categories.failed)
-    return success();
+    return llvm::Error::success();
+  for (const Filter *filter : {&filterAll, &filterPassed, &filterMissed,
+                               &filterAnalysis, &filterFailed})
+    if (llvm::Error error = checkFilter(filter->getValue()))
+      return error;
   std::unique_ptr<remark::detail::RemarkEmittingPolicyBase> emitting;
   if (policy == Policy::All)
     emitting = std::make_unique<remark::RemarkEmittingPolicyAll>();
   else
     emitting = std::make_unique<remark::RemarkEmittingPolicyFinal>();
-  if (format == Format::Print)
-    return remark::enableOptimizationRemarks(context, /*streamer=*/nullptr,
-                                             std::move(emitting), categories,
-                                             /*printAsEmitRemarks=*/true);
+  if (format == Format::Print) {
+    // Fails only when there is a streamer.
+    (void)remark::enableOptimizationRemarks(context, /*streamer=*/nullptr,
+                                            std::move(emitting), categories,
+                                            /*printAsEmitRemarks=*/true);
+    return llvm::Error::success();
+  }
   bool isYAML = format == Format::YAML;
   std::string path = file;
   if (path.empty())
     path = isYAML ? "mlir-remarks.yaml" : "mlir-remarks.bitstream";
-  return remark::enableOptimizationRemarksWithLLVMStreamer(
-      context, path,
-      isYAML ? llvm::remarks::Format::YAML : llvm::remarks::Format::Bitstream,
-      std::move(emitting), categories);
+  if (mlir::failed(remark::enableOptimizationRemarksWithLLVMStreamer(
+          context, path,
+          isYAML ? llvm::remarks::Format::YAML
+                 : llvm::remarks::Format::Bitstream,
+          std::move(emitting), categories)))
+    return llvm::createStringError(
+        "--remarks-output-file: cannot write remarks to '" + path +
+        "'; the folder must exist and be writable");
+  return llvm::Error::success();
 }

@@ -8,8 +8,8 @@
 #ifndef MOE_TOOLS_MOERUN_REMARKFLAGS_H
 #define MOE_TOOLS_MOERUN_REMARKFLAGS_H
 
-#include "mlir/Support/LLVM.h"
 #include "llvm/Support/CommandLine.h"
+#include "llvm/Support/Error.h"
 
 namespace mlir {
 class MLIRContext;
@@ -23,9 +23,9 @@ class RemarkFlags {
 public:
   explicit RemarkFlags(llvm::cl::OptionCategory &category);
 
-  /// Sets up remarks of `context`, when a filter asks for any. Emits an error
-  /// and fails when the file for them cannot be written.
-  LogicalResult enable(MLIRContext &context) const;
+  /// Sets up remarks of `context`, when a filter asks for any. Fails when the
+  /// file for them cannot be written.
+  llvm::Error enable(MLIRContext &context) const;
 
 private:
   enum class Format { Print, YAML, Bitstream };
@@ -34,7 +34,7 @@ private:
 
   llvm::cl::opt<Format> format;
   llvm::cl::opt<Policy> policy;
-  Filter all, passed, missed, failed, analysis;
+  Filter filterAll, filterPassed, filterMissed, filterFailed, filterAnalysis;
   llvm::cl::opt<std::string> file;
 };
 

@@ -7,6 +7,7 @@
 
 #include "moe/Run/Results.h"
 #include "moe/Run/Arguments.h"
+#include "moe/Support/OutputFile.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Sequence.h"
 #include "llvm/ADT/SmallString.h"
@@ -45,22 +46,6 @@ mlir::moe::findResults(const EntrySignature &signature, StringRef flag,
   return to_vector<2>(seq<size_t>(0, numResults));
 }
 
-static Error checkWritable(StringRef file) {
-  SmallString<128> folder = sys::path::parent_path(file);
-  if (folder.empty())
-    folder = ".";
-  if (sys::fs::is_directory(file))
-    return createStringError("--output=" + file +
-                             " is a folder; name a file to write");
-  if (!sys::fs::is_directory(folder))
-    return createStringError("--output=" + file + ": there is no folder " +
-                             quoteName(folder) + "; make it first");
-  if (sys::fs::access(folder, sys::fs::AccessMode::Write))
-    return createStringError("--output=" + file + ": the folder " +
-                             quoteName(folder) + " cannot be written to");
-  return Error::success();
-}
-
 Expected<std::vector<OutputFilePlan>>
 mlir::moe::planOutputs(const EntrySignature &signature,
                        ArrayRef<NamedFile> outputs) {
@@ -74,7 +59,7 @@ mlir::moe::planOutputs(const EntrySignature &signature,
         findResults(signature, "--output", output);
     if (!results)
       return results.takeError();
-    if (Error error = checkWritable(output.file))
+    if (Error error = checkOutputPath("--output", output.file))
       return std::move(error);
     auto plan = find_if(plans, [&](const OutputFilePlan &plan) {
       return plan.file == output.file;

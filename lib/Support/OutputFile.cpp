@@ -9,6 +9,7 @@
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace llvm;
@@ -63,8 +64,11 @@ static Error writeAndRename(StringRef path, WriteFn write) {
 }
 
 Error mlir::moe::writeFileAtomically(StringRef path, WriteFn write) {
-  if (path == "-")
-    return writeAndFlush(outs(), write);
+  if (path == "-") {
+    if (Error error = writeAndFlush(outs(), write))
+      return createFileError("standard output", std::move(error));
+    return Error::success();
+  }
   sys::fs::file_status status;
   if (sys::fs::status(path, status))
     return writeAndRename(path, write); // A new file, most often.
@@ -77,4 +81,22 @@ Error mlir::moe::writeFileAtomically(StringRef path, WriteFn write) {
   if (std::error_code code = sys::fs::real_path(path, target))
     return createFileError(path, code);
   return writeAndRename(target, write);
+}
+
+Error mlir::moe::checkOutputPath(StringRef flag, StringRef path) {
+  if (path == "-")
+    return Error::success();
+  SmallString<128> folder = sys::path::parent_path(path);
+  if (folder.empty())
+    folder = ".";
+  if (sys::fs::is_directory(path))
+    return createStringError(flag + "=" + path +
+                             " is a folder; name a file to write");
+  if (!sys::fs::is_directory(folder))
+    return createStringError(flag + "=" + path + ": there is no folder '" +
+                             folder + "'; make it first");
+  if (sys::fs::access(folder, sys::fs::AccessMode::Write))
+    return createStringError(flag + "=" + path + ": the folder '" + folder +
+                             "' cannot be written to");
+  return Error::success();
 }

@@ -7,6 +7,7 @@
 
 #include "moe/Target/Linker.h"
 
+#include "llvm/BinaryFormat/Magic.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -209,5 +210,12 @@ mlir::moe::linkSharedObject(ArrayRef<char> object, const LinkOptions &options) {
   if (!linked)
     return linked.takeError();
   StringRef bytes = (*linked)->getBuffer();
+  if (llvm::identify_magic(bytes) != llvm::file_magic::elf_shared_object)
+    return llvm::createStringError(
+        "'" + options.linker +
+        "' reported success, but wrote no ELF shared object (" +
+        std::to_string(bytes.size()) +
+        " bytes); name a linker such as ld.lld, or a compiler driver such as "
+        "cc");
   return SmallVector<char, 0>(bytes.begin(), bytes.end());
 }

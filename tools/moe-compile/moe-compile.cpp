@@ -311,6 +311,8 @@ static llvm::Error run(const Options &options) {
   mlir::moe::registerAllExtensions(registry);
   registerTargetTranslations(registry);
   MLIRContext context(registry);
+  // An error about a function is not followed by all of it.
+  context.printOpOnDiagnostic(false);
   llvm::SourceMgr sourceMgr;
   SourceMgrDiagnosticHandler diagnostics(sourceMgr, &context);
   OwningOpRef<ModuleOp> module =

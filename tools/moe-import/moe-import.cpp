@@ -8,6 +8,7 @@
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/MLIRContext.h"
 #include "moe/Import/Importer.h"
+#include "moe/Support/OutputFile.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
@@ -127,13 +128,13 @@ static Error write(const ImportedModel &model, const Options &options) {
     outs() << '\n';
     return Error::success();
   }
-  if (options.output == "-") {
-    ListSeparator separator("\n// -----\n\n");
-    for (const ImportedLayer &layer : model.layers)
-      outs() << separator << layer.text;
-    outs().flush();
-    return Error::success();
-  }
+  if (options.output == "-")
+    return writeFileAtomically("-", [&](raw_ostream &os) {
+      ListSeparator separator("\n// -----\n\n");
+      for (const ImportedLayer &layer : model.layers)
+        os << separator << layer.text;
+      return Error::success();
+    });
   Expected<std::vector<std::string>> paths =
       writeLayers(model.layers, options.output);
   if (!paths)

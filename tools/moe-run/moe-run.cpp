@@ -258,6 +258,9 @@ static llvm::Expected<bool> run(const Flags &flags) {
       return std::move(error);
     return true;
   }
+  if (!flags.json.empty())
+    if (Error error = checkOutputPath("--json", flags.json))
+      return std::move(error);
   llvm::Expected<Report> report = Runner(*options).run(flags.remarks);
   if (!report)
     return report.takeError();

@@ -29,6 +29,11 @@ llvm::Error
 writeFileAtomically(llvm::StringRef path,
                     llvm::function_ref<llvm::Error(llvm::raw_ostream &)> write);
 
+/// Checks, before work is done for it, that the file of a flag such as
+/// "--output" can be written: it is no folder, and its folder is there and
+/// writable. "-" always can.
+llvm::Error checkOutputPath(llvm::StringRef flag, llvm::StringRef path);
+
 } // namespace mlir::moe
 
 #endif // MOE_SUPPORT_OUTPUTFILE_H

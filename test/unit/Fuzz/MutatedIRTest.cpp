@@ -41,9 +41,10 @@ struct Progress {
 /// Expects that a failing step has said why.
 static bool check(bool succeeded, const ErrorCollector &errors,
                   StringRef step) {
-  if (!succeeded)
+  if (!succeeded) {
     EXPECT_GT(errors.getCount(), 0u)
         << step.str() << " failed without an error";
+  }
   return succeeded;
 }
 
@@ -84,8 +85,9 @@ static bool canonicalize(ModuleOp module, const ErrorCollector &errors) {
   bool succeeds = succeeded(runPasses(module, [](OpPassManager &pm) {
     pm.addPass(createCanonicalizerPass());
   }));
-  if (!hidesSizes)
+  if (!hidesSizes) {
     EXPECT_TRUE(succeeds) << errors.getText();
+  }
   return check(succeeds, errors, "canonicalization");
 }
 

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "InPlaceResults.h"
 #include "StridedCopies.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
@@ -27,6 +28,7 @@ static void addCleanup(OpPassManager &pm) {
 }
 
 static void addBufferization(OpPassManager &pm) {
+  pm.addPass(createInPlaceResultsPass());
   // A yielded tensor.empty becomes the slice that it is inserted into: without
   // this, results of expert bodies are computed aside and copied.
   pm.addPass(bufferization::createEmptyTensorEliminationPass());

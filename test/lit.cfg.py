@@ -96,6 +96,8 @@ for feature, flag in {
     if flag in cpu_flags():
         features.add(feature)
 features.update(f"python-{m}" for m in ("numpy", "torch", "transformers") if python_has(m))
-features.update(config.moe_tools)  # REQUIRES: moe-run
+# REQUIRES: moe-run. A sanitizer build has some of the tools only.
+features.update(name for name in config.moe_tools
+                if os.path.exists(os.path.join(config.moe_tools_dir, name)))
 if os.path.exists(os.path.join(config.moe_lib_dir, "MoEPlugin" + config.shlib_ext)):
     features.add("moe-plugin")

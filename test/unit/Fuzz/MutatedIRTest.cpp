@@ -55,11 +55,12 @@ static bool crashesUpstream(StringRef input) {
     return true;
   // linalg.reduce and its kin set the attribute before they look whether its
   // list of i64 could be parsed.
+  llvm::Regex isList("^[ \n]*=[ \n]*\\[([ \n]*-?[0-9]{1,18}[ \n]*,)*"
+                     "[ \n]*(-?[0-9]{1,18})?[ \n]*\\]");
   for (StringRef word : {"dimensions", "permutation"})
     for (StringRef rest = input.split(word).second; !rest.empty();
          rest = rest.split(word).second)
-      if (!llvm::Regex("^[ \n]*=[ \n]*\\[([ \n]*-?[0-9]{1,18}[ \n,]*)*\\]")
-               .match(rest))
+      if (!isList.match(rest))
         return true;
   return false;
 }

@@ -28,6 +28,7 @@
 
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Pass/Pass.h"
@@ -47,9 +48,8 @@ public:
 
   void add(Value tensor);
   bool intersects(const Origins &other) const {
-    return llvm::any_of(tensors, [&](Value tensor) {
-      return other.tensors.contains(tensor);
-    });
+    return llvm::any_of(
+        tensors, [&](Value tensor) { return other.tensors.contains(tensor); });
   }
 
 private:
@@ -70,13 +70,32 @@ static void appendRegionValues(Operation *op, SmallVectorImpl<Value> &next) {
         llvm::append_range(next, block.getTerminator()->getOperands());
 }
 
+/// The same for the value number `i` that a loop carries.
+static void appendCarried(scf::ForOp loop, unsigned i,
+                          SmallVectorImpl<Value> &next) {
+  next.push_back(loop.getInitArgs()[i]);
+  next.push_back(loop.getYieldedValues()[i]);
+}
+
 /// Appends what `tensor` may share its memory with, one step up.
 void Origins::visit(Value tensor, SmallVectorImpl<Value> &next) const {
+  if (auto argument = dyn_cast<BlockArgument>(tensor)) {
+    Operation *parent = argument.getOwner()->getParentOp();
+    if (auto loop = dyn_cast<scf::ForOp>(parent))
+      return appendCarried(loop, argument.getArgNumber() - 1, next);
+    if (!isa<FunctionOpInterface>(parent))
+      appendRegionValues(parent, next);
+    return;
+  }
   Operation *op = tensor.getDefiningOp();
-  if (!op)
-    op = cast<BlockArgument>(tensor).getOwner()->getParentOp();
-  if (op->hasTrait<OpTrait::IsIsolatedFromAbove>())
-    return; // An argument of the function.
+  unsigned number = cast<OpResult>(tensor).getResultNumber();
+  if (auto loop = dyn_cast<scf::ForOp>(op))
+    return appendCarried(loop, number, next);
+  if (auto branch = dyn_cast<scf::IfOp>(op)) {
+    next.push_back(branch.thenYield().getOperand(number));
+    next.push_back(branch.elseYield().getOperand(number));
+    return;
+  }
   if (op->getNumRegions() && !isa<DestinationStyleOpInterface>(op))
     return appendRegionValues(op, next);
   if (!isa<bufferization::BufferizableOpInterface>(op)) {

@@ -27,11 +27,13 @@ static void addCleanup(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
 }
 
-static void addBufferization(OpPassManager &pm) {
-  pm.addPass(createInPlaceResultsPass());
-  // A yielded tensor.empty becomes the slice that it is inserted into: without
-  // this, results of expert bodies are computed aside and copied.
-  pm.addPass(bufferization::createEmptyTensorEliminationPass());
+static void addBufferization(OpPassManager &pm, bool inPlace) {
+  if (inPlace) {
+    // A yielded tensor.empty becomes the slice that it is inserted into:
+    // without this, results of expert bodies are computed aside and copied.
+    pm.addPass(createInPlaceResultsPass());
+    pm.addPass(bufferization::createEmptyTensorEliminationPass());
+  }
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;
   options.functionBoundaryTypeConversion =
@@ -55,7 +57,7 @@ void mlir::moe::buildGeneralBufferPipeline(
   addCleanup(pm);
   pm.addPass(createLinalgElementwiseOpFusionPass());
   addCleanup(pm);
-  addBufferization(pm);
+  addBufferization(pm, /*inPlace=*/!options.plainLoops);
   pm.addPass(createConvertBufferizationToMemRefPass());
   pm.addPass(createStridedCopiesPass());
   if (!options.plainLoops)

@@ -40,9 +40,10 @@ struct GeneralLoweringOptions : PassPipelineOptions<GeneralLoweringOptions> {
       llvm::cl::init(false)};
   PassOptions::Option<bool> plainLoops{
       *this, "plain-loops",
-      llvm::cl::desc("Leave all linalg ops to upstream's conversion to loops, "
-                     "with sums in memory: slower, and a way to the results "
-                     "that has less of this project in it"),
+      llvm::cl::desc("A second way to the same results, slower and with less "
+                     "of this project in it: upstream's conversion to loops "
+                     "for all linalg ops, with sums in memory, and tensors "
+                     "that are copied to where they belong"),
       llvm::cl::init(false)};
 };
 

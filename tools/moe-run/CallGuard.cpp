@@ -20,14 +20,21 @@ struct Ending {
 };
 } // namespace
 
+static constexpr const char *kOutside =
+    "the layer reads or writes outside its tensors; --runtime-verification may "
+    "tell where";
+static constexpr const char *kCheckFailed =
+    "a check of --runtime-verification failed (see above)";
+/// What the C library aborts for: a heap that was written over, or a check.
+static const char *abortMessage = kOutside;
+
 static constexpr Ending kEndings[] = {
-    {SIGABRT, "a check of --runtime-verification failed (see above)"},
+    {SIGABRT, nullptr}, // abortMessage
     {SIGILL, "the code uses an instruction that this machine does not have; "
              "leave --target-cpu to 'native', or name an older cpu"},
     {SIGFPE, "the layer divides an integer by zero"},
     {SIGBUS, "a mapped file became shorter while it was used"},
-    {SIGSEGV, "the layer reads or writes outside its tensors; "
-              "--runtime-verification may tell where"},
+    {SIGSEGV, kOutside},
 };
 
 /// Calls nothing that a signal forbids, but for the flush of what an assertion
@@ -38,15 +45,18 @@ static void endProcess(int signal) {
   auto write = [](const char *text) {
     return ::write(STDERR_FILENO, text, std::strlen(text));
   };
-  for (const Ending &ending : kEndings)
-    if (ending.signal == signal)
-      if (write("moe-run: error: ") < 0 || write(ending.message) < 0 ||
-          write("\n") < 0)
-        break;
+  for (const Ending &ending : kEndings) {
+    if (ending.signal != signal)
+      continue;
+    const char *message = ending.message ? ending.message : abortMessage;
+    if (write("moe-run: error: ") < 0 || write(message) < 0 || write("\n") < 0)
+      break;
+  }
   _exit(1);
 }
 
-CallGuard::CallGuard() {
+CallGuard::CallGuard(bool hasChecks) {
+  abortMessage = hasChecks ? kCheckFailed : kOutside;
   std::fflush(stdout);
   savedOutput = dup(STDOUT_FILENO);
   dup2(STDERR_FILENO, STDOUT_FILENO);

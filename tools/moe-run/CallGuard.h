@@ -21,7 +21,8 @@ namespace mlir::moe {
 /// are written after calls, so nothing is left behind.
 class CallGuard {
 public:
-  CallGuard();
+  /// `hasChecks`: the code was compiled with --runtime-verification.
+  explicit CallGuard(bool hasChecks);
   ~CallGuard();
   CallGuard(const CallGuard &) = delete;
   CallGuard &operator=(const CallGuard &) = delete;

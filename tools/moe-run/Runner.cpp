@@ -195,7 +195,7 @@ private:
 
 Error Runner::call(const Engine &engine, ArrayRef<HostTensor> results) {
   CallTensors tensors(arguments, results);
-  CallGuard guard;
+  CallGuard guard(options.compilation.runtimeVerification);
   return engine.call(tensors.get());
 }
 
@@ -244,7 +244,7 @@ Error Runner::benchmark() {
   benchmark.bound = roof->getBound(benchmark.work);
   CallTensors tensors(arguments, results);
   Engine::PackedFunction function = compiled.layer->getFunction();
-  CallGuard guard;
+  CallGuard guard(options.compilation.runtimeVerification);
   benchmark.timing = timeCalls(
       [&] { function(tensors.get().data(), /*workspace=*/nullptr, 0); },
       options.minSeconds);

@@ -64,25 +64,70 @@ static Error checkBools(const MappedTensor &tensor) {
       Twine(unsigned(*bad)) + ", and a bool is 0 or 1; store it again as bool");
 }
 
+static Error makeUnlikeError(const Twine &part, const Twine &first) {
+  return createStringError(part + ", but " + first +
+                           "; all experts of one argument must have one "
+                           "shape and one type");
+}
+
 //===----------------------------------------------------------------------===//
 // Binding
 //===----------------------------------------------------------------------===//
 
-/// Takes `tensor` as the next part, which must be `expected` in shape.
+ArrayRef<int64_t> BoundTensor::getPartShape() const {
+  return parts.empty() ? quantizedParts.front().getShape()
+                       : ArrayRef<int64_t>(parts.front().shape);
+}
+
+/// What to do about a part of another shape than `expected`.
+static std::string describeMisfit(ArrayRef<int64_t> expected, ElementType type,
+                                  bool stacked) {
+  return (Twine(", but ") + (stacked ? "each expert of " : "") +
+          "the argument is " + formatTensorType(expected, type) +
+          "; bind another tensor or change the type of the argument")
+      .str();
+}
+
+/// Takes `name`, in whichever layout it is there, as the next part, which must
+/// be `expected` in shape.
+Error BoundTensor::adopt(Checkpoint &checkpoint, StringRef name,
+                         ArrayRef<int64_t> expected) {
+  Expected<bool> quantized = QuantizedTensor::isNeeded(checkpoint, name, type);
+  if (!quantized)
+    return quantized.takeError();
+  if (*quantized) {
+    Expected<QuantizedTensor> tensor = QuantizedTensor::open(checkpoint, name);
+    return tensor ? adopt(std::move(*tensor), expected) : tensor.takeError();
+  }
+  Expected<MappedTensor> tensor = checkpoint.lookup(name);
+  return tensor ? adopt(std::move(*tensor), expected) : tensor.takeError();
+}
+
+Error BoundTensor::adopt(QuantizedTensor tensor, ArrayRef<int64_t> expected) {
+  if (!matches(tensor.getShape(), expected))
+    return createStringError(tensor.describe() +
+                             describeMisfit(expected, type, stacked));
+  if (!parts.empty())
+    return makeUnlikeError(tensor.describe(), describe(parts.front()));
+  if (!quantizedParts.empty() &&
+      tensor.getShape() != quantizedParts.front().getShape())
+    return makeUnlikeError(tensor.describe(),
+                           quantizedParts.front().describe());
+  quantizedParts.push_back(std::move(tensor));
+  return Error::success();
+}
+
 Error BoundTensor::adopt(MappedTensor tensor, ArrayRef<int64_t> expected) {
   if (Error error = checkType(tensor, type))
     return error;
   if (!matches(tensor.shape, expected))
-    return createStringError(
-        describe(tensor) + ", but " + (stacked ? "each expert of " : "") +
-        "the argument is " + formatTensorType(expected, type) +
-        "; bind another tensor or change the type of the argument");
+    return createStringError(describe(tensor) +
+                             describeMisfit(expected, type, stacked));
+  if (!quantizedParts.empty())
+    return makeUnlikeError(describe(tensor), quantizedParts.front().describe());
   if (!parts.empty() && (tensor.shape != parts.front().shape ||
                          tensor.type != parts.front().type))
-    return createStringError(describe(tensor) + ", but " +
-                             describe(parts.front()) +
-                             "; all experts of one argument must have one "
-                             "shape and one type");
+    return makeUnlikeError(describe(tensor), describe(parts.front()));
   if (Error error = checkBools(tensor))
     return error;
   parts.push_back(std::move(tensor));
@@ -91,6 +136,13 @@ Error BoundTensor::adopt(MappedTensor tensor, ArrayRef<int64_t> expected) {
 
 /// Says what converting does to the values, if anything.
 void BoundTensor::writeNote(StringRef name) {
+  if (!quantizedParts.empty()) {
+    const QuantizedTensor &part = quantizedParts.front();
+    note = (quoteName(name) + " (" + part.describeLayout() + " in " +
+            quoteName(part.getPath()) + ") is dequantized to " + getName(type))
+               .str();
+    return;
+  }
   if (parts.empty() || haveSameBits(parts.front().type, type))
     return;
   const MappedTensor &part = parts.front();
@@ -105,6 +157,22 @@ void BoundTensor::writeNote(StringRef name) {
              .str();
 }
 
+/// Once all parts are there: what follows from them.
+Error BoundTensor::finish(StringRef name) {
+  shape.clear();
+  if (stacked)
+    shape.push_back(parts.size() + quantizedParts.size());
+  append_range(shape, getPartShape());
+  std::optional<uint64_t> bytes = getTensorBytes(shape, type);
+  if (!bytes)
+    return createStringError(quoteName(name) + " is " +
+                             formatTensorType(shape, type) +
+                             " as an argument, more than 2^63 bytes");
+  byteSize = *bytes;
+  writeNote(name);
+  return Error::success();
+}
+
 Expected<BoundTensor> BoundTensor::bind(MappedTensor tensor,
                                         ArrayRef<int64_t> shape,
                                         ElementType type) {
@@ -113,14 +181,8 @@ Expected<BoundTensor> BoundTensor::bind(MappedTensor tensor,
   std::string name = tensor.name;
   if (Error error = bound.adopt(std::move(tensor), shape))
     return error;
-  const MappedTensor &part = bound.parts.front();
-  bound.shape = part.shape;
-  std::optional<uint64_t> bytes = getTensorBytes(bound.shape, type);
-  if (!bytes)
-    return createStringError(describe(part) + ", and as " + getName(type) +
-                             " it would have more than 2^63 bytes");
-  bound.byteSize = *bytes;
-  bound.writeNote(name);
+  if (Error error = bound.finish(name))
+    return error;
   return bound;
 }
 
@@ -201,22 +263,12 @@ Expected<BoundTensor> BoundTensor::bindExperts(Checkpoint &checkpoint,
   BoundTensor bound;
   bound.type = type;
   bound.stacked = true;
-  for (uint64_t expert : experts) {
-    Expected<MappedTensor> tensor = checkpoint.lookup(pattern.getName(expert));
-    if (!tensor)
-      return tensor.takeError();
-    if (Error error = bound.adopt(std::move(*tensor), shape.drop_front()))
+  for (uint64_t expert : experts)
+    if (Error error = bound.adopt(checkpoint, pattern.getName(expert),
+                                  shape.drop_front()))
       return error;
-  }
-  bound.shape.push_back(experts.size());
-  append_range(bound.shape, bound.parts.front().shape);
-  std::optional<uint64_t> bytes = getTensorBytes(bound.shape, type);
-  if (!bytes)
-    return createStringError("all experts together are " +
-                             formatTensorType(bound.shape, type) +
-                             ", more than 2^63 bytes");
-  bound.byteSize = *bytes;
-  bound.writeNote(name);
+  if (Error error = bound.finish(name))
+    return error;
   return bound;
 }
 
@@ -230,10 +282,13 @@ Expected<BoundTensor> BoundTensor::bind(Checkpoint &checkpoint, StringRef name,
                                toString(bound.takeError()));
     return bound;
   }
-  Expected<MappedTensor> tensor = checkpoint.lookup(name);
-  if (!tensor)
-    return tensor.takeError();
-  return bind(std::move(*tensor), shape, type);
+  BoundTensor bound;
+  bound.type = type;
+  if (Error error = bound.adopt(checkpoint, name, shape))
+    return error;
+  if (Error error = bound.finish(name))
+    return error;
+  return bound;
 }
 
 //===----------------------------------------------------------------------===//
@@ -241,7 +296,7 @@ Expected<BoundTensor> BoundTensor::bind(Checkpoint &checkpoint, StringRef name,
 //===----------------------------------------------------------------------===//
 
 const uint8_t *BoundTensor::getMappedData() const {
-  if (stacked || !haveSameBits(parts.front().type, type) ||
+  if (stacked || parts.empty() || !haveSameBits(parts.front().type, type) ||
       !parts.front().isAligned())
     return nullptr;
   return parts.front().data;
@@ -273,11 +328,16 @@ Error BoundTensor::copyTo(MutableArrayRef<uint8_t> destination) const {
                              " has " + Twine(byteSize) +
                              " bytes, but its place has " +
                              Twine(destination.size()));
-  uint64_t offset = 0;
+  uint64_t partBytes = byteSize / (parts.size() + quantizedParts.size());
   for (const MappedTensor &part : parts) {
-    if (Error error = copyPart(part, type, destination.data() + offset))
+    if (Error error = copyPart(part, type, destination.data()))
       return error;
-    offset += byteSize / parts.size();
+    destination = destination.drop_front(partBytes);
+  }
+  for (const QuantizedTensor &part : quantizedParts) {
+    if (Error error = part.copyTo(type, destination.take_front(partBytes)))
+      return error;
+    destination = destination.drop_front(partBytes);
   }
   return Error::success();
 }

@@ -8,7 +8,7 @@
 #ifndef MOE_SUPPORT_BOUNDTENSOR_H
 #define MOE_SUPPORT_BOUNDTENSOR_H
 
-#include "moe/Support/Checkpoint.h"
+#include "moe/Support/QuantizedTensor.h"
 
 namespace mlir::moe {
 
@@ -19,7 +19,8 @@ inline constexpr llvm::StringLiteral kExpertPlaceholder = "{expert}";
 /// against the type that a function's argument has. Where the file has the
 /// bytes that the function needs they are used in place; otherwise `copyTo`
 /// gathers and converts them, dropping each page of the file once it is copied,
-/// so that memory never holds both copies.
+/// so that memory never holds both copies. What a checkpoint holds as codes and
+/// scales (QuantizedTensor) is dequantized on the way.
 ///
 /// In the types below integers are those of the IR, without a sign: i8 takes a
 /// U8 tensor's bytes as they are. A wider or narrower integer is converted
@@ -36,7 +37,8 @@ public:
   /// in "model.layers.0.mlp.experts.{expert}.gate_proj.weight", stands for the
   /// tensors of experts 0 ... E-1, which must have one shape and one type and
   /// be all that the checkpoint has under such a name; the first dimension of
-  /// `shape` is E (negative: as many as there are).
+  /// `shape` is E (negative: as many as there are). A name that is there in a
+  /// quantized layout only stands for the dequantized tensor.
   static llvm::Expected<BoundTensor> bind(Checkpoint &checkpoint,
                                           llvm::StringRef name,
                                           llvm::ArrayRef<int64_t> shape,
@@ -58,7 +60,7 @@ public:
   llvm::Error copyTo(llvm::MutableArrayRef<uint8_t> destination) const;
 
   /// A line for the user when the values are converted ("'w' (F32 in w.npy) is
-  /// rounded to nearest even to bf16"); empty when they are not.
+  /// rounded to nearest even to bf16") or dequantized; empty when they are not.
   llvm::StringRef getNote() const { return note; }
 
 private:
@@ -67,13 +69,19 @@ private:
                                                  llvm::StringRef pattern,
                                                  llvm::ArrayRef<int64_t> shape,
                                                  ElementType type);
+  llvm::Error adopt(Checkpoint &checkpoint, llvm::StringRef name,
+                    llvm::ArrayRef<int64_t> expected);
   llvm::Error adopt(MappedTensor tensor, llvm::ArrayRef<int64_t> expected);
+  llvm::Error adopt(QuantizedTensor tensor, llvm::ArrayRef<int64_t> expected);
+  llvm::ArrayRef<int64_t> getPartShape() const;
+  llvm::Error finish(llvm::StringRef name);
   void writeNote(llvm::StringRef name);
 
   llvm::SmallVector<int64_t, 4> shape;
   ElementType type = ElementType::Opaque;
   uint64_t byteSize = 0;
-  std::vector<MappedTensor> parts; // One an expert, or just one.
+  std::vector<MappedTensor> parts;             // One an expert, or just one.
+  std::vector<QuantizedTensor> quantizedParts; // Or these.
   bool stacked = false;
   std::string note;
 };

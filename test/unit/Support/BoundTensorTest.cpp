@@ -6,8 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Support/BoundTensor.h"
-#include "TestFiles.h"
-#include "llvm/Support/Process.h"
+#include "TestModel.h"
 #include <cmath>
 
 using namespace llvm;
@@ -24,43 +23,10 @@ static std::vector<float> makeExpert(int64_t expert) {
   return values;
 }
 
-/// Keeps the values that a file is written from.
-class Model {
-public:
-  template <typename T>
-  void add(StringRef name, ElementType type, ArrayRef<int64_t> shape,
-           const std::vector<T> &values) {
-    bytes.push_back(std::make_unique<std::string>(toBytes(values)));
-    TensorView view;
-    view.name = name.str();
-    view.type = type;
-    view.shape.assign(shape.begin(), shape.end());
-    view.data = reinterpret_cast<const uint8_t *>(bytes.back()->data());
-    view.byteSize = bytes.back()->size();
-    views.push_back(view);
-  }
-  void addExpert(int64_t expert, ArrayRef<int64_t> shape = {2, 3}) {
-    add("layer.experts." + std::to_string(expert) + ".up.weight",
-        ElementType::F32, shape, makeExpert(expert));
-  }
-  Checkpoint open() {
-    std::string path = folder.getPath("model.safetensors");
-    expectSuccess(writeSafetensors(path, views));
-    return unwrap(Checkpoint::open(path));
-  }
-
-private:
-  Folder folder;
-  std::vector<std::unique_ptr<std::string>> bytes;
-  std::vector<TensorView> views;
-};
-
-template <typename T>
-static std::vector<T> copyValues(const BoundTensor &bound) {
-  std::vector<T> values(bound.getByteSize() / sizeof(T));
-  expectSuccess(bound.copyTo(
-      {reinterpret_cast<uint8_t *>(values.data()), bound.getByteSize()}));
-  return values;
+static void addExpert(Model &model, int64_t expert,
+                      ArrayRef<int64_t> shape = {2, 3}) {
+  model.add("layer.experts." + std::to_string(expert) + ".up.weight",
+            ElementType::F32, shape, makeExpert(expert));
 }
 
 //===----------------------------------------------------------------------===//
@@ -211,7 +177,7 @@ TEST(BoundTensorTest, ExpertsAreStackedInTheOrderOfTheirNumbers) {
   Model model;
   // More than ten, so that the order of the names is another.
   for (int64_t expert = 11; expert >= 0; --expert)
-    model.addExpert(expert);
+    addExpert(model, expert);
   model.add<float>("layer.experts.5.down.weight", ElementType::F32, {1}, {1});
   model.add<float>("layer.experts.05.up.weight", ElementType::F32, {1}, {1});
   Checkpoint checkpoint = model.open();
@@ -231,7 +197,7 @@ TEST(BoundTensorTest, ExpertsAreStackedInTheOrderOfTheirNumbers) {
 TEST(BoundTensorTest, ExpertsAreConverted) {
   Model model;
   for (int64_t expert : {0, 1, 2})
-    model.addExpert(expert);
+    addExpert(model, expert);
   Checkpoint checkpoint = model.open();
   BoundTensor bound = unwrap(
       BoundTensor::bind(checkpoint, kPattern, {3, 2, 3}, ElementType::BF16));
@@ -246,7 +212,7 @@ TEST(BoundTensorTest, ExpertsAreConverted) {
 TEST(BoundTensorTest, TheNumberOfExpertsMustAgree) {
   Model model;
   for (int64_t expert : {0, 1, 2})
-    model.addExpert(expert);
+    addExpert(model, expert);
   Checkpoint checkpoint = model.open();
   for (int64_t numExperts : {0, 2, 4})
     expectError(BoundTensor::bind(checkpoint, kPattern, {numExperts, 2, 3},
@@ -259,7 +225,7 @@ TEST(BoundTensorTest, TheNumberOfExpertsMustAgree) {
 TEST(BoundTensorTest, AMissingExpertIsNamed) {
   Model model;
   for (int64_t expert : {0, 1, 3, 4})
-    model.addExpert(expert);
+    addExpert(model, expert);
   Checkpoint checkpoint = model.open();
   expectError(
       BoundTensor::bind(checkpoint, kPattern, {-1, 2, 3}, ElementType::F32),
@@ -269,8 +235,8 @@ TEST(BoundTensorTest, AMissingExpertIsNamed) {
 
 TEST(BoundTensorTest, ExpertsMustHaveOneShapeAndType) {
   Model shapes;
-  shapes.addExpert(0);
-  shapes.addExpert(1, {3, 2});
+  addExpert(shapes, 0);
+  addExpert(shapes, 1, {3, 2});
   Checkpoint checkpoint = shapes.open();
   expectError(
       BoundTensor::bind(checkpoint, kPattern, {2, 2, 3}, ElementType::F32),
@@ -281,7 +247,7 @@ TEST(BoundTensorTest, ExpertsMustHaveOneShapeAndType) {
       {"'layer.experts.1.up.weight'", "is 3x2xf32",
        "'layer.experts.0.up.weight'", "is 2x3xf32", "one shape"});
   Model types;
-  types.addExpert(0);
+  addExpert(types, 0);
   types.add<uint16_t>("layer.experts.1.up.weight", ElementType::BF16, {2, 3},
                       {1, 2, 3, 4, 5, 6});
   checkpoint = types.open();
@@ -292,7 +258,7 @@ TEST(BoundTensorTest, ExpertsMustHaveOneShapeAndType) {
 
 TEST(BoundTensorTest, UnknownPatternsGiveTheNearestNames) {
   Model model;
-  model.addExpert(0);
+  addExpert(model, 0);
   Checkpoint checkpoint = model.open();
   expectError(BoundTensor::bind(checkpoint,
                                 "layer.experts.{expert}.down.weight",
@@ -309,7 +275,7 @@ TEST(BoundTensorTest, UnknownPatternsGiveTheNearestNames) {
 
 TEST(BoundTensorTest, TheDestinationMustHaveTheSize) {
   Model model;
-  model.addExpert(0);
+  addExpert(model, 0);
   Checkpoint checkpoint = model.open();
   BoundTensor bound = unwrap(
       BoundTensor::bind(checkpoint, kPattern, {1, 2, 3}, ElementType::F32));
@@ -324,21 +290,11 @@ TEST(BoundTensorTest, TheDestinationMustHaveTheSize) {
 /// A checkpoint of `count` experts of `bytes` bytes each, as a sparse file.
 static std::string writeSparseExperts(const Folder &folder, int64_t count,
                                       uint64_t bytes) {
-  std::string header = "{";
+  std::vector<SparseTensor> tensors;
   for (int64_t expert = 0; expert < count; ++expert)
-    header += (expert ? ",\"e." : "\"e.") + std::to_string(expert) +
-              "\":{\"dtype\":\"F32\",\"shape\":[" + std::to_string(bytes / 4) +
-              "],\"data_offsets\":[" + std::to_string(expert * bytes) + "," +
-              std::to_string((expert + 1) * bytes) + "]}";
-  header += "}";
-  std::string path = folder.write("model.safetensors", makeSafetensors(header));
-  int fd;
-  EXPECT_FALSE(sys::fs::openFileForWrite(path, fd, sys::fs::CD_OpenExisting,
-                                         sys::fs::OF_Append));
-  EXPECT_FALSE(
-      sys::fs::resize_file_sparse(fd, 8 + header.size() + count * bytes));
-  sys::Process::SafelyCloseFileDescriptor(fd);
-  return path;
+    tensors.push_back(
+        {"e." + std::to_string(expert), "F32", {int64_t(bytes / 4)}, bytes});
+  return writeSparse(folder, tensors);
 }
 
 // Experts of an odd size, so that no page belongs to one of them alone at the

@@ -53,6 +53,7 @@
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
+#include "moe/Pipelines/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Target/Passes.h"
 
@@ -118,5 +119,6 @@ void mlir::moe::registerAllExtensions(DialectRegistry &registry) {
 void mlir::moe::registerAllPasses() {
   registerMoEPasses();
   registerMoETargetPasses();
+  registerMoEPipelinesPasses();
   registerPipelines();
 }

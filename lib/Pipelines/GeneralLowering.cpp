@@ -5,8 +5,6 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "InPlaceResults.h"
-#include "StridedCopies.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Bufferization/Pipelines/Passes.h"
@@ -17,6 +15,7 @@
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
+#include "moe/Pipelines/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 
 using namespace mlir;
@@ -31,7 +30,8 @@ static void addBufferization(OpPassManager &pm, bool inPlace) {
   if (inPlace) {
     // A yielded tensor.empty becomes the slice that it is inserted into:
     // without this, results of expert bodies are computed aside and copied.
-    pm.addPass(createInPlaceResultsPass());
+    pm.addPass(createSeparateFills());
+    pm.addPass(createInPlaceResults());
     pm.addPass(bufferization::createEmptyTensorEliminationPass());
   }
   bufferization::OneShotBufferizePassOptions options;
@@ -59,7 +59,7 @@ void mlir::moe::buildGeneralBufferPipeline(
   addCleanup(pm);
   addBufferization(pm, /*inPlace=*/!options.plainLoops);
   pm.addPass(createConvertBufferizationToMemRefPass());
-  pm.addPass(createStridedCopiesPass());
+  pm.addPass(createStridedCopies());
   if (!options.plainLoops)
     pm.addPass(createMoELinalgReductionsToLoops());
   pm.addPass(createConvertLinalgToLoopsPass());

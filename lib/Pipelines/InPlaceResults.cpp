@@ -4,35 +4,19 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-///
-/// \file
-/// Empty-tensor elimination lets the computation of a result begin in the
-/// caller's memory. One-Shot Bufferize does not know that
-/// materialize_in_destination writes to that memory, as its destination is a
-/// memref. So it may put another tensor there that shares a beginning with the
-/// result, and read it when the result has been written over it:
-///
-///   %zeros = linalg.fill ... outs(%empty)
-///   %a = linalg.matmul ... outs(%zeros)      // computed aside, and copied to
-///   %b = linalg.matmul ... outs(%zeros)      // @a, where %b was computed
-///   bufferization.materialize_in_destination %a in restrict writable @a
-///   bufferization.materialize_in_destination %b in restrict writable @b
-///
-/// What may have begun in the memory of a result must not be read after the
-/// result is written. Where it might be, the result loses its `restrict`,
-/// without which elimination leaves it alone.
-///
-//===----------------------------------------------------------------------===//
-
-#include "InPlaceResults.h"
 
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
-#include "mlir/Pass/Pass.h"
+#include "moe/Pipelines/Passes.h"
 #include "llvm/ADT/DenseSet.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_INPLACERESULTS
+#include "moe/Pipelines/Passes.h.inc"
+} // namespace mlir::moe
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -135,11 +119,7 @@ static bool isReadLater(MaterializeInDestinationOp op,
 }
 
 namespace {
-struct InPlaceResultsPass : PassWrapper<InPlaceResultsPass, OperationPass<>> {
-  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(InPlaceResultsPass)
-
-  StringRef getName() const override { return "InPlaceResults"; }
-
+struct InPlaceResults : moe::impl::InPlaceResultsBase<InPlaceResults> {
   void runOnOperation() override {
     bufferization::OneShotBufferizationOptions options;
     AnalysisState state(options);
@@ -151,7 +131,3 @@ struct InPlaceResultsPass : PassWrapper<InPlaceResultsPass, OperationPass<>> {
   }
 };
 } // namespace
-
-std::unique_ptr<Pass> mlir::moe::createInPlaceResultsPass() {
-  return std::make_unique<InPlaceResultsPass>();
-}

@@ -5,24 +5,21 @@
 //
 //===----------------------------------------------------------------------===//
 
-//
-// Upstream's bufferization and conversions to LLVM run on whole modules. A host
-// has functions of its own in there, with dialects and calling conventions that
-// are none of our business: so the functions concerned move to a module of
-// their own, the pipeline runs there, and what came out moves back.
-//
-//===----------------------------------------------------------------------===//
-
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
-#include "mlir/Pass/Pass.h"
+#include "mlir/Pass/PassRegistry.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
-#include "moe/Pipelines/Pipelines.h"
+#include "moe/Pipelines/Passes.h"
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_RUNONMOEFUNCTIONS
+#include "moe/Pipelines/Passes.h.inc"
+} // namespace mlir::moe
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -102,14 +99,24 @@ static Concerned findConcerned(Operation *scope) {
 }
 
 namespace {
-struct RunOnMoEFunctionsPass
-    : PassWrapper<RunOnMoEFunctionsPass, OperationPass<>> {
-  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(RunOnMoEFunctionsPass)
+struct RunOnMoEFunctions final
+    : moe::impl::RunOnMoEFunctionsBase<RunOnMoEFunctions> {
+  explicit RunOnMoEFunctions(OpPassManager modulePipeline)
+      : pipeline(std::move(modulePipeline)) {
+    // The option is what --dump-pass-pipeline and reproducers print.
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    pipeline.printAsTextualPipeline(os);
+    pipelineText = text;
+  }
 
-  explicit RunOnMoEFunctionsPass(OpPassManager pipeline)
-      : pipeline(std::move(pipeline)) {}
-
-  StringRef getName() const override { return "RunOnMoEFunctions"; }
+  LogicalResult initializeOptions(
+      StringRef options,
+      function_ref<LogicalResult(const Twine &)> emitError) override {
+    if (failed(RunOnMoEFunctionsBase::initializeOptions(options, emitError)))
+      return failure();
+    return parsePipeline(emitError);
+  }
 
   void getDependentDialects(DialectRegistry &registry) const override {
     pipeline.getDependentDialects(registry);
@@ -129,6 +136,21 @@ struct RunOnMoEFunctionsPass
 
 private:
   OpPassManager pipeline;
+
+  LogicalResult
+  parsePipeline(function_ref<LogicalResult(const Twine &)> emitError) {
+    std::string problem;
+    llvm::raw_string_ostream os(problem);
+    FailureOr<OpPassManager> parsed = parsePassPipeline(pipelineText, os);
+    if (failed(parsed))
+      return emitError(Twine("'") + pipelineText.getValue() +
+                       "' is no pipeline: " + StringRef(problem).trim());
+    if (parsed->getOpAnchorName() != ModuleOp::getOperationName())
+      return emitError("the pipeline runs on '" + parsed->getOpAnchorName() +
+                       "', not on a module; write builtin.module(...)");
+    pipeline = std::move(*parsed);
+    return success();
+  }
 
   /// Innermost scopes first: a module within a module has symbols of its own.
   LogicalResult runOnScope(Operation *scope) {
@@ -200,5 +222,5 @@ private:
 
 std::unique_ptr<Pass>
 mlir::moe::createRunOnMoEFunctionsPass(OpPassManager pipeline) {
-  return std::make_unique<RunOnMoEFunctionsPass>(std::move(pipeline));
+  return std::make_unique<RunOnMoEFunctions>(std::move(pipeline));
 }

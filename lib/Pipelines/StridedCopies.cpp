@@ -4,21 +4,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-///
-/// \file
-/// Upstream lowers a memref.copy between buffers that are not contiguous to a
-/// call of memrefCopy, a function of MLIR's run time library. An artifact has
-/// no such library, so these copies become loops.
-///
-//===----------------------------------------------------------------------===//
-
-#include "StridedCopies.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/MemRef/Utils/MemRefUtils.h"
-#include "mlir/Pass/Pass.h"
+#include "moe/Pipelines/Passes.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_STRIDEDCOPIES
+#include "moe/Pipelines/Passes.h.inc"
+} // namespace mlir::moe
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -32,15 +28,7 @@ static bool isContiguous(Value buffer) {
 }
 
 namespace {
-struct StridedCopiesPass : PassWrapper<StridedCopiesPass, OperationPass<>> {
-  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(StridedCopiesPass)
-
-  StringRef getName() const override { return "StridedCopies"; }
-
-  void getDependentDialects(DialectRegistry &registry) const override {
-    registry.insert<linalg::LinalgDialect>();
-  }
-
+struct StridedCopies : moe::impl::StridedCopiesBase<StridedCopies> {
   void runOnOperation() override {
     getOperation()->walk([](memref::CopyOp copy) {
       if (!isa<MemRefType>(copy.getSource().getType()) ||
@@ -55,7 +43,3 @@ struct StridedCopiesPass : PassWrapper<StridedCopiesPass, OperationPass<>> {
   }
 };
 } // namespace
-
-std::unique_ptr<Pass> mlir::moe::createStridedCopiesPass() {
-  return std::make_unique<StridedCopiesPass>();
-}

@@ -63,11 +63,6 @@ void buildLowerToLLVMPipeline(OpPassManager &pm);
 void buildGeneralLoweringPipeline(OpPassManager &pm,
                                   const GeneralLoweringOptions &options = {});
 
-/// Runs `pipeline`, a module pipeline, on the functions that hold moe ops and
-/// on those connected with them by calls: they move to a module of their own
-/// and back. Nothing else is visited.
-std::unique_ptr<Pass> createRunOnMoEFunctionsPass(OpPassManager pipeline);
-
 void registerPipelines();
 
 } // namespace mlir::moe

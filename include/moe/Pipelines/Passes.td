@@ -1,0 +1,147 @@
+//===- Passes.td - Passes that the pipelines are made of ---*- tablegen -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_PIPELINES_PASSES_TD
+#define MOE_PIPELINES_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def RunOnMoEFunctions : Pass<"moe-run-on-moe-functions"> {
+  let summary = "runs a module pipeline on the functions that hold moe ops";
+  let description = [{
+    Upstream's bufferization and conversions to LLVM run on whole modules. A host
+    has functions of its own in there, with dialects and calling conventions that
+    are none of our business. So the functions that hold moe ops, and the
+    functions and globals connected with them by symbol uses in either direction,
+    move to a module of their own; the pipeline runs there; and what came out
+    moves back. Nothing else is visited. Modules within the module are treated
+    alike, innermost first.
+
+    Declarations connect nobody: two functions that call `expf` have nothing to do
+    with each other. One that the pipeline lowered takes the place of the
+    original; if functions that stay use that as well, it is an error.
+
+    Runs on any op with a symbol table. `moe-general-lowering` is this pass.
+
+    Before:
+
+    ```mlir
+    func.func @layer(...) { ... moe.gate ... }
+    func.func @other(%x: !host.type) { host.op %x : !host.type  return }
+    ```
+
+    After `moe-run-on-moe-functions{pipeline=builtin.module(moe-decompose)}`:
+
+    ```mlir
+    func.func @other(%x: !host.type) { host.op %x : !host.type  return }
+    func.func @layer(...) { ... scf.for ... }
+    ```
+  }];
+  let options = [
+    Option<"pipelineText", "pipeline", "std::string", "",
+           "What to run, as text: builtin.module(...)">
+  ];
+  let constructor = "::mlir::moe::createRunOnMoEFunctionsPass(::mlir::OpPassManager())";
+}
+
+def InPlaceResults : Pass<"moe-in-place-results"> {
+  let summary = "tells which results may be computed in the caller's memory";
+  let description = [{
+    Before `eliminate-empty-tensors`, which lets the computation of a result begin
+    in the caller's memory. One-Shot Bufferize does not know that
+    `bufferization.materialize_in_destination` writes to that memory, as its
+    destination is a memref; so it may put another tensor there that shares a
+    beginning with the result, and read it after the result was written over it.
+
+    What may have begun in the memory of a result must not be read after the
+    result is written. Where it might be, this pass drops `restrict`, without
+    which elimination leaves the result alone: it is computed aside and copied.
+
+    Before:
+
+    ```mlir
+    %zeros = linalg.fill ... outs(%empty : tensor<4x4xf32>) -> tensor<4x4xf32>
+    %a = linalg.matmul ... outs(%zeros : tensor<4x4xf32>) -> tensor<4x4xf32>
+    %b = linalg.matmul ... outs(%zeros : tensor<4x4xf32>) -> tensor<4x4xf32>
+    bufferization.materialize_in_destination %a in restrict writable %out_a ...
+    bufferization.materialize_in_destination %b in restrict writable %out_b ...
+    ```
+
+    After: %b may still be computed in place, as it is read by nothing that comes
+    later.
+
+    ```mlir
+    ...
+    bufferization.materialize_in_destination %a in writable %out_a ...
+    bufferization.materialize_in_destination %b in restrict writable %out_b ...
+    ```
+  }];
+}
+
+def StridedCopies : Pass<"moe-strided-copies"> {
+  let summary = "turns copies that are no memcpy into linalg ops";
+  let description = [{
+    Upstream lowers a `memref.copy` between buffers that are not contiguous to a
+    call of `memrefCopy`, a function of MLIR's run time library. An artifact has no
+    such library, so these copies become `linalg.generic`, and loops later. Copies
+    between contiguous buffers, and of unranked ones, are left alone.
+
+    Before:
+
+    ```mlir
+    memref.copy %a, %b : memref<4x4xf32, strided<[8, 1]>> to memref<4x4xf32>
+    ```
+
+    After:
+
+    ```mlir
+    linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel"]}
+        ins(%a : memref<4x4xf32, strided<[8, 1]>>) outs(%b : memref<4x4xf32>) {
+    ^bb0(%in: f32, %out: f32):
+      linalg.yield %in : f32
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::linalg::LinalgDialect"];
+}
+
+def SeparateFills : Pass<"moe-separate-fills"> {
+  let summary = "gives each op that writes to a filled tensor one of its own";
+  let description = [{
+    Two matmuls that add to the same zeros, as the gate and up projections of an
+    imported expert do after CSE, cannot both write where the zeros are: one of them
+    gets a copy, which reads and writes the whole buffer. Filling twice is cheaper,
+    and each fill can then be in the memory of its matmul's result.
+
+    Clones each `linalg.fill` of a `tensor.empty` that has several uses, together
+    with the `tensor.empty`, for each of them that is the destination of an op. Runs
+    right before bufferization; CSE would undo it. Fills of other tensors, and uses
+    that only read, are left alone.
+
+    Before:
+
+    ```mlir
+    %empty = tensor.empty(%rows) : tensor<?x8xf32>
+    %zeros = linalg.fill ins(%zero : f32) outs(%empty : tensor<?x8xf32>) -> tensor<?x8xf32>
+    %gate = linalg.matmul ins(%x, %wg : ...) outs(%zeros : tensor<?x8xf32>) -> tensor<?x8xf32>
+    %up = linalg.matmul ins(%x, %wu : ...) outs(%zeros : tensor<?x8xf32>) -> tensor<?x8xf32>
+    ```
+
+    After:
+
+    ```mlir
+    %empty0 = tensor.empty(%rows) : tensor<?x8xf32>
+    %zeros0 = linalg.fill ins(%zero : f32) outs(%empty0 : tensor<?x8xf32>) -> tensor<?x8xf32>
+    %gate = linalg.matmul ins(%x, %wg : ...) outs(%zeros0 : tensor<?x8xf32>) -> tensor<?x8xf32>
+    %empty = tensor.empty(%rows) : tensor<?x8xf32>
+    %zeros = linalg.fill ins(%zero : f32) outs(%empty : tensor<?x8xf32>) -> tensor<?x8xf32>
+    %up = linalg.matmul ins(%x, %wu : ...) outs(%zeros : tensor<?x8xf32>) -> tensor<?x8xf32>
+    ```
+  }];
+}
+
+#endif // MOE_PIPELINES_PASSES_TD

@@ -25,15 +25,15 @@ function(moe_set_compile_options target)
   endif()
 endfunction()
 
-# add_moe_library(name sources... [DEPENDS ...] [MOE_LIBS ...] [MLIR_LIBS ...]
+# add_moe_library(name [NO_INSTALL] sources... [DEPENDS ...] [MOE_LIBS ...] [MLIR_LIBS ...]
 #                 [LLVM_COMPONENTS ...])
 #
-# A static library in the MoE export set. MOE_LIBS are other libraries of the project;
+# A static library in the MoE export set, unless NO_INSTALL says otherwise. MOE_LIBS are other libraries of the project;
 # MLIR_LIBS become libMLIR.so unless MOE_LINK_MLIR_DYLIB is off. EXCLUDE_FROM_LIBMLIR and
 # mlir_target_link_libraries together are what keeps static MLIR archives off the link
 # line; either alone does not.
 function(add_moe_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;MOE_LIBS;MLIR_LIBS;LLVM_COMPONENTS" ${ARGN})
+  cmake_parse_arguments(ARG "NO_INSTALL" "" "DEPENDS;MOE_LIBS;MLIR_LIBS;LLVM_COMPONENTS" ${ARGN})
   add_mlir_library(${name} STATIC
     ${ARG_UNPARSED_ARGUMENTS}
     DISABLE_INSTALL EXCLUDE_FROM_LIBMLIR
@@ -50,6 +50,9 @@ function(add_moe_library name)
     $<BUILD_INTERFACE:${MOE_SOURCE_DIR}/include>
     $<BUILD_INTERFACE:${MOE_BINARY_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  if(ARG_NO_INSTALL)
+    return()
+  endif()
   install(TARGETS ${name} EXPORT MoETargets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT moe-libraries)
   set_property(GLOBAL APPEND PROPERTY MOE_LIBRARIES ${name})

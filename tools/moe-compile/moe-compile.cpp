@@ -12,11 +12,11 @@
 ///
 //===----------------------------------------------------------------------===//
 
+#include "Common/CompileFlags.h"
+#include "Common/Registration.h"
+#include "Common/Version.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/MLIRContext.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
-#include "moe/InitAll.h"
 #include "moe/Support/OutputFile.h"
 #include "moe/Target/CHeader.h"
 #include "moe/Target/CodeGen.h"
@@ -61,29 +61,14 @@ struct Options {
           clEnumValN(Emit::LLVMIR, "llvm", "LLVM IR, optimized"),
           clEnumValN(Emit::MLIR, "mlir", "the module in the LLVM dialect"),
           clEnumValN(Emit::Header, "header", "the C header alone"))};
-  cl::opt<std::string> entry{
-      "entry", cl::value_desc("NAME"), cl::cat(category),
-      cl::desc("Function to compile (default: the only public one)")};
-  cl::opt<std::string> cpu{
-      "target-cpu", cl::value_desc("CPU"), cl::cat(category),
-      cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or native, "
-               "this machine's (default; generic with --target-triple)")};
   cl::opt<std::string> triple{
       "target-triple", cl::value_desc("TRIPLE"), cl::cat(category),
       cl::desc("Machine to compile for (default: this one)")};
-  cl::opt<unsigned> optLevel{"O",
-                             cl::Prefix,
-                             cl::init(3),
-                             cl::value_desc("0-3"),
-                             cl::cat(category),
-                             cl::desc("Optimization level (default: 3)")};
   cl::opt<std::string> linker{
       "linker", cl::value_desc("PROGRAM"), cl::cat(category),
       cl::desc("Linker or compiler driver for shared objects (default: the "
                "first of ld.lld, ld, cc, clang, gcc)")};
-  cl::opt<std::string> dumpStages{
-      "dump-stages", cl::value_desc("FOLDER"), cl::cat(category),
-      cl::desc("Write the IR after each stage to numbered files in FOLDER")};
+  CompileFlags compile{category};
 };
 
 constexpr llvm::StringLiteral kOverview =
@@ -189,8 +174,8 @@ namespace {
 class Compilation {
 public:
   Compilation(const Options &options, const Destination &destination)
-      : options(options), destination(destination), stages(options.dumpStages) {
-  }
+      : options(options), destination(destination),
+        stages(options.compile.dumpStages) {}
 
   /// What fails before any work is done: target and linker.
   llvm::Error prepare();
@@ -213,16 +198,16 @@ private:
 } // namespace
 
 static std::string getCPU(const Options &options) {
-  if (!options.cpu.empty())
-    return options.cpu;
+  if (!options.compile.cpu.empty())
+    return options.compile.cpu;
   return options.triple.empty() ? "native" : "generic";
 }
 
 llvm::Error Compilation::prepare() {
-  if (options.optLevel > 3)
-    return llvm::createStringError("-O goes from 0 to 3");
-  auto machine =
-      createTargetMachine({options.triple, getCPU(options), options.optLevel});
+  if (llvm::Error error = options.compile.check())
+    return error;
+  auto machine = createTargetMachine(
+      {options.triple, getCPU(options), options.compile.optLevel});
   if (!machine)
     return machine.takeError();
   target = std::move(*machine);
@@ -267,7 +252,7 @@ Compilation::generate(llvm::Module &module) {
 
 llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   EntryOptions entry;
-  entry.entry = options.entry;
+  entry.entry = options.compile.entry;
   FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
   if (failed(lowered))
     return makeReportedError();
@@ -305,16 +290,14 @@ static llvm::Error run(const Options &options) {
     return error;
 
   DialectRegistry registry;
-  mlir::registerAllDialects(registry);
-  mlir::registerAllExtensions(registry);
-  mlir::moe::registerAllDialects(registry);
-  mlir::moe::registerAllExtensions(registry);
-  registerTargetTranslations(registry);
+  registerToolDialects(registry);
   MLIRContext context(registry);
   // An error about a function is not followed by all of it.
   context.printOpOnDiagnostic(false);
   llvm::SourceMgr sourceMgr;
   SourceMgrDiagnosticHandler diagnostics(sourceMgr, &context);
+  if (llvm::Error error = options.compile.remarks.enable(context))
+    return error;
   OwningOpRef<ModuleOp> module =
       parseLayerFile(options.input, sourceMgr, &context);
   if (!module)
@@ -327,6 +310,7 @@ static llvm::Error run(const Options &options) {
 
 int main(int argc, char **argv) {
   llvm::InitLLVM initLLVM(argc, argv);
+  addVersionPrinter();
   Options options;
   cl::HideUnrelatedOptions(options.category);
   cl::ParseCommandLineOptions(argc, argv, kOverview);

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Common/Version.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/MLIRContext.h"
 #include "moe/Import/Importer.h"
@@ -174,6 +175,7 @@ static Error run(const Options &options, const char *argv0) {
 
 int main(int argc, char **argv) {
   InitLLVM init(argc, argv);
+  addVersionPrinter();
   Options options;
   cl::HideUnrelatedOptions(options.category);
   cl::ParseCommandLineOptions(argc, argv, kOverview);

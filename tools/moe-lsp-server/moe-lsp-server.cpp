@@ -5,17 +5,14 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Common/Registration.h"
+#include "Common/Version.h"
 #include "mlir/IR/DialectRegistry.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
 #include "mlir/Tools/mlir-lsp-server/MlirLspServerMain.h"
-#include "moe/InitAll.h"
 
 int main(int argc, char **argv) {
+  mlir::moe::addVersionPrinter();
   mlir::DialectRegistry registry;
-  mlir::registerAllDialects(registry);
-  mlir::registerAllExtensions(registry);
-  mlir::moe::registerAllDialects(registry);
-  mlir::moe::registerAllExtensions(registry);
+  mlir::moe::registerToolDialects(registry);
   return mlir::failed(mlir::MlirLspServerMain(argc, argv, registry));
 }

@@ -5,21 +5,16 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Common/Registration.h"
+#include "Common/Version.h"
 #include "mlir/IR/DialectRegistry.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
-#include "mlir/InitAllPasses.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
-#include "moe/InitAll.h"
 
 int main(int argc, char **argv) {
+  mlir::moe::addVersionPrinter();
   mlir::DialectRegistry registry;
-  mlir::registerAllDialects(registry);
-  mlir::registerAllExtensions(registry);
-  mlir::registerAllPasses();
-  mlir::moe::registerAllDialects(registry);
-  mlir::moe::registerAllExtensions(registry);
-  mlir::moe::registerAllPasses();
+  mlir::moe::registerToolDialects(registry);
+  mlir::moe::registerToolPasses();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "MoE optimizer driver\n", registry));
 }

@@ -7,11 +7,9 @@
 
 #include "Compilation.h"
 
+#include "Common/Registration.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/Remarks.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
-#include "moe/InitAll.h"
 #include "moe/Target/LayerFile.h"
 
 using namespace mlir;
@@ -19,11 +17,7 @@ using namespace mlir::moe;
 
 static DialectRegistry makeRegistry() {
   DialectRegistry registry;
-  mlir::registerAllDialects(registry);
-  mlir::registerAllExtensions(registry);
-  mlir::moe::registerAllDialects(registry);
-  mlir::moe::registerAllExtensions(registry);
-  registerTargetTranslations(registry);
+  registerToolDialects(registry);
   return registry;
 }
 

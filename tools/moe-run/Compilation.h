@@ -8,7 +8,7 @@
 #ifndef MOE_TOOLS_MOERUN_COMPILATION_H
 #define MOE_TOOLS_MOERUN_COMPILATION_H
 
-#include "RemarkFlags.h"
+#include "Common/RemarkFlags.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
 #include "moe/Run/WorkProbe.h"

@@ -5,6 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Common/CompileFlags.h"
+#include "Common/Version.h"
 #include "Runner.h"
 #include "moe/Support/OutputFile.h"
 #include "llvm/Support/CommandLine.h"
@@ -28,9 +30,6 @@ struct Flags {
   cl::OptionCategory category{"moe-run options"};
   cl::opt<std::string> file{cl::Positional, cl::Required, cl::desc("FILE.mlir"),
                             cl::cat(category)};
-  cl::opt<std::string> entry{
-      "entry", cl::value_desc("NAME"), cl::cat(category),
-      cl::desc("Function to run (default: the only public one)")};
   cl::opt<bool> printSignature{
       "print-signature", cl::cat(category),
       cl::desc("Print arguments and results of the function, and stop")};
@@ -92,25 +91,11 @@ struct Flags {
       cl::desc("Write what is printed as JSON; '-' prints it instead")};
 
   // Compilation.
-  cl::opt<std::string> cpu{
-      "target-cpu", cl::value_desc("CPU"), cl::init("native"),
-      cl::cat(category),
-      cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or native "
-               "(default)")};
-  cl::opt<unsigned> optLevel{"O",
-                             cl::Prefix,
-                             cl::init(3),
-                             cl::value_desc("0-3"),
-                             cl::cat(category),
-                             cl::desc("Optimization level (default: 3)")};
   cl::opt<bool> runtimeVerification{
       "runtime-verification", cl::cat(category),
       cl::desc("Check at run time what the verifier cannot see: ids and slots "
                "out of bounds, offsets that go backwards, sizes that differ")};
-  cl::opt<std::string> dumpStages{
-      "dump-stages", cl::value_desc("FOLDER"), cl::cat(category),
-      cl::desc("Write the IR after each stage to numbered files in FOLDER")};
-  RemarkFlags remarks{category};
+  CompileFlags compile{category};
 };
 
 constexpr llvm::StringLiteral kOverview =
@@ -163,8 +148,8 @@ static Error checkFlags(const Flags &flags) {
   auto isSecondsOrZero = [](double value) {
     return std::isfinite(value) && value >= 0;
   };
-  if (flags.optLevel > 3)
-    return llvm::createStringError("-O goes from 0 to 3");
+  if (Error error = flags.compile.check())
+    return error;
   if (!isSecondsOrZero(flags.minTime))
     return llvm::createStringError("--min-time is a number of seconds");
   if (!isSecondsOrZero(flags.tolerance))
@@ -186,11 +171,12 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
     return std::move(error);
   RunOptions options;
   options.compilation.file = flags.file;
-  options.compilation.entry = flags.entry;
-  options.compilation.codeGen.cpu = flags.cpu;
-  options.compilation.codeGen.optLevel = flags.optLevel;
+  options.compilation.entry = flags.compile.entry;
+  if (!flags.compile.cpu.empty())
+    options.compilation.codeGen.cpu = flags.compile.cpu;
+  options.compilation.codeGen.optLevel = flags.compile.optLevel;
   options.compilation.runtimeVerification = flags.runtimeVerification;
-  options.compilation.dumpStages = flags.dumpStages;
+  options.compilation.dumpStages = flags.compile.dumpStages;
   options.compilation.makeWorkProbe = flags.benchmark;
   options.arguments.weights = flags.weights;
   options.arguments.randomWeights = flags.randomWeights;
@@ -253,15 +239,15 @@ static llvm::Expected<bool> run(const Flags &flags) {
   if (!options)
     return options.takeError();
   if (flags.printSignature) {
-    if (Error error =
-            printSignature(options->compilation, flags.remarks, llvm::outs()))
+    if (Error error = printSignature(options->compilation,
+                                     flags.compile.remarks, llvm::outs()))
       return std::move(error);
     return true;
   }
   if (!flags.json.empty())
     if (Error error = checkOutputPath("--json", flags.json))
       return std::move(error);
-  llvm::Expected<Report> report = Runner(*options).run(flags.remarks);
+  llvm::Expected<Report> report = Runner(*options).run(flags.compile.remarks);
   if (!report)
     return report.takeError();
   if (flags.json != "-")
@@ -284,6 +270,7 @@ static void printError(const Twine &text) {
 
 int main(int argc, char **argv) {
   llvm::InitLLVM initLLVM(argc, argv);
+  addVersionPrinter();
   removeForeignOption("threads");
   Flags flags;
   cl::HideUnrelatedOptions(flags.category);

@@ -7,13 +7,10 @@
 
 #include "FuzzHarness.h"
 
+#include "Common/Registration.h"
 #include "mlir/Bytecode/BytecodeWriter.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
 #include "mlir/Parser/Parser.h"
-#include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
-#include "moe/InitAll.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/PrettyStackTrace.h"
 #include "llvm/Support/Signals.h"
@@ -95,11 +92,7 @@ void mlir::moe::test::runRounds(int rounds,
 static DialectRegistry &getRegistry() {
   static DialectRegistry registry = [] {
     DialectRegistry all;
-    mlir::registerAllDialects(all);
-    mlir::registerAllExtensions(all);
-    registerAllToLLVMIRTranslations(all);
-    moe::registerAllDialects(all);
-    moe::registerAllExtensions(all);
+    moe::registerToolDialects(all);
     return all;
   }();
   return registry;

@@ -8,12 +8,10 @@
 #ifndef MOE_TEST_UNIT_TARGET_TARGETTEST_H
 #define MOE_TEST_UNIT_TARGET_TARGETTEST_H
 
+#include "Common/Registration.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
 #include "mlir/Parser/Parser.h"
-#include "moe/InitAll.h"
 #include "moe/Target/Lowering.h"
 #include "llvm/Support/Error.h"
 #include "gtest/gtest.h"
@@ -26,11 +24,7 @@ class TargetTest : public ::testing::Test {
 protected:
   TargetTest() {
     DialectRegistry registry;
-    mlir::registerAllDialects(registry);
-    mlir::registerAllExtensions(registry);
-    mlir::moe::registerAllDialects(registry);
-    mlir::moe::registerAllExtensions(registry);
-    registerTargetTranslations(registry);
+    registerToolDialects(registry);
     context.appendDialectRegistry(registry);
     // Death tests fork.
     context.disableMultithreading();

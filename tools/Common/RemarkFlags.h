@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOERUN_REMARKFLAGS_H
-#define MOE_TOOLS_MOERUN_REMARKFLAGS_H
+#ifndef MOE_TOOLS_COMMON_REMARKFLAGS_H
+#define MOE_TOOLS_COMMON_REMARKFLAGS_H
 
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/Error.h"
@@ -40,4 +40,4 @@ private:
 
 } // namespace mlir::moe
 
-#endif // MOE_TOOLS_MOERUN_REMARKFLAGS_H
+#endif // MOE_TOOLS_COMMON_REMARKFLAGS_H

@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Import/Family.h"
-#include "../Support/JsonMembers.h"
 #include "moe/Import/Expression.h"
+#include "moe/Support/JsonMembers.h"
 #include "moe/Support/TensorFile.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"

@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "../Support/JsonMembers.h"
 #include "moe/Import/Expression.h"
 #include "moe/Import/Family.h"
+#include "moe/Support/JsonMembers.h"
 #include "moe/Support/TensorFile.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"

@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "JsonMembers.h"
+#include "moe/Support/JsonMembers.h"
 #include "moe/Support/TensorFile.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringSet.h"

@@ -13,7 +13,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "JsonMembers.h"
+#include "moe/Support/JsonMembers.h"
 #include "moe/Support/OutputFile.h"
 #include "moe/Support/TensorFile.h"
 #include "llvm/ADT/STLExtras.h"

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_LIB_SUPPORT_JSONMEMBERS_H
-#define MOE_LIB_SUPPORT_JSONMEMBERS_H
+#ifndef MOE_SUPPORT_JSONMEMBERS_H
+#define MOE_SUPPORT_JSONMEMBERS_H
 
 #include "llvm/ADT/STLFunctionalExtras.h"
 #include "llvm/ADT/StringRef.h"
@@ -34,4 +34,4 @@ llvm::Expected<std::string> parseJsonString(llvm::StringRef value,
 
 } // namespace mlir::moe
 
-#endif // MOE_LIB_SUPPORT_JSONMEMBERS_H
+#endif // MOE_SUPPORT_JSONMEMBERS_H

@@ -496,7 +496,7 @@ func.func @f(%o: tensor<5xi32>, %s: tensor<f32>, %w: tensor<4x8xf32>) {
 // expert_c8: no effect on buffers from above
 func.func @f(%o: tensor<5xi32>, %x: tensor<?xf32>, %m: memref<8xf32>) {
   %zero = arith.constant 0.0 : f32
-  // expected-error @+1 {{the body must have no side effects, but holds 'linalg.fill'; compute on tensors inside and store outside}}
+  // expected-error @+1 {{the body must have no side effects, but holds 'linalg.fill'; compute on values inside and store outside}}
   %0 = moe.expert offsets(%o : tensor<5xi32>) rows(%x : tensor<?xf32>) outs(%x : tensor<?xf32>) {
   ^bb0(%e: index, %a: tensor<?xf32>):
     // expected-note @+1 {{the operation in question}}

@@ -12,18 +12,14 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Verification.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/TypeUtilities.h"
-#include "moe/Dialect/MoE/IR/MoE.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-static ArrayRef<int64_t> shapeOf(Value value) {
-  return cast<ShapedType>(value.getType()).getShape();
-}
 
 //===----------------------------------------------------------------------===//
 // Static shapes from operands
@@ -116,6 +112,13 @@ static SmallVector<SmallVector<int64_t>> knownInitShapes(ExpertOp op) {
 
 static SmallVector<SmallVector<int64_t>> knownInitShapes(CombineOp op) {
   return {{shapeOf(op.getSlots())[0], shapeOf(op.getRows())[1]}};
+}
+
+static SmallVector<SmallVector<int64_t>> knownInitShapes(GroupedMatmulOp op) {
+  int64_t numRows =
+      op.isCombining() ? shapeOf(op.getSlots())[0] : op.getNumRows();
+  return SmallVector<SmallVector<int64_t>>(op.getInits().size(),
+                                           {numRows, op.getNumColumns()});
 }
 
 namespace {
@@ -418,4 +421,9 @@ void CombineOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 void PlanOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                          MLIRContext *context) {
   patterns.add<SharpenInits<PlanOp>, DropAmpleCapacity<PlanOp>>(context);
+}
+
+void GroupedMatmulOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                                  MLIRContext *context) {
+  patterns.add<SharpenInits<GroupedMatmulOp>>(context);
 }

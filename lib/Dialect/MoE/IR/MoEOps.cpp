@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/MoE/IR/MoE.h"
-
+#include "GroupedMatmulSyntax.h"
+#include "Verification.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
@@ -74,10 +74,6 @@ static void printOuts(OpAsmPrinter &printer, Operation *, OperandRange inits,
 // Helpers
 //===----------------------------------------------------------------------===//
 
-static int64_t dimOf(Value shaped, int64_t dim) {
-  return cast<ShapedType>(shaped.getType()).getDimSize(dim);
-}
-
 /// E for an offsets operand of E+1 elements; kDynamic if unknown.
 static int64_t numExpertsOf(Value offsets) {
   int64_t size = dimOf(offsets, 0);
@@ -91,20 +87,6 @@ static LogicalResult reifyFromInits(DestinationStyleOpInterface op,
     if (isa<RankedTensorType>(init.getType()))
       shapes.push_back(tensor::getMixedSizes(builder, op.getLoc(), init));
   return success();
-}
-
-static void addMemoryEffects(
-    DestinationStyleOpInterface op,
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
-        &effects) {
-  for (OpOperand &operand : op->getOpOperands()) {
-    if (!isa<MemRefType>(operand.get().getType()))
-      continue;
-    if (op.isDpsInit(&operand))
-      effects.emplace_back(MemoryEffects::Write::get(), &operand);
-    else
-      effects.emplace_back(MemoryEffects::Read::get(), &operand);
-  }
 }
 
 static Speculation::Speculatability
@@ -161,7 +143,7 @@ LogicalResult GateOp::reifyResultShapes(OpBuilder &builder,
 void GateOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  addMemoryEffects(*this, effects);
+  addDestinationEffects(*this, effects);
 }
 
 Speculation::Speculatability GateOp::getSpeculatability() {
@@ -240,7 +222,7 @@ DispatchOp::reifyResultShapes(OpBuilder &builder,
 void DispatchOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  addMemoryEffects(*this, effects);
+  addDestinationEffects(*this, effects);
 }
 
 Speculation::Speculatability DispatchOp::getSpeculatability() {
@@ -276,7 +258,7 @@ LogicalResult PlanOp::reifyResultShapes(OpBuilder &builder,
 void PlanOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  addMemoryEffects(*this, effects);
+  addDestinationEffects(*this, effects);
 }
 
 Speculation::Speculatability PlanOp::getSpeculatability() {
@@ -386,7 +368,7 @@ CombineOp::reifyResultShapes(OpBuilder &builder,
 void CombineOp::getEffects(
     SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
         &effects) {
-  addMemoryEffects(*this, effects);
+  addDestinationEffects(*this, effects);
 }
 
 Speculation::Speculatability CombineOp::getSpeculatability() {

@@ -7,61 +7,14 @@
 
 //
 // Each check carries the number it has in MoEOps.td and in
-// test/Dialect/MoE/invalid.mlir. Two sizes agree unless they are two different
-// numbers: a dynamic size agrees with all.
+// test/Dialect/MoE/invalid.mlir.
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
-#include "mlir/Interfaces/SideEffectInterfaces.h"
-#include "moe/Dialect/MoE/IR/MoE.h"
+#include "Verification.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-static ArrayRef<int64_t> shapeOf(Value value) {
-  return cast<ShapedType>(value.getType()).getShape();
-}
-
-static int64_t dimOf(Value value, unsigned dim) { return shapeOf(value)[dim]; }
-
-static bool agree(int64_t a, int64_t b) {
-  return ShapedType::isDynamic(a) || ShapedType::isDynamic(b) || a == b;
-}
-
-static bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
-  return a.size() == b.size() && llvm::all_of(llvm::zip(a, b), [](auto pair) {
-           return agree(std::get<0>(pair), std::get<1>(pair));
-         });
-}
-
-/// Writes a shape as in a type: 8x?x16.
-static std::string str(ArrayRef<int64_t> shape) {
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  llvm::interleave(
-      shape, os,
-      [&](int64_t size) {
-        if (ShapedType::isDynamic(size))
-          os << '?';
-        else
-          os << size;
-      },
-      "x");
-  return text.empty() ? "scalar" : text;
-}
-
-static LogicalResult
-verifyAllTensorsOrAllMemrefs(DestinationStyleOpInterface op) {
-  if (op.hasPureTensorSemantics() || op.hasPureBufferSemantics())
-    return success();
-  return op->emitOpError("mixes tensors and memrefs; bufferize all operands or "
-                         "none");
-}
-
-static Type elementType(Value value) {
-  return cast<ShapedType>(value.getType()).getElementType();
-}
 
 namespace {
 /// The number of rows M that several values share: the first static one, and
@@ -332,7 +285,12 @@ static LogicalResult verifyBodyArgs(ExpertOp op) {
 /// expert_c7: the yielded value `i` against its init.
 static LogicalResult verifyYielded(ExpertOp op, unsigned i) {
   Value init = op.getInits()[i];
-  auto type = cast<RankedTensorType>(op.getYieldOp().getValues()[i].getType());
+  auto type =
+      dyn_cast<RankedTensorType>(op.getYieldOp().getValues()[i].getType());
+  if (!type)
+    return op.emitOpError("yielded value #")
+           << i << " must be a ranked tensor, got "
+           << op.getYieldOp().getValues()[i].getType();
   ArrayRef<int64_t> initShape = shapeOf(init);
   bool isRow = type.getRank() == static_cast<int64_t>(initShape.size());
   ArrayRef<int64_t> shape = type.getShape();
@@ -377,39 +335,10 @@ static LogicalResult verifyYield(ExpertOp op) {
   return success();
 }
 
-/// True if `op` itself, apart from what is nested in it, may have an effect.
-/// Assertions are no effects: runtime verification puts them into bodies.
-static bool hasOwnSideEffects(Operation *op) {
-  if (isa<cf::AssertOp>(op))
-    return false;
-  if (auto effects = dyn_cast<MemoryEffectOpInterface>(op))
-    return !effects.hasNoEffect();
-  return !op->hasTrait<OpTrait::HasRecursiveMemoryEffects>();
-}
-
-/// expert_c8
-static LogicalResult verifyNoSideEffects(ExpertOp op) {
-  Operation *offender = nullptr;
-  op.getBody().walk([&](Operation *inner) {
-    if (!hasOwnSideEffects(inner))
-      return WalkResult::advance();
-    offender = inner;
-    return WalkResult::interrupt();
-  });
-  if (!offender)
-    return success();
-  InFlightDiagnostic diag =
-      op.emitOpError("the body must have no side effects, but holds '")
-      << offender->getName()
-      << "'; compute on tensors inside and store outside";
-  diag.attachNote(offender->getLoc()) << "the operation in question";
-  return diag;
-}
-
 LogicalResult ExpertOp::verifyRegions() {
   if (failed(verifyBodyArgs(*this)) || failed(verifyYield(*this)))
     return failure();
-  return verifyNoSideEffects(*this);
+  return verifyNoSideEffects(*this, getBody(), "body"); // expert_c8
 }
 
 //===----------------------------------------------------------------------===//

@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/DialectRegistry.h"
+#include "mlir/IR/IRMapping.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 
 using namespace mlir;
@@ -33,6 +34,10 @@ static OpTy cloneOnTensors(OpBuilder &builder, OpTy op) {
   OperationState state(op.getLoc(), op->getName(), operands, resultTypes,
                        op->getAttrs());
   state.propertiesAttr = op->getPropertiesAsAttribute();
+  for (Region &region : op->getRegions()) {
+    IRMapping mapping;
+    region.cloneInto(state.addRegion(), mapping);
+  }
   return cast<OpTy>(builder.create(state));
 }
 
@@ -106,5 +111,7 @@ void mlir::moe::registerAggregatedOpInterfaceExternalModels(
     CombineOp::attachInterface<Decomposition<CombineOp, decomposeCombine>>(
         *context);
     PlanOp::attachInterface<Decomposition<PlanOp, decomposePlan>>(*context);
+    GroupedMatmulOp::attachInterface<
+        Decomposition<GroupedMatmulOp, decomposeGroupedMatmul>>(*context);
   });
 }

@@ -36,6 +36,8 @@ bufferizeOnDestinations(DestinationStyleOpInterface op, RewriterBase &rewriter,
   OperationState newState(op->getLoc(), op->getName(), operands,
                           /*types=*/TypeRange(), op->getAttrs());
   newState.propertiesAttr = op->getPropertiesAsAttribute();
+  for (Region &region : op->getRegions())
+    newState.addRegion()->takeBody(region);
   Operation *onBuffers = rewriter.create(newState);
   auto inits = cast<DestinationStyleOpInterface>(onBuffers).getDpsInits();
   replaceOpWithBufferizedValues(rewriter, op, SmallVector<Value>(inits));
@@ -81,6 +83,24 @@ struct DispatchModel
   }
 };
 
+/// moe.grouped_matmul overwrites tokens; rows that nobody owns keep the
+/// destination's value.
+struct GroupedMatmulModel
+    : DstBufferizableOpInterfaceExternalModel<GroupedMatmulModel,
+                                              GroupedMatmulOp> {
+  bool bufferizesToMemoryRead(Operation *op, OpOperand &operand,
+                              const AnalysisState &) const {
+    auto matmul = cast<GroupedMatmulOp>(op);
+    return !matmul.isDpsInit(&operand) || !matmul.isCombining();
+  }
+  LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
+                          const BufferizationOptions &options,
+                          BufferizationState &state) const {
+    return bufferizeOnDestinations(cast<DestinationStyleOpInterface>(op),
+                                   rewriter, options, state);
+  }
+};
+
 /// moe.expert is a tensor op: its region slices and stores, which only its
 /// decomposition or kernel-level ops say how to do in place.
 struct ExpertModel
@@ -102,6 +122,7 @@ void mlir::moe::registerBufferizableOpInterfaceExternalModels(
     CombineOp::attachInterface<OverwritingModel<CombineOp>>(*context);
     PlanOp::attachInterface<OverwritingModel<PlanOp>>(*context);
     DispatchOp::attachInterface<DispatchModel>(*context);
+    GroupedMatmulOp::attachInterface<GroupedMatmulModel>(*context);
     ExpertOp::attachInterface<ExpertModel>(*context);
   });
 }

@@ -344,15 +344,16 @@ def MoE_ExpertOp : MoE_DestinationOp<"expert", [
 }
 
 def MoE_YieldOp : Op<MoE_Dialect, "yield", [
-    Pure, ReturnLike, Terminator, HasParent<"::mlir::moe::ExpertOp">]> {
-  let summary = "returns rows and per-expert values from the body of moe.expert";
+    Pure, ReturnLike, Terminator,
+    ParentOneOf<["::mlir::moe::ExpertOp", "::mlir::moe::GroupedMatmulOp"]>]> {
+  let summary = "returns values from a region of a moe op";
   let description = [{
-    Gives the rows of each row result of the enclosing `moe.expert`, then the
-    slice of each per-expert result.
+    In `moe.expert`: the rows of each row result, then the slice of each
+    per-expert result. In the regions of kernel-level ops: scalars.
 
     Example: `moe.yield %y : tensor<?x64xf32>`
   }];
-  let arguments = (ins Variadic<AnyRankedTensor>:$values);
+  let arguments = (ins Variadic<AnyType>:$values);
   let assemblyFormat = "attr-dict ($values^ `:` type($values))?";
   let hasCanonicalizer = 1;
   let builders = [OpBuilder<(ins), [{ build($_builder, $_state, ::mlir::ValueRange()); }]>];
@@ -426,5 +427,6 @@ def MoE_CombineOp : MoE_BufferizableOp<"combine"> {
 }
 
 include "moe/Dialect/MoE/IR/MoEKernelOps.td"
+include "moe/Dialect/MoE/IR/MoEGroupedMatmulOp.td"
 
 #endif // MOE_OPS_TD

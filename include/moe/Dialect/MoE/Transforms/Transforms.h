@@ -32,6 +32,8 @@ SmallVector<Value> decomposeDispatch(OpBuilder &builder, DispatchOp op);
 SmallVector<Value> decomposeExpert(OpBuilder &builder, ExpertOp op);
 SmallVector<Value> decomposeCombine(OpBuilder &builder, CombineOp op);
 SmallVector<Value> decomposePlan(OpBuilder &builder, PlanOp op);
+SmallVector<Value> decomposeGroupedMatmul(OpBuilder &builder,
+                                          GroupedMatmulOp op);
 
 /// Replaces one moe op by its decomposition through AggregatedOpInterface.
 /// Fails, without a change, on ops of other dialects and on ops that have none.

@@ -1,0 +1,48 @@
+//===- IndexedOperands.h - Operands with index expressions ------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The syntax `%w[e, 2 * n + 1, k]`: a value and an affine map from dimensions
+// that the op names.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_DIALECT_MOE_IR_INDEXEDOPERANDS_H
+#define LIB_DIALECT_MOE_IR_INDEXEDOPERANDS_H
+
+#include "mlir/IR/OpImplementation.h"
+
+namespace mlir::moe {
+
+/// Parses `%value[expr, …]` over `dimNames`.
+ParseResult parseIndexedOperand(OpAsmParser &parser,
+                                ArrayRef<StringRef> dimNames,
+                                OpAsmParser::UnresolvedOperand &operand,
+                                Attribute &map);
+
+void printIndexedOperand(OpAsmPrinter &printer, Value value, AffineMap map,
+                         ArrayRef<StringRef> dimNames);
+
+/// Writes an index expression as the syntax has it.
+void printIndexExpr(raw_ostream &os, AffineExpr expr,
+                    ArrayRef<StringRef> dimNames);
+
+/// Parses `%value[expr, …], … : types`.
+ParseResult
+parseIndexedOperands(OpAsmParser &parser, ArrayRef<StringRef> dimNames,
+                     SmallVectorImpl<OpAsmParser::UnresolvedOperand> &operands,
+                     SmallVectorImpl<Type> &types, ArrayAttr &maps);
+
+void printIndexedOperands(OpAsmPrinter &printer, ArrayRef<StringRef> dimNames,
+                          OperandRange operands, ArrayAttr maps);
+
+/// An upper bound of `expr` where dimension i runs over [0, extents[i]), or
+/// none where it cannot be told (a dynamic extent, a negative factor).
+std::optional<int64_t> largestIndex(AffineExpr expr, ArrayRef<int64_t> extents);
+
+} // namespace mlir::moe
+
+#endif // LIB_DIALECT_MOE_IR_INDEXEDOPERANDS_H

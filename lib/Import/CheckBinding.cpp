@@ -14,9 +14,11 @@ using namespace llvm;
 using namespace mlir::moe;
 
 static constexpr StringLiteral kQuantizedAdvice =
-    "moe-import takes no quantized weights yet; import a copy in bfloat16: "
-    "load the model in transformers with a quantization_config whose "
-    "dequantize is true, then model.save_pretrained(folder)";
+    "of quantized weights, moe-import takes fp8 with a scale a block "
+    "(_scale_inv) and mxfp4 (_blocks and _scales, all experts in one); import "
+    "a copy in bfloat16: load the model in transformers with a "
+    "quantization_config whose dequantize is true, then "
+    "model.save_pretrained(folder)";
 
 /// Whether weights in this type are codes, to be multiplied by scales that
 /// are in another tensor.
@@ -79,6 +81,12 @@ static Error makeMissingError(Checkpoint &checkpoint, StringRef name) {
 /// One tensor, which is there or not, and has a type that suits or not.
 static Error checkTensor(Checkpoint &checkpoint, StringRef name,
                          const EntryTensor &argument) {
+  Expected<bool> quantized =
+      QuantizedTensor::isNeeded(checkpoint, name, argument.elementType);
+  if (!quantized)
+    return quantized.takeError();
+  if (*quantized)
+    return QuantizedTensor::open(checkpoint, name).takeError();
   if (!checkpoint.contains(name))
     return makeMissingError(checkpoint, name);
   Expected<MappedTensor> tensor = checkpoint.lookup(name);

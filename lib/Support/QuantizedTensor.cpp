@@ -117,9 +117,9 @@ Expected<QuantizedTensor> QuantizedTensor::openFp8(Checkpoint &checkpoint,
     return std::move(error);
   const MappedTensor &codes = result.codes;
   if (Error error =
-          lookupScales(checkpoint, codes, (name + kFp8ScalesSuffix).str(),
-                       "if its values need none, give the argument the type " +
-                           getName(codes.type) + " and widen it in the text")
+          lookupScales(
+              checkpoint, codes, (name + kFp8ScalesSuffix).str(),
+              "download it again, or store it in bf16 if its values need none")
               .moveInto(result.scales))
     return std::move(error);
   const MappedTensor &scales = result.scales;

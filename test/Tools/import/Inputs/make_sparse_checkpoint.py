@@ -10,6 +10,7 @@ Changes, for tests of what is refused:
     --set FIELD=JSON      a field of config.json;  --unset FIELD  removes it
     --rename OLD=NEW      a tensor, before the next ones
     --retype PART=DTYPE   all tensors whose name contains PART get this dtype
+    --fp8 PART            the same for F8_E4M3, and a scale for each block of 128x128 beside it
     --reshape NAME=AxB    this tensor gets this shape
     --drop NAME           this tensor isn't there
 """
@@ -41,7 +42,7 @@ CONFIGS = {
         "num_hidden_layers": 48, "num_experts": 128, "num_experts_per_tok": 8,
         "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
         "rope_scaling": None, "torch_dtype": "bfloat16", "vocab_size": 151936},
-    "deepseek_v3": {  # DeepSeek-V3 in bfloat16; the release itself is quantized
+    "deepseek_v3": {  # DeepSeek-V3 in bfloat16; with --fp8 _proj as it is released
         "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3",
         "hidden_act": "silu", "hidden_size": 7168, "intermediate_size": 18432,
         "moe_intermediate_size": 2048, "num_hidden_layers": 61, "first_k_dense_replace": 3,
@@ -88,6 +89,11 @@ def change(tensors: dict[str, tuple[str, list[int]]], args: argparse.Namespace) 
     for part, dtype in args.retype:
         tensors = {name: (dtype if part in name else old, shape)
                    for name, (old, shape) in tensors.items()}
+    for part in args.fp8:
+        for name, (_, shape) in list(tensors.items()):
+            if part in name:
+                grid = [-(-size // 128) for size in shape]
+                tensors |= {name: ("F8_E4M3", shape), f"{name}_scale_inv": ("F32", grid)}
     for name, shape in args.reshape:
         tensors[name] = (tensors[name][0], [int(size) for size in shape.split("x")])
     for name in args.drop:
@@ -124,7 +130,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=3)
     for flag in ("--set", "--retype", "--reshape", "--rename"):
         parser.add_argument(flag, action="append", default=[], type=pair)
-    for flag in ("--unset", "--drop"):
+    for flag in ("--unset", "--drop", "--fp8"):
         parser.add_argument(flag, action="append", default=[])
     args = parser.parse_args()
 

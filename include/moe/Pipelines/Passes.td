@@ -144,4 +144,30 @@ def SeparateFills : Pass<"moe-separate-fills"> {
   }];
 }
 
+def StrictRounding : Pass<"moe-strict-rounding"> {
+  let summary = "keeps casts of floats where they are";
+  let description = [{
+    `arith-emulate-unsupported-floats` puts casts around operations on bf16 and f16
+    and marks them `fastmath<contract>`, which lets canonicalization remove a
+    rounding to bf16 that is widened again: x * y + z is then rounded once, where
+    the program says twice. This pass, right after that one, takes `contract` from
+    every `arith.extf` and `arith.truncf`, so that each operation rounds. Casts that
+    the program itself marked are kept, too; removing them is allowed and no duty.
+
+    Before:
+
+    ```mlir
+    %p = arith.truncf %p_f32 fastmath<contract> : f32 to bf16
+    %q = arith.extf %p fastmath<contract> : bf16 to f32
+    ```
+
+    After:
+
+    ```mlir
+    %p = arith.truncf %p_f32 : f32 to bf16
+    %q = arith.extf %p : bf16 to f32
+    ```
+  }];
+}
+
 #endif // MOE_PIPELINES_PASSES_TD

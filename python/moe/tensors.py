@@ -1,7 +1,7 @@
 """Read and write `.safetensors` files with numpy alone.
 
-numpy has no bfloat16: BF16 tensors are read as float32 (which holds them exactly), and `save`
-writes those that are named in `bf16` as BF16, rounded to nearest even.
+numpy has no bfloat16 and no fp8: BF16, F8_E4M3 and F8_E5M2 tensors are read as float32 (which holds
+them exactly), and `save` writes those that are named in `bf16` as BF16, rounded to nearest even.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _TYPES = {
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }
+_STORED = {**_TYPES, "BF16": np.uint16, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8}
 _NAMES = {np.dtype(t): name for name, t in _TYPES.items()}
 _MAX_HEADER = 100_000_000
 
@@ -41,10 +42,29 @@ def round_bf16(values: np.ndarray) -> np.ndarray:
     return from_bf16_bits(bf16_bits(values))
 
 
+def _fp8_table(exponent_bits: int, finite: bool) -> np.ndarray:
+    """The float32 values of all 256 codes; `finite` formats have NaN in place of the infinities."""
+    mantissa_bits = 7 - exponent_bits
+    code = np.arange(128)
+    exponent, mantissa = code >> mantissa_bits, code & (1 << mantissa_bits) - 1
+    bias = (1 << exponent_bits - 1) - 1
+    value = np.where(exponent > 0, mantissa + (1 << mantissa_bits), mantissa).astype(np.float32)
+    value = np.ldexp(value, np.maximum(exponent, 1) - bias - mantissa_bits)
+    if finite:
+        value[127] = np.nan
+    else:
+        top = exponent == (1 << exponent_bits) - 1
+        value[top] = np.where(mantissa[top] > 0, np.nan, np.inf)
+    return np.concatenate([value, -value]).astype(np.float32)
+
+
+_FP8 = {"F8_E4M3": _fp8_table(4, finite=True), "F8_E5M2": _fp8_table(5, finite=False)}
+
+
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All tensors of a `.safetensors` file, by name, and its metadata.
 
-    BF16 becomes float32. Raises ValueError, naming the file and the tensor, when the file isn't
+    BF16 and fp8 become float32. Raises ValueError, naming the file and the tensor, when the file isn't
     what it says.
     """
     data = np.memmap(path, np.uint8, "r") if Path(path).stat().st_size else np.empty(0, np.uint8)
@@ -72,15 +92,17 @@ def _tensor(path: str | Path, name: str, entry: dict, body: np.ndarray) -> np.nd
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: tensor {name!r} isn't described by dtype, shape and "
                          f"data_offsets: {entry!r}") from None
-    if kind != "BF16" and kind not in _TYPES:
+    if kind not in _STORED:
         raise ValueError(f"{path}: tensor {name!r} is {kind}, which isn't supported here")
-    dtype = np.dtype(np.uint16 if kind == "BF16" else _TYPES[kind])
+    dtype = np.dtype(_STORED[kind])
     count = math.prod(shape)
     if not start <= end <= body.size or end - start != count * dtype.itemsize:
         raise ValueError(f"{path}: tensor {name!r} of shape {shape} needs "
                          f"{count * dtype.itemsize} bytes, its offsets are [{start}, {end}) "
                          f"in {body.size} bytes of data")
     values = np.frombuffer(body[start:end].tobytes(), dtype).reshape(shape)
+    if kind in _FP8:
+        return _FP8[kind][values]
     return from_bf16_bits(values) if kind == "BF16" else values
 
 

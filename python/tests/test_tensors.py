@@ -47,7 +47,7 @@ def entry(**change) -> dict:
 @pytest.mark.parametrize("header,message", [
     (b"", "too short"), (struct.pack("<Q", 99), "header of 99 bytes"),
     (struct.pack("<Q", 1) + b"{", "isn't JSON"), (struct.pack("<Q", 2) + b"[]", "JSON object"),
-    (entry(dtype="F8_E4M3"), "F8_E4M3"), (entry(shape=[3]), "needs 12 bytes"),
+    (entry(dtype="F8_E8M0"), "F8_E8M0"), (entry(shape=[3]), "needs 12 bytes"),
     (entry(data_offsets=[4, 12]), "needs 8 bytes"), (entry(shape=[-2]), "isn't described"),
     (entry(shape=None), "isn't described"), ("text", "isn't described")])
 def test_safetensors_that_are_broken(tmp_path, header, message):

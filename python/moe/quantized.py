@@ -53,10 +53,12 @@ def dequantize_fp8(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def dequantize_mxfp4(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Blocks `E×N×G×16` and scales `E×N×G`, both uint8 → `E×32G×N` float32, as transformers has it."""
+    """Blocks `E×N×G×16` and scales `E×N×G`, both uint8 → `E×32G×N` float32: transposed, as
+    transformers has it."""
     blocks, scales = np.asarray(blocks), np.asarray(scales)
     if blocks.ndim != 4 or blocks.shape[3] != 16 or blocks.shape[:3] != scales.shape:
-        raise ValueError(f"blocks {blocks.shape} and scales {scales.shape} aren't E×N×G×16 and E×N×G")
+        raise ValueError(f"blocks {blocks.shape} and scales {scales.shape} aren't E×N×G×16 and "
+                         "E×N×G")
     experts, outputs, groups, _ = blocks.shape
     pairs = np.stack([_E2M1[blocks & 15], _E2M1[blocks >> 4]], -1).reshape(*scales.shape, 32)
     with np.errstate(over="ignore"):

@@ -64,8 +64,8 @@ _FP8 = {"F8_E4M3": _fp8_table(4, finite=True), "F8_E5M2": _fp8_table(5, finite=F
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All tensors of a `.safetensors` file, by name, and its metadata.
 
-    BF16 and fp8 become float32. Raises ValueError, naming the file and the tensor, when the file isn't
-    what it says.
+    BF16 and fp8 become float32. Raises ValueError, naming the file and the tensor, when the file
+    isn't what it says.
     """
     data = np.memmap(path, np.uint8, "r") if Path(path).stat().st_size else np.empty(0, np.uint8)
     if data.size < 8:

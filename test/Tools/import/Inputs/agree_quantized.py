@@ -158,8 +158,8 @@ def compare(name: str, folder: Path) -> bool:
     want, sure = reference(layout, folder, hidden)
     error = agreement.error(y.float().numpy()[sure], want[sure])
     good = error <= BOUND and sure.sum() > TOKENS // 2 and np.abs(want).max() > 0
-    print(f"{'agrees' if good else 'DIFFERS'}: {name}: error {error:.2e} on {sure.sum()} of {TOKENS} "
-          "tokens (the others have ties)")
+    print(f"{'agrees' if good else 'DIFFERS'}: {name}: error {error:.2e} on {sure.sum()} of "
+          f"{TOKENS} tokens (the others have ties)")
     return bool(same and good)
 
 

@@ -51,6 +51,12 @@ CONFIGS = {
         "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "topk_method": "noaux_tc",
         "rope_scaling": {"type": "yarn", "factor": 40, "beta_fast": 32}, "ep_size": 1,
         "torch_dtype": "bfloat16", "vocab_size": 129280},
+    "gpt_oss": {  # gpt-oss-120b, as it is released
+        "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "hidden_act": "silu",
+        "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 36,
+        "num_local_experts": 128, "num_experts_per_tok": 4, "experts_per_token": 4,
+        "swiglu_limit": 7.0, "torch_dtype": "bfloat16", "vocab_size": 201088,
+        "quantization_config": {"quant_method": "mxfp4"}},
 }
 
 
@@ -79,6 +85,20 @@ def mlp_block(c: dict, layer: int) -> dict[str, tuple[str, list[int]]]:
         tensors[f"{block}.{part}.gate_proj.weight"] = ("BF16", [width, h])
         tensors[f"{block}.{part}.up_proj.weight"] = ("BF16", [width, h])
         tensors[f"{block}.{part}.down_proj.weight"] = ("BF16", [h, width])
+    return tensors
+
+
+def mxfp4_block(c: dict, layer: int) -> dict[str, tuple[str, list[int]]]:
+    """The same for gpt-oss: all experts in one tensor, 16 bytes for 32 inputs."""
+    h, i, experts = c["hidden_size"], c["intermediate_size"], c["num_local_experts"]
+    block = f"model.layers.{layer}.mlp"
+    tensors = {f"{block}.router.weight": ("BF16", [experts, h]),
+               f"{block}.router.bias": ("BF16", [experts])}
+    for name, outputs, inputs in (("gate_up_proj", 2 * i, h), ("down_proj", h, i)):
+        part = f"{block}.experts.{name}"
+        tensors[f"{part}_blocks"] = ("U8", [experts, outputs, inputs // 32, 16])
+        tensors[f"{part}_scales"] = ("U8", [experts, outputs, inputs // 32])
+        tensors[f"{part}_bias"] = ("BF16", [experts, outputs])
     return tensors
 
 
@@ -135,7 +155,8 @@ def main() -> None:
     args = parser.parse_args()
 
     config = dict(CONFIGS[args.family])
-    block = mixtral_block if args.family == "mixtral" else mlp_block
+    blocks = {"mixtral": mixtral_block, "gpt_oss": mxfp4_block}
+    block = blocks.get(args.family, mlp_block)
     tensors = {"model.norm.weight": ("BF16", [config["hidden_size"]])}
     for layer in map(int, args.layers.split(",")):
         tensors |= block(config, layer)

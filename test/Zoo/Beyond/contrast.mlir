@@ -2,8 +2,8 @@
 // result, the one that suits it least subtracts its own: y = p(best)·f(x) - p(worst)·g(x).
 //
 // Two gates with k = 1, the second over the negated logits; the weight of the worst is read from the
-// probabilities' mirror, softmax(-logits), so that a clear misfit subtracts more. It takes part in
-// everything that other routers have: verification, fusion, statistics, any expert body.
+// probabilities' mirror, softmax(-logits), so that a clear misfit subtracts more. What follows takes
+// its ids and weights as it takes any others.
 //
 // REQUIRES: python-numpy, moe-run
 // RUN: %python %moe_src_root/python/tests/beyond.py %moe_tools_dir/moe-run %s %t | FileCheck %s

@@ -67,14 +67,18 @@ private:
   Value readSum();
   Value readProduct();
   Value readUnary();
+  Value readIndexed();
   Value readPrimary();
   Value readText();
   Value readNumber();
   Value readName();
+  Value readSize();
 
   Value calculate(char op, const Value &a, const Value &b);
   Value compare(StringRef op, const Value &a, const Value &b);
   Value contains(const Value &list, const Value &value);
+  Value getElement(const Value &list, const Value &index);
+  std::optional<size_t> getSize(const Value &list, const Twine &who);
   bool asCondition(const Value &value, StringRef op);
 
   Value fail(const Twine &message);
@@ -208,6 +212,10 @@ Value Evaluator::readConjunction() {
 }
 
 Value Evaluator::contains(const Value &list, const Value &value) {
+  if (const auto *texts = list.getAs<std::vector<std::string>>()) {
+    const auto *text = value.getAs<std::string>();
+    return text && is_contained(*texts, *text);
+  }
   const auto *elements = list.getAs<std::vector<int64_t>>();
   if (!elements)
     return fail("'in' needs a list, not " + describeKind(list));
@@ -301,7 +309,7 @@ Value Evaluator::readUnary() {
     invert = true;
   else if (consume("-"))
     negate = true;
-  Value value = readPrimary();
+  Value value = readIndexed();
   if (invert)
     return !asCondition(value, "!");
   if (!negate)
@@ -309,6 +317,59 @@ Value Evaluator::readUnary() {
   if (const double *number = value.getAs<double>())
     return -*number;
   return calculate('-', int64_t(0), value);
+}
+
+/// The number of elements of a list, or of characters of a text.
+std::optional<size_t> Evaluator::getSize(const Value &list, const Twine &who) {
+  if (const auto *integers = list.getAs<std::vector<int64_t>>())
+    return integers->size();
+  if (const auto *texts = list.getAs<std::vector<std::string>>())
+    return texts->size();
+  if (const auto *text = list.getAs<std::string>())
+    return text->size();
+  fail(who + " needs a list or a text, not " + describeKind(list));
+  return std::nullopt;
+}
+
+Value Evaluator::getElement(const Value &list, const Value &index) {
+  if (!isLive())
+    return false;
+  std::optional<size_t> size = getSize(list, "'[]'");
+  const auto *number = index.getAs<int64_t>();
+  if (size && !number)
+    return fail("'[]' needs an integer, not " + describeKind(index));
+  if (!size)
+    return false;
+  if (*number < 0 || static_cast<uint64_t>(*number) >= *size)
+    return fail("there is no element " + Twine(*number) + " in " +
+                describeKind(list) + " of " + Twine(*size));
+  if (const auto *integers = list.getAs<std::vector<int64_t>>())
+    return (*integers)[*number];
+  if (const auto *texts = list.getAs<std::vector<std::string>>())
+    return (*texts)[*number];
+  return std::string(1, (*list.getAs<std::string>())[*number]);
+}
+
+Value Evaluator::readIndexed() {
+  Value value = readPrimary();
+  while (consume("[")) {
+    Value index = readChoice();
+    if (!consume("]"))
+      return fail("a ']' is missing");
+    value = getElement(value, index);
+  }
+  return value;
+}
+
+/// What follows the word `size`.
+Value Evaluator::readSize() {
+  Value list = readChoice();
+  if (!consume(")"))
+    return fail("a ')' is missing");
+  if (!isLive())
+    return false;
+  std::optional<size_t> size = getSize(list, "'size'");
+  return static_cast<int64_t>(size.value_or(0));
 }
 
 Value Evaluator::readPrimary() {
@@ -369,6 +430,8 @@ Value Evaluator::readName() {
   rest = rest.drop_front(name.size());
   if (name == "true" || name == "false")
     return name == "true";
+  if (name == "size" && consume("("))
+    return readSize();
   if (const Value *value = names.find(name))
     return *value;
   return fail("there is no value named " + quoteName(name));

@@ -132,6 +132,7 @@ static Expected<ConfigField::Type> parseFieldType(StringRef text,
                                  .Case("boolean", Type::Boolean)
                                  .Case("string", Type::String)
                                  .Case("integers", Type::Integers)
+                                 .Case("strings", Type::Strings)
                                  .Case("element_type", Type::Element)
                                  .Default(std::nullopt);
   if (type)
@@ -139,7 +140,7 @@ static Expected<ConfigField::Type> parseFieldType(StringRef text,
   return createStringError("the type of the " + what + " is " +
                            quoteName(*name) +
                            ", but can be integer, number, boolean, string, "
-                           "integers or element_type");
+                           "integers, strings or element_type");
 }
 
 Error HeaderReader::readFieldMember(ConfigField &field, StringRef key,

@@ -115,6 +115,21 @@ getIntegers(const json::Value &value, const ConfigField &field) {
   return integers;
 }
 
+static std::optional<std::vector<std::string>>
+getStrings(const json::Value &value) {
+  const json::Array *list = value.getAsArray();
+  if (!list)
+    return std::nullopt;
+  std::vector<std::string> strings;
+  for (const json::Value &element : *list) {
+    std::optional<StringRef> string = element.getAsString();
+    if (!string)
+      return std::nullopt;
+    strings.push_back(string->str());
+  }
+  return strings;
+}
+
 static std::optional<double> getNumber(const json::Value &value) {
   std::optional<double> number = value.getAsNumber();
   if (number && std::isfinite(*number))
@@ -143,6 +158,8 @@ static std::optional<Value> convertValue(const json::Value &value,
     return getString(value);
   case Type::Integers:
     return getIntegers(value, field);
+  case Type::Strings:
+    return getStrings(value);
   case Type::Element:
     return getElementType(value);
   }
@@ -164,6 +181,8 @@ static std::string describeWanted(const ConfigField &field) {
     return "a string";
   case Type::Integers:
     return "a list of integers" + range;
+  case Type::Strings:
+    return "a list of strings";
   case Type::Element:
     return "\"float32\", \"float16\" or \"bfloat16\": moe-import takes no "
            "other type yet";
@@ -204,13 +223,23 @@ private:
 };
 } // namespace
 
+/// The value at `path`: a key, or keys of objects within each other with points
+/// in between. Null when there is none.
+static const json::Value *lookUp(const json::Object &config, StringRef path) {
+  if (const json::Value *value = config.get(path))
+    return value;
+  auto [key, rest] = path.split('.');
+  const json::Object *inner = rest.empty() ? nullptr : config.getObject(key);
+  return inner ? lookUp(*inner, rest) : nullptr;
+}
+
 /// The value under the field's name or one of its other names; null when none
 /// has one. Two that differ are an error.
 Expected<const json::Value *> FieldReader::find(const ConfigField &field,
                                                 std::string &foundName) {
   const json::Value *found = nullptr;
   auto visit = [&](const std::string &name) -> Error {
-    const json::Value *value = config.get(name);
+    const json::Value *value = lookUp(config, name);
     if (!value || value->kind() == json::Value::Null)
       return Error::success();
     if (found && *found != *value)

@@ -98,7 +98,8 @@ Error TemplateExpander::checkValue(StringRef name) {
   Expected<const Value *> value = lookUp(name);
   if (!value)
     return value.takeError();
-  if ((*value)->getAs<Names>() || (*value)->getAs<std::vector<int64_t>>())
+  if ((*value)->getAs<Names>() || (*value)->getAs<std::vector<int64_t>>() ||
+      (*value)->getAs<std::vector<std::string>>())
     return makeError(quoteName(name) + " is " + describeKind(**value) +
                      ", and has no text to put here");
   return Error::success();

@@ -84,12 +84,15 @@ std::string mlir::moe::formatValue(const Value &value) {
     return *text;
   if (const auto *list = value.getAs<std::vector<int64_t>>())
     return "[" + join(map_range(*list, itostr), ", ") + "]";
+  if (const auto *list = value.getAs<std::vector<std::string>>())
+    return "[" + join(*list, ", ") + "]";
   return describeKind(value).str();
 }
 
 StringRef mlir::moe::describeKind(const Value &value) {
   static constexpr StringLiteral kinds[] = {
       "a boolean", "an integer", "a number with a fraction",
-      "a text",    "a list",     "a record"};
+      "a text",    "a list",     "a list of texts",
+      "a record"};
   return kinds[value.index()];
 }

@@ -16,8 +16,10 @@
 /// They bind as in C, loosest first; comparisons do not chain. Integers have 64
 /// bits, and `/` and `%` round towards zero. Only integers are calculated with;
 /// any two numbers, two texts or two booleans are compared. `x in list` tells
-/// whether the list has x. What is not needed (the other branch of `?:`, the
-/// right side of `&&`) is not evaluated.
+/// whether the list has x; `list[i]` is its element i from 0 on, and
+/// `size(list)` the number of them; a text is a list of characters to these
+/// two. What is not needed (the other branch of `?:`, the right side of `&&`)
+/// is not evaluated.
 ///
 //===----------------------------------------------------------------------===//
 

@@ -33,6 +33,7 @@ struct ConfigField {
     Boolean,
     String,
     Integers, ///< a list of integers
+    Strings,  ///< a list of texts
     Element,  ///< "float32", "float16" or "bfloat16"; its value is "f32", ...
   };
 

@@ -44,10 +44,11 @@ private:
 };
 
 /// A boolean, an integer, a number that may have a fraction, a text, a list of
-/// integers, or a record of names. Unlike in JSON 1 and 1.0 differ: IR wants a
-/// point in a float.
+/// integers or of texts, or a record of names. Unlike in JSON 1 and 1.0 differ:
+/// IR wants a point in a float.
 class Value : public std::variant<bool, int64_t, double, std::string,
-                                  std::vector<int64_t>, Names> {
+                                  std::vector<int64_t>,
+                                  std::vector<std::string>, Names> {
 public:
   using variant::variant;
 

@@ -23,6 +23,7 @@ Names getNames() {
   names.set("norm", false);
   names.set("dense", std::vector<int64_t>{0, 3});
   names.set("nothing", std::vector<int64_t>());
+  names.set("kinds", std::vector<std::string>{"attention", "moe"});
   return names;
 }
 
@@ -78,6 +79,35 @@ TEST(Expression, Compares) {
   EXPECT_EQ(evaluate("3 in dense"), "true");
   EXPECT_EQ(evaluate("!(1 in dense)"), "true");
   EXPECT_EQ(evaluate("1 in nothing"), "false");
+}
+
+TEST(Expression, ReadsLists) {
+  EXPECT_EQ(evaluate("dense[1]"), "3");
+  EXPECT_EQ(evaluate("kinds[k - 7] == 'moe'"), "true");
+  EXPECT_EQ(evaluate("dtype[0]"), "b");
+  EXPECT_EQ(evaluate("-dense[1] + 1"), "-2");
+  EXPECT_EQ(evaluate("kinds[1][2]"), "e");
+  EXPECT_EQ(evaluate("size(kinds) + size(dtype) + size(nothing)"), "6");
+  EXPECT_EQ(evaluate("'moe' in kinds && !('mlp' in kinds)"), "true");
+  EXPECT_EQ(evaluate("false && dense[9] == 1"), "false");
+  EXPECT_EQ(evaluate("kinds"), "[attention, moe]");
+}
+
+TEST(Expression, RefusesWrongElements) {
+  EXPECT_NE(evaluate("dense[2]").find("no element 2 in a list of 2"),
+            std::string::npos);
+  EXPECT_NE(evaluate("dtype[-1]").find("no element -1 in a text of 4"),
+            std::string::npos);
+  EXPECT_NE(
+      evaluate("E[0]").find("'[]' needs a list or a text, not an integer"),
+      std::string::npos);
+  EXPECT_NE(evaluate("dense['a']").find("'[]' needs an integer, not a text"),
+            std::string::npos);
+  EXPECT_NE(evaluate("size(k)").find("'size' needs a list or a text"),
+            std::string::npos);
+  EXPECT_NE(evaluate("dense[0").find("a ']' is missing"), std::string::npos);
+  EXPECT_NE(evaluate("size(dense").find("a ')' is missing"), std::string::npos);
+  EXPECT_NE(evaluate("size").find("no value named 'size'"), std::string::npos);
 }
 
 TEST(Expression, DoesNotEvaluateWhatIsNotNeeded) {

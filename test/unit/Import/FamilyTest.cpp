@@ -25,6 +25,7 @@ constexpr StringLiteral kHeader = R"family(// A comment.
     "act":   {"type": "string", "default": "silu", "only": ["silu", "swish"]},
     "norm":  {"type": "boolean", "default": false},
     "dense": {"type": "integers", "default": []},
+    "kinds": {"type": "strings", "default": [], "also": ["inner.kinds", "inner.more.kinds"]},
     "count": "integer"
   },
   "let": {
@@ -80,7 +81,7 @@ TEST(Family, ReadsAHeader) {
   Family family = parse(kHeader);
   EXPECT_EQ(family.name, "Test");
   EXPECT_EQ(family.modelTypes, (std::vector<std::string>{"test", "other"}));
-  ASSERT_EQ(family.fields.size(), 7u);
+  ASSERT_EQ(family.fields.size(), 8u);
   EXPECT_EQ(family.fields[0].name, "size");
   EXPECT_EQ(family.fields[0].minimum, 1);
   EXPECT_EQ(family.fields[0].aliases, std::vector<std::string>{"width"});
@@ -88,7 +89,7 @@ TEST(Family, ReadsAHeader) {
   EXPECT_EQ(family.definitions[1].name, "four");
   EXPECT_EQ(family.definitions[2].members[1].expression, "four");
   EXPECT_EQ(family.templateText, "template {{size}}\n");
-  EXPECT_EQ(family.templateLine, 25u);
+  EXPECT_EQ(family.templateLine, 26u);
 }
 
 TEST(Family, RefusesWrongHeaders) {
@@ -134,6 +135,26 @@ TEST(Family, ReadsFields) {
   EXPECT_EQ(readField(config, "scale"), "2.0");
   EXPECT_EQ(readField(config, "dense"), "[1, 2]");
   EXPECT_EQ(readField(config, "act"), "silu");
+}
+
+TEST(Family, ReadsFieldsOfObjects) {
+  auto read = [](StringRef member) {
+    return readField(
+        (R"({"width": 7, "dtype": "float16", "count": 9, )" + member + "}")
+            .str(),
+        "kinds");
+  };
+  EXPECT_EQ(read(R"("kinds": ["a"])"), "[a]");
+  EXPECT_EQ(read(R"("inner": {"kinds": ["a", "b"]})"), "[a, b]");
+  EXPECT_EQ(read(R"("inner": {"more": {"kinds": ["c"]}})"), "[c]");
+  EXPECT_EQ(read(R"("inner.kinds": ["d"])"), "[d]");
+  EXPECT_EQ(read(R"("inner": 1)"), "[]");
+  EXPECT_EQ(read(R"("inner": {"kinds": ["a", 1]})"),
+            "'config.json': 'inner.kinds' is [\"a\",1], but must be a list of "
+            "strings");
+  EXPECT_NE(read(R"("kinds": [], "inner": {"kinds": ["a"]})")
+                .find("they mean the same"),
+            std::string::npos);
 }
 
 TEST(Family, RefusesWrongFields) {

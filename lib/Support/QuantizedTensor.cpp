@@ -13,6 +13,7 @@
 #include "moe/Support/QuantizedTensor.h"
 #include "Dequantize.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/CheckedArithmetic.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace llvm;
@@ -184,8 +185,12 @@ Expected<QuantizedTensor> QuantizedTensor::openMxfp4(Checkpoint &checkpoint,
         ", which takes " + formatSizes(grid) +
         " scales, one for each 16 bytes; codes and scales are of different "
         "checkpoints: download them again together");
-  // No overflow: K is twice a number of bytes that the file has.
-  result.shape = {grid[0], grid[2] * kMxfp4BlockValues, grid[1]};
+  std::optional<int64_t> inputs = checkedMul(grid[2], kMxfp4BlockValues);
+  if (!inputs)
+    return createStringError(describeStored(codes) +
+                             ", which makes more than 2^63 inputs; the file is "
+                             "damaged: download it again");
+  result.shape = {grid[0], *inputs, grid[1]};
   return result;
 }
 

@@ -216,6 +216,41 @@ TEST(MutationTest, Experts) {
   });
 }
 
+/// Two tensors in fp8 and one in mxfp4, with their scales.
+static std::string makeQuantized() {
+  return makeSafetensors(
+      R"({"e.0":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[0,6]},)"
+      R"("e.0_scale_inv":{"dtype":"BF16","shape":[1,1],"data_offsets":[6,8]},)"
+      R"("e.1":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[8,14]},)"
+      R"("e.1_scale_inv":{"dtype":"BF16","shape":[1,1],"data_offsets":[14,16]},)"
+      R"("w_blocks":{"dtype":"U8","shape":[1,1,2,16],"data_offsets":[16,48]},)"
+      R"("w_scales":{"dtype":"U8","shape":[1,1,2],"data_offsets":[48,50]}}   )",
+      std::string(50, '\x42'));
+}
+
+TEST(MutationTest, Quantized) {
+  runRounds(makeQuantized(), "x.safetensors", [](const std::string &path) {
+    Expected<Checkpoint> checkpoint = Checkpoint::open(path);
+    if (!checkpoint) {
+      checkMessage(checkpoint.takeError(), "x.safetensors");
+      return false;
+    }
+    bool allBound = true;
+    for (StringRef name : {"e.{expert}", "w"}) {
+      Expected<BoundTensor> bound =
+          BoundTensor::bind(*checkpoint, name, {-1, -1, -1}, ElementType::BF16);
+      if (!bound) {
+        checkMessage(bound.takeError(), name.take_front(1));
+        allBound = false;
+        continue;
+      }
+      std::vector<uint8_t> place(bound->getByteSize());
+      expectSuccess(bound->copyTo(place));
+    }
+    return allBound;
+  });
+}
+
 TEST(MutationTest, Npy) {
   std::string original =
       std::string("\x93NUMPY\x01\x00\x46\x00", 10) +

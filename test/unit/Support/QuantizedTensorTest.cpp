@@ -123,6 +123,13 @@ TEST(Mxfp4Test, NothingIsDequantizedToNothing) {
           .empty());
 }
 
+TEST(Mxfp4Test, SizesMayNotOverflow) {
+  int64_t groups = int64_t(1) << 59;
+  Model model = makeMxfp4(0, 2, groups, {}, {});
+  Checkpoint checkpoint = model.open();
+  expectError(checkpoint, "w", {0, -1, 2}, {"'w_blocks'", "2^63 inputs"});
+}
+
 TEST(Mxfp4Test, ShapesMustFit) {
   Model model = makeMxfp4(1, 2, 1, makeBytes(32, 1), {127, 127});
   Checkpoint checkpoint = model.open();
@@ -332,8 +339,7 @@ TEST(Fp8Test, MissingScalesAreNamed) {
   Checkpoint checkpoint = model.open();
   expectError(checkpoint, "w", {2, 2},
               {"'w' in '", "is 2x2xf8E4M3FN", "scales are missing",
-               "no tensor 'w_scale_inv'", "'w_scale'",
-               "store it in bf16 if"});
+               "no tensor 'w_scale_inv'", "'w_scale'", "store it in bf16 if"});
 }
 
 TEST(Fp8Test, ScalesMustFit) {

@@ -1,0 +1,163 @@
+// RUN: %python %S/Inputs/make_checkpoint.py %s %t
+// RUN: moe-import %t --layer 1 -o - | diff %t/layer.mlir -
+// RUN: moe-opt %s --verify-roundtrip | moe-opt --moe-decompose | FileCheck %s
+// RUN: moe-opt %s --moe-general-lowering -o /dev/null
+// CHECK: func.func @layer
+// CHECK-NOT: {{(= |  )moe[.]}}
+
+// ERNIE 4.5 (model_type ernie4_5_moe): the MoE block of layer 1. Written by moe-import.
+//
+//   x  T×H, hidden states after the norm      H = 40    I = 24 inside an expert
+//   y  T×H, what the residual is added to     E = 8 experts, k = 3 of them a token
+//
+// It rounds to bf16 wherever the model does, but in one place: moe.combine adds the k rows of
+// a token in f32, in the order of the experts, and rounds once. A framework may add in another
+// order, and may round each partial sum.
+
+// A linear layer: out = in · weightᵀ, with the weight as [out, in].
+#in = affine_map<(m, n, k) -> (m, k)>
+#weight = affine_map<(m, n, k) -> (n, k)>
+#out = affine_map<(m, n, k) -> (m, n)>
+
+!x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
+!x_sum = tensor<?x40xf32>
+!router = tensor<8x40xf32>  // E×H
+!logits = tensor<?x8xf32>  // T×E
+!weights = tensor<?x3xf32>  // T×k
+!ids = tensor<?x3xi32>  // T×k
+!offsets = tensor<9xi32>  // E+1
+!gate = tensor<8x24x40xbf16>  // E×I×H, also of up
+!down = tensor<8x40x24xbf16>  // E×H×I
+!expert_gate = tensor<24x40xbf16>
+!expert_down = tensor<40x24xbf16>
+!expert_inner = tensor<?x24xbf16>  // one expert's rows, within it
+!expert_sum = tensor<?x24xf32>
+!bias = tensor<1x8xf32>  // 1×E
+!choice_weights = tensor<?x3xbf16>  // T×k
+!row_weights = tensor<?xbf16>  // M
+!shared_gate = tensor<48x40xbf16>  // S×H, also of up
+!shared_down = tensor<40x48xbf16>
+!shared_inner = tensor<?x48xbf16>
+!shared_sum = tensor<?x48xf32>
+
+func.func @layer(
+    %x: !x {moe.name = "x"},
+    %router: !router {moe.param = "model.layers.1.mlp.gate.weight"},
+    %bias: !bias {moe.param = "model.layers.1.mlp.moe_statics.e_score_correction_bias"},
+    %gate: !gate {moe.param = "model.layers.1.mlp.experts.{expert}.gate_proj.weight"},
+    %up: !gate {moe.param = "model.layers.1.mlp.experts.{expert}.up_proj.weight"},
+    %down: !down {moe.param = "model.layers.1.mlp.experts.{expert}.down_proj.weight"},
+    %shared_gate: !shared_gate {moe.param = "model.layers.1.mlp.shared_experts.gate_proj.weight"},
+    %shared_up: !shared_gate {moe.param = "model.layers.1.mlp.shared_experts.up_proj.weight"},
+    %shared_down: !shared_down {moe.param = "model.layers.1.mlp.shared_experts.down_proj.weight"})
+    -> (!x {moe.name = "y"}) {
+  %c0 = arith.constant 0 : index
+  %k = arith.constant 3 : index
+  %zero = arith.constant 0.0 : f32
+  %one = arith.constant 1.0 : f32
+  %T = tensor.dim %x, %c0 : !x
+  %M = arith.muli %T, %k : index
+
+  // Each token chooses k experts. The router is kept in f32 and the logits are never rounded; the
+  // bias takes part in choosing, but not in the weights.
+  %logits_empty = tensor.empty(%T) : !logits
+  %logits_zero = linalg.fill ins(%zero : f32) outs(%logits_empty : !logits) -> !logits
+  %logits = linalg.matmul indexing_maps = [#in, #weight, #out]
+      ins(%x, %router : !x, !router) outs(%logits_zero : !logits) -> !logits
+  %expert_bias = tensor.collapse_shape %bias [[0, 1]] : !bias into tensor<8xf32>
+  %weights_empty = tensor.empty(%T) : !weights
+  %ids_empty = tensor.empty(%T) : !ids
+  %weights_f32, %ids = moe.gate score(softmax)
+      renormalize<eps = 1.0e-12 : f32, mode = clamp>
+      ins(%logits : !logits) bias(%expert_bias : tensor<8xf32>)
+      outs(%weights_empty, %ids_empty : !weights, !ids)
+  %weights = arith.truncf %weights_f32 : !weights to !choice_weights
+
+  // One row a choice, sorted by expert: the token, and the weight of the choice.
+  %offsets_empty = tensor.empty() : !offsets
+  %rows_empty = tensor.empty(%M) : !x
+  %row_weights_empty = tensor.empty(%M) : !row_weights
+  %offsets, %slots, %rows, %row_weights = moe.dispatch ids(%ids : !ids)
+      tokens(%x : !x) choices(%weights : !choice_weights)
+      outs(%offsets_empty, %ids_empty, %rows_empty, %row_weights_empty
+           : !offsets, !ids, !x, !row_weights)
+
+  // Each expert works on its rows: down(silu(gate(x)) * up(x)), times the weight of the row.
+  %results = moe.expert offsets(%offsets : !offsets) rows(%rows, %row_weights : !x, !row_weights)
+      params(%gate, %up, %down : !gate, !gate, !down) outs(%rows_empty : !x) {
+  ^bb0(%expert: index, %xe: !x, %we: !row_weights, %expert_gate: !expert_gate,
+       %expert_up: !expert_gate, %expert_down: !expert_down):
+    %n = tensor.dim %xe, %c0 : !x
+    %inner_empty = tensor.empty(%n) : !expert_sum
+    %inner_zero = linalg.fill ins(%zero : f32) outs(%inner_empty : !expert_sum) -> !expert_sum
+    %g = linalg.matmul indexing_maps = [#in, #weight, #out]
+        ins(%xe, %expert_gate : !x, !expert_gate) outs(%inner_zero : !expert_sum) -> !expert_sum
+    %u = linalg.matmul indexing_maps = [#in, #weight, #out]
+        ins(%xe, %expert_up : !x, !expert_gate) outs(%inner_zero : !expert_sum) -> !expert_sum
+
+    // p = silu(g) * u, where silu(g) = g / (1 + exp(-g)).
+    %p_empty = tensor.empty(%n) : !expert_inner
+    %p = linalg.map ins(%g, %u : !expert_sum, !expert_sum) outs(%p_empty : !expert_inner)
+      (%g_sum: f32, %u_sum: f32, %init: bf16) {
+        %g_bf16 = arith.truncf %g_sum : f32 to bf16
+        %u_bf16 = arith.truncf %u_sum : f32 to bf16
+        %v = arith.extf %g_bf16 : bf16 to f32
+        %minus_v = arith.negf %v : f32
+        %exp = math.exp %minus_v : f32
+        %denominator = arith.addf %one, %exp : f32
+        %silu = arith.divf %v, %denominator : f32
+        %silu_bf16 = arith.truncf %silu : f32 to bf16
+        %product = arith.mulf %silu_bf16, %u_bf16 : bf16
+        linalg.yield %product : bf16
+      }
+
+    %d_empty = tensor.empty(%n) : !x_sum
+    %d_zero = linalg.fill ins(%zero : f32) outs(%d_empty : !x_sum) -> !x_sum
+    %d_sum = linalg.matmul indexing_maps = [#in, #weight, #out]
+        ins(%p, %expert_down : !expert_inner, !expert_down) outs(%d_zero : !x_sum) -> !x_sum
+    %d = arith.truncf %d_sum : !x_sum to !x
+    %q_empty = tensor.empty(%n) : !x
+    %w = linalg.broadcast ins(%we : !row_weights) outs(%q_empty : !x) dimensions = [1]
+    %q = arith.mulf %d, %w : !x
+    moe.yield %q : !x
+  }
+
+  // The rows have their weights already, so each counts once.
+  %ones = linalg.fill ins(%one : f32) outs(%weights_empty : !weights) -> !weights
+  %routed_empty = tensor.empty(%T) : !x
+  %routed = moe.combine rows(%results : !x) slots(%slots : !ids) weights(%ones : !weights)
+      outs(%routed_empty : !x)
+
+  // The shared expert sees every token. It is not the `base` of moe.combine: the model rounds the
+  // sum of the routed ones before it adds this one.
+  %inner_empty = tensor.empty(%T) : !shared_sum
+  %inner_zero = linalg.fill ins(%zero : f32) outs(%inner_empty : !shared_sum) -> !shared_sum
+  %g = linalg.matmul indexing_maps = [#in, #weight, #out]
+      ins(%x, %shared_gate : !x, !shared_gate) outs(%inner_zero : !shared_sum) -> !shared_sum
+  %u = linalg.matmul indexing_maps = [#in, #weight, #out]
+      ins(%x, %shared_up : !x, !shared_gate) outs(%inner_zero : !shared_sum) -> !shared_sum
+
+  // p = silu(g) * u, where silu(g) = g / (1 + exp(-g)).
+  %p_empty = tensor.empty(%T) : !shared_inner
+  %p = linalg.map ins(%g, %u : !shared_sum, !shared_sum) outs(%p_empty : !shared_inner)
+    (%g_sum: f32, %u_sum: f32, %init: bf16) {
+      %g_bf16 = arith.truncf %g_sum : f32 to bf16
+      %u_bf16 = arith.truncf %u_sum : f32 to bf16
+      %v = arith.extf %g_bf16 : bf16 to f32
+      %minus_v = arith.negf %v : f32
+      %exp = math.exp %minus_v : f32
+      %denominator = arith.addf %one, %exp : f32
+      %silu = arith.divf %v, %denominator : f32
+      %silu_bf16 = arith.truncf %silu : f32 to bf16
+      %product = arith.mulf %silu_bf16, %u_bf16 : bf16
+      linalg.yield %product : bf16
+    }
+
+  %d_empty = tensor.empty(%T) : !x_sum
+  %d_zero = linalg.fill ins(%zero : f32) outs(%d_empty : !x_sum) -> !x_sum
+  %d_sum = linalg.matmul indexing_maps = [#in, #weight, #out]
+      ins(%p, %shared_down : !shared_inner, !shared_down) outs(%d_zero : !x_sum) -> !x_sum
+  %d = arith.truncf %d_sum : !x_sum to !x
+  %y = arith.addf %routed, %d : !x
+  return %y : !x
+}

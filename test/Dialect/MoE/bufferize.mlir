@@ -71,6 +71,84 @@ func.func @combine(%r: tensor<32x8xf32>, %s: tensor<16x2xi32>, %w: tensor<16x2xf
 }
 
 // -----
+// Regions move along; what is read from above is a scalar.
+// CHECK-LABEL: func @grouped_matmul
+func.func @grouped_matmul(%scale: f32, %o: tensor<5xi32>, %s: tensor<32xi32>, %x: tensor<16x8xf32>,
+                          %w: tensor<4x6x8xi8>, %b: tensor<4x6xf32>, %y: tensor<32x6xf32>)
+    -> tensor<32x6xf32> {
+  // CHECK-NEXT: moe.grouped_matmul offsets(%arg1 : memref<5xi32>) source(%arg2 : memref<32xi32>) top_k(2)
+  // CHECK-SAME: products(%arg3[t, k] * decode(%arg4[e, n, k]) : memref<16x8xf32>, memref<4x6x8xi8>)
+  // CHECK-SAME: extras(%arg5[e, n] : memref<4x6xf32>) outs(%arg6 : memref<32x6xf32>)
+  // CHECK-SAME: attributes {test.note = "kept"} {
+  // CHECK-NEXT: ^bb0(%[[P:.*]]: f32, %[[B:.*]]: f32):
+  // CHECK-NEXT:   %[[Z:.*]] = arith.addf %[[P]], %[[B]]
+  // CHECK-NEXT:   moe.yield %[[Z]]
+  // CHECK-NEXT: } decode {
+  // CHECK:        arith.mulf %{{.*}}, %arg0
+  // CHECK-NEXT:   moe.yield
+  // CHECK-NEXT: }
+  // CHECK-NEXT: return %arg6
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>) source(%s : tensor<32xi32>) top_k(2)
+      products(%x[t, k] * decode(%w[e, n, k]) : tensor<16x8xf32>, tensor<4x6x8xi8>)
+      extras(%b[e, n] : tensor<4x6xf32>) outs(%y : tensor<32x6xf32>) attributes {test.note = "kept"} {
+  ^bb0(%p: f32, %be: f32):
+    %z = arith.addf %p, %be : f32
+    moe.yield %z : f32
+  } decode {
+  ^bb0(%n: index, %k: index, %q: i8):
+    %v = arith.sitofp %q : i8 to f32
+    %scaled = arith.mulf %v, %scale : f32
+    moe.yield %scaled : f32
+  }
+  return %0 : tensor<32x6xf32>
+}
+
+// -----
+// The old rows are used later: those that nobody owns are part of the new ones, so they are
+// copied. The old tokens are used as well, but all of them are overwritten: no copy.
+// CHECK-LABEL: func @grouped_matmul_into_what_is_used_later
+func.func @grouped_matmul_into_what_is_used_later(
+    %o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %s: tensor<16x2xi32>,
+    %g: tensor<16x2xf32>, %y: tensor<32x6xf32>, %z: tensor<16x6xf32>)
+    -> (tensor<32x6xf32>, tensor<16x6xf32>, tensor<32x6xf32>, tensor<16x6xf32>) {
+  // CHECK: %[[Y:.*]] = memref.alloc() {{.*}} : memref<32x6xf32>
+  // CHECK: memref.copy %arg5, %[[Y]]
+  // CHECK: moe.grouped_matmul {{.*}} outs(%[[Y]] :
+  // CHECK-NOT: memref.copy
+  // CHECK: %[[Z:.*]] = memref.alloc() {{.*}} : memref<16x6xf32>
+  // CHECK-NOT: memref.copy
+  // CHECK: moe.grouped_matmul {{.*}} combine(%arg3 : memref<16x2xi32>, %arg4 : memref<16x2xf32>) outs(%[[Z]] :
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  %1 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>)
+      combine(%s : tensor<16x2xi32>, %g : tensor<16x2xf32>) outs(%z : tensor<16x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %0, %1, %y, %z : tensor<32x6xf32>, tensor<16x6xf32>, tensor<32x6xf32>, tensor<16x6xf32>
+}
+
+// -----
+// The destination is read by the op itself, in another order than it is written: a copy.
+// CHECK-LABEL: func @grouped_matmul_of_its_destination
+func.func @grouped_matmul_of_its_destination(%o: tensor<5xi32>, %w: tensor<4x8x8xf32>, %y: tensor<32x8xf32>)
+    -> tensor<32x8xf32> {
+  // CHECK: %[[Y:.*]] = memref.alloc() {{.*}} : memref<32x8xf32>
+  // CHECK: memref.copy %arg2, %[[Y]]
+  // CHECK: moe.grouped_matmul {{.*}} products(%arg2[m, k] * %arg1[e, n, k] : {{.*}} outs(%[[Y]] :
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%y[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x8x8xf32>) outs(%y : tensor<32x8xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %0 : tensor<32x8xf32>
+}
+
+// -----
 func.func @expert(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %y: tensor<?x8xf32>) -> tensor<?x8xf32> {
   // expected-error @+2 {{works on tensors only; run moe-decompose before bufferization}}
   // expected-error @+1 {{failed to bufferize op}}

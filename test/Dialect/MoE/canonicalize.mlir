@@ -58,6 +58,54 @@ func.func @sharpen_combine(%r: tensor<?x8xf32>, %s: tensor<16x2xi32>, %w: tensor
 }
 
 // -----
+// M comes from source or from rows that are read, N from another destination; with combine, T comes
+// from slots and N from the base.
+// CHECK-LABEL: func @sharpen_grouped_matmul
+func.func @sharpen_grouped_matmul(%o: tensor<5xi32>, %s: tensor<32xi32>, %x: tensor<?x8xf32>,
+                                  %h: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %sl: tensor<16x2xi32>,
+                                  %g: tensor<16x2xf32>, %b: tensor<?x6xf32>, %y: tensor<?x?xf32>,
+                                  %z: tensor<?x6xf32>)
+    -> (tensor<?x?xf32>, tensor<?x6xf32>, tensor<?x6xf32>, tensor<?x?xf32>) {
+  // CHECK: moe.grouped_matmul {{.*}} : tensor<32x6xf32>, tensor<32x6xf32>) {
+  %0:2 = moe.grouped_matmul offsets(%o : tensor<5xi32>) source(%s : tensor<32xi32>) top_k(2)
+      products(%x[t, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x6x8xf32>)
+      outs(%y, %z : tensor<?x?xf32>, tensor<?x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p, %p : f32, f32
+  }
+  // CHECK: moe.grouped_matmul {{.*}} outs(%{{.*}} : tensor<32x6xf32>) {
+  %1 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%h[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>) outs(%z : tensor<?x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  // CHECK: moe.grouped_matmul {{.*}} outs(%{{.*}} : tensor<16x6xf32>) {
+  %2 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%h[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>)
+      combine(%sl : tensor<16x2xi32>, %g : tensor<16x2xf32>) base(%b : tensor<?x6xf32>)
+      outs(%y : tensor<?x?xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %0#0, %0#1, %1, %2 : tensor<?x?xf32>, tensor<?x6xf32>, tensor<?x6xf32>, tensor<?x?xf32>
+}
+
+// -----
+// Weights say nothing about a destination: they may be stacked, or longer than needed.
+// CHECK-LABEL: func @nothing_to_sharpen_in_grouped_matmul
+// CHECK-NOT: cast
+func.func @nothing_to_sharpen_in_grouped_matmul(%o: tensor<5xi32>, %x: tensor<?x8xf32>,
+                                                %w: tensor<4x6x8xf32>, %y: tensor<?x?xf32>)
+    -> tensor<?x?xf32> {
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<?x?xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %0 : tensor<?x?xf32>
+}
+
+// -----
 // Nothing is known, or the destination knows it already, or it is a buffer.
 // CHECK-LABEL: func @nothing_to_sharpen
 // CHECK-NOT: cast

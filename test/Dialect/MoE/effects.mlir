@@ -33,6 +33,33 @@ func.func @equal_on_tensors(%ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tenso
 }
 
 // -----
+// Equal but for an index: the two halves of a stacked weight.
+// CSE-LABEL: func @equal_grouped_matmuls
+func.func @equal_grouped_matmuls(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x12x8xf32>,
+                                 %y: tensor<32x6xf32>) -> (tensor<32x6xf32>, tensor<32x6xf32>, tensor<32x6xf32>) {
+  // CSE: %[[A:.*]] = moe.grouped_matmul
+  // CSE: %[[B:.*]] = moe.grouped_matmul {{.*}} %arg2[e, n + 6, k]
+  // CSE-NOT: moe.grouped_matmul
+  // CSE: return %[[A]], %[[A]], %[[B]]
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x12x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  %1 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x12x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  %2 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n + 6, k] : tensor<32x8xf32>, tensor<4x12x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %0, %1, %2 : tensor<32x6xf32>, tensor<32x6xf32>, tensor<32x6xf32>
+}
+
+// -----
 // Not the same order, not the same plan.
 // CSE-LABEL: func @not_equal
 func.func @not_equal(%c: index, %ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>)
@@ -98,6 +125,32 @@ func.func @writes_stay(%l: memref<16x4xf32>, %w: memref<16x2xf32>, %ids: memref<
   return
 }
 
+// -----
+// DCE-LABEL: func @unused_grouped_matmul
+func.func @unused_grouped_matmul(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>,
+                                 %y: tensor<32x6xf32>) {
+  // DCE-NEXT: return
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
+// -----
+// DCE-LABEL: func @grouped_matmul_that_writes
+func.func @grouped_matmul_that_writes(%o: memref<5xi32>, %x: memref<32x8xf32>, %w: memref<4x6x8xf32>,
+                                      %y: memref<32x6xf32>) {
+  // DCE-NEXT: moe.grouped_matmul
+  moe.grouped_matmul offsets(%o : memref<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : memref<32x8xf32>, memref<4x6x8xf32>) outs(%y : memref<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
 //===----------------------------------------------------------------------===//
 // Loops that may not run once
 //===----------------------------------------------------------------------===//
@@ -133,6 +186,25 @@ func.func @loop_on_tensors(%n: index, %l: tensor<16x4xf32>, %w: tensor<16x2xf32>
     }
     %5 = moe.combine rows(%r32 : tensor<32x8xf32>) slots(%ids : tensor<16x2xi32>)
         weights(%w : tensor<16x2xf32>) outs(%y : tensor<16x8xf32>)
+  }
+  return
+}
+
+// -----
+// A grouped matmul stays: its offsets may be anything.
+// LICM-LABEL: func @loop_of_grouped_matmul
+func.func @loop_of_grouped_matmul(%n: index, %o: tensor<5xi32>, %x: tensor<32x8xf32>,
+                                  %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  // LICM: scf.for
+  // LICM-NEXT: moe.grouped_matmul
+  scf.for %i = %c0 to %n step %c1 {
+    %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+        products(%x[m, k] * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+    ^bb0(%p: f32):
+      moe.yield %p : f32
+    }
   }
   return
 }

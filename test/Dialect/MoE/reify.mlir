@@ -56,6 +56,34 @@ func.func @expert(%o: tensor<?xi32>, %x: tensor<?x8xf32>, %s: tensor<8xf32>, %y:
   return %m, %e : index, index
 }
 
+// CHECK-LABEL: func @grouped_matmul
+func.func @grouped_matmul(%o: tensor<?xi32>, %s: tensor<?xi32>, %x: tensor<?x?xf32>, %w: tensor<?x?x?xf32>,
+                          %sl: tensor<?x2xi32>, %g: tensor<?x2xf32>, %y: tensor<?x?xf32>,
+                          %z: tensor<?x?xf32>) -> (index, index, index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  // CHECK-NOT: moe.grouped_matmul
+  // CHECK-DAG: %[[M:.*]] = tensor.dim %arg6, %c0
+  // CHECK-DAG: %[[T:.*]] = tensor.dim %arg7, %c0
+  // CHECK-DAG: %[[N:.*]] = tensor.dim %arg7, %c1
+  %0 = moe.grouped_matmul offsets(%o : tensor<?xi32>) source(%s : tensor<?xi32>) top_k(2)
+      products(%x[t, k] * %w[e, n, k] : tensor<?x?xf32>, tensor<?x?x?xf32>) outs(%y : tensor<?x?xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  %1 = moe.grouped_matmul offsets(%o : tensor<?xi32>)
+      products(%0[m, k] * %w[e, k, n] : tensor<?x?xf32>, tensor<?x?x?xf32>)
+      combine(%sl : tensor<?x2xi32>, %g : tensor<?x2xf32>) outs(%z : tensor<?x?xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  %m = tensor.dim %0, %c0 : tensor<?x?xf32>
+  %t = tensor.dim %1, %c0 : tensor<?x?xf32>
+  %n = tensor.dim %1, %c1 : tensor<?x?xf32>
+  // CHECK: return %[[M]], %[[T]], %[[N]]
+  return %m, %t, %n : index, index, index
+}
+
 // CHECK-LABEL: func @combine
 func.func @combine(%r: tensor<?x?xf32>, %s: tensor<?x2xi32>, %w: tensor<?x2xf32>, %y: tensor<?x?xf32>)
     -> (index, index) {

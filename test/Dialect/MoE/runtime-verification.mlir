@@ -112,6 +112,58 @@ func.func @combine(%r: tensor<?x?xf32>, %s: tensor<?x?xi32>, %w: tensor<?x?xf32>
   return %0 : tensor<?x?xf32>
 }
 
+// CHECK-LABEL: func @grouped_matmul
+func.func @grouped_matmul(%o: tensor<?xi32>, %s: tensor<?xi32>, %x: tensor<?x?xf32>, %w: tensor<?x?x?xf32>,
+                          %y: tensor<?x?xf32>, %z: tensor<?x?xf32>) -> tensor<?x?xf32> {
+  // CHECK: cf.assert {{.*}}destinations differ in their rows
+  // CHECK: cf.assert {{.*}}destinations differ in N
+  // CHECK: cf.assert {{.*}}source, rows and destination differ in M
+  // CHECK: cf.assert {{.*}}offsets[0] is negative
+  // CHECK: scf.for
+  // CHECK: cf.assert {{.*}}offsets go backwards
+  // CHECK: cf.assert {{.*}}offsets[E] is beyond the rows
+  // CHECK: scf.for
+  // CHECK: tensor.extract %arg1
+  // CHECK: cf.assert {{.*}}the source of a row that is computed is outside [0, T{{.*}}k)
+  // The dimensions of a weight: e, n, k; what has a mod is not monotone.
+  // CHECK-COUNT-4: cf.assert {{.*}}an index expression leaves its operand
+  // CHECK-NOT: cf.assert
+  // CHECK: moe.grouped_matmul
+  %0:2 = moe.grouped_matmul offsets(%o : tensor<?xi32>) source(%s : tensor<?xi32>) top_k(2)
+      products(%x[t, k] * %w[e, n * 2, k], %x[t, k] * %w[e, n mod 2, k mod 2]
+               : tensor<?x?xf32>, tensor<?x?x?xf32>, tensor<?x?xf32>, tensor<?x?x?xf32>)
+      outs(%y, %z : tensor<?x?xf32>, tensor<?x?xf32>) {
+  ^bb0(%p: f32, %q: f32):
+    moe.yield %p, %q : f32, f32
+  }
+  return %0#0 : tensor<?x?xf32>
+}
+
+// CHECK-LABEL: func @grouped_matmul_combine
+func.func @grouped_matmul_combine(%o: memref<5xi32>, %x: memref<32x8xf32>, %w: memref<4x6x8xf32>,
+                                  %s: memref<?x?xi32>, %g: memref<?x?xf32>, %b: memref<?x?xf32>,
+                                  %y: memref<?x?xf32>) {
+  // CHECK: cf.assert {{.*}}weights and slots differ in T
+  // CHECK: cf.assert {{.*}}weights and slots differ in k
+  // CHECK: cf.assert {{.*}}the destination and slots differ in T
+  // CHECK: cf.assert {{.*}}base and the destination differ in size
+  // CHECK: cf.assert {{.*}}base and the destination differ in size
+  // CHECK: cf.assert {{.*}}slots have another number of choices than top_k
+  // CHECK: cf.assert {{.*}}offsets[E] is beyond the rows
+  // CHECK: cf.assert {{.*}}an index expression leaves its operand
+  // CHECK: cf.assert {{.*}}a slot is outside [-1, M)
+  // CHECK: cf.assert {{.*}}slots collide: two choices share a row
+  // CHECK: moe.grouped_matmul
+  moe.grouped_matmul offsets(%o : memref<5xi32>) top_k(2)
+      products(%x[m, k] * %w[e, n, k] : memref<32x8xf32>, memref<4x6x8xf32>)
+      combine(%s : memref<?x?xi32>, %g : memref<?x?xf32>) base(%b : memref<?x?xf32>)
+      outs(%y : memref<?x?xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
 // An assertion in a body is no effect, so what was verified verifies still.
 // CHECK-LABEL: func @in_a_body
 func.func @in_a_body(%o: tensor<2xi32>, %l: tensor<?x?xf32>, %w: tensor<?x2xf32>) -> tensor<?x2xf32> {

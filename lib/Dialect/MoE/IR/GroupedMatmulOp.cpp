@@ -77,17 +77,26 @@ int64_t GroupedMatmulOp::getNumRows() {
   SmallVector<int64_t> candidates;
   if (getSource())
     candidates.push_back(dimOf(getSource(), 0));
-  if (!isCombining())
-    candidates.push_back(dimOf(getInits()[0], 0));
   for (const Product &product : getProducts())
     for (const Term &term : product)
       if (!term.isGathered())
         candidates.push_back(dimOf(term.lhs, 0));
+  if (!isCombining())
+    for (Value init : getInits())
+      candidates.push_back(dimOf(init, 0));
   auto *known = llvm::find_if_not(candidates, ShapedType::isDynamic);
   return known == candidates.end() ? ShapedType::kDynamic : *known;
 }
 
-int64_t GroupedMatmulOp::getNumColumns() { return dimOf(getInits()[0], 1); }
+int64_t GroupedMatmulOp::getNumColumns() {
+  SmallVector<Value> shaped(getInits());
+  if (getBase())
+    shaped.push_back(getBase());
+  for (Value value : shaped)
+    if (!ShapedType::isDynamic(dimOf(value, 1)))
+      return dimOf(value, 1);
+  return ShapedType::kDynamic;
+}
 
 YieldOp GroupedMatmulOp::getEpilogueYield() {
   return cast<YieldOp>(getEpilogue().front().getTerminator());
@@ -142,7 +151,7 @@ Speculation::Speculatability GroupedMatmulOp::getSpeculatability() {
 // Verifier
 //===----------------------------------------------------------------------===//
 
-/// c4: the sizes add up, so that getProducts can be called.
+/// grouped_matmul_c4: the sizes add up, so that getProducts can be called.
 static LogicalResult verifyStructure(GroupedMatmulOp op) {
   int64_t numTerms = 0, numFactors = 0;
   for (int32_t size : op.getProductSizes()) {
@@ -168,7 +177,7 @@ static LogicalResult verifyStructure(GroupedMatmulOp op) {
          << op.getFactors().size();
 }
 
-/// c5 for a list of operands.
+/// grouped_matmul_c5 for a list of operands.
 static LogicalResult verifyMaps(GroupedMatmulOp op, StringRef kind,
                                 OperandRange operands, ArrayAttr maps) {
   if (operands.size() != maps.size())
@@ -191,7 +200,15 @@ static bool uses(AffineMap map, unsigned dim) {
   return map.isFunctionOfDim(dim);
 }
 
-/// c6, c7, c14, c15
+/// `expr` in the names that the syntax has.
+static std::string str(AffineExpr expr) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  printIndexExpr(os, expr, GroupedMatmulOp::getDimNames());
+  return text;
+}
+
+/// grouped_matmul_c6, grouped_matmul_c7, grouped_matmul_c14, grouped_matmul_c15
 static LogicalResult verifyTerm(GroupedMatmulOp op, const Term &term) {
   using Op = GroupedMatmulOp;
   auto isSmallFloat = [](Type type) {
@@ -202,8 +219,12 @@ static LogicalResult verifyTerm(GroupedMatmulOp op, const Term &term) {
       !(isDim(map.getResult(0), Op::kRow) ||
         isDim(map.getResult(0), Op::kToken)) ||
       !isDim(map.getResult(1), Op::kSum))
-    return op.emitOpError("an lhs is indexed [m, k] or [t, k], got one of ")
-           << term.lhs.getType() << " with another index";
+    return op.emitOpError("an lhs is indexed [m, k] or [t, k], but ")
+           << term.lhs.getType() << " is indexed ["
+           << llvm::join(llvm::map_range(map.getResults(),
+                                         [](AffineExpr e) { return str(e); }),
+                         ", ")
+           << "]";
   for (AffineMap stored : term.storedMaps)
     for (unsigned dim : {Op::kRow, Op::kToken, Op::kChoice})
       if (uses(stored, dim))
@@ -221,7 +242,7 @@ static LogicalResult verifyTerm(GroupedMatmulOp op, const Term &term) {
   return success();
 }
 
-/// c8
+/// grouped_matmul_c8
 static LogicalResult verifyExtras(GroupedMatmulOp op) {
   for (auto [i, map] :
        llvm::enumerate(op.getExtraMaps().getAsValueRange<AffineMapAttr>()))
@@ -231,7 +252,7 @@ static LogicalResult verifyExtras(GroupedMatmulOp op) {
   return success();
 }
 
-/// c9
+/// grouped_matmul_c9
 static LogicalResult verifySource(GroupedMatmulOp op) {
   if (op.getTopK() && *op.getTopK() < 1)
     return op.emitOpError("top_k must be at least 1, got ") << *op.getTopK();
@@ -246,7 +267,7 @@ static LogicalResult verifySource(GroupedMatmulOp op) {
   return success();
 }
 
-/// c10
+/// grouped_matmul_c10
 static LogicalResult verifyCombine(GroupedMatmulOp op) {
   if (!op.isCombining()) {
     if (op.getWeights() || op.getBase())
@@ -270,10 +291,15 @@ static LogicalResult verifyCombine(GroupedMatmulOp op) {
   return success();
 }
 
-/// c3
+/// grouped_matmul_c3
 static LogicalResult verifyDestinations(GroupedMatmulOp op) {
   if (op.getInits().empty())
     return op.emitOpError("needs a destination, M×N or T×N with combine");
+  for (const Product &product : op.getProducts())
+    for (const Term &term : product)
+      if (!term.isGathered() && !agree(dimOf(term.lhs, 0), op.getNumRows()))
+        return op.emitOpError("an lhs indexed [m, k] must have M = ")
+               << op.getNumRows() << " rows, got " << dimOf(term.lhs, 0);
   if (op.isCombining()) {
     if (op.getInits().size() != 1 ||
         !agree(dimOf(op.getInits()[0], 0), dimOf(op.getSlots(), 0)))
@@ -290,7 +316,23 @@ static LogicalResult verifyDestinations(GroupedMatmulOp op) {
   return success();
 }
 
-/// c11 for one operand, where `length` is the K of its term.
+/// True if no part of `expr` divides by a number that is not positive: such an
+/// index has no value, and nothing lowers it.
+static bool dividesByPositive(AffineExpr expr) {
+  return !expr.walk([](AffineExpr part) {
+                auto binary = dyn_cast<AffineBinaryOpExpr>(part);
+                if (!binary || binary.getKind() == AffineExprKind::Add ||
+                    binary.getKind() == AffineExprKind::Mul)
+                  return WalkResult::advance();
+                auto divisor = dyn_cast<AffineConstantExpr>(binary.getRHS());
+                return divisor && divisor.getValue() > 0
+                           ? WalkResult::advance()
+                           : WalkResult::interrupt();
+              })
+              .wasInterrupted();
+}
+
+/// grouped_matmul_c11 for one operand, where `length` is the K of its term.
 static LogicalResult verifyBounds(GroupedMatmulOp op, Value operand,
                                   AffineMap map, int64_t length) {
   // Nothing says how many tokens there are, other than the operands themselves.
@@ -298,23 +340,30 @@ static LogicalResult verifyBounds(GroupedMatmulOp op, Value operand,
       op.getNumExperts(),   op.getNumRows(),
       ShapedType::kDynamic, static_cast<int64_t>(op.getTopK().value_or(1)),
       op.getNumColumns(),   length};
+  for (AffineExpr expr : map.getResults())
+    if (!dividesByPositive(expr))
+      return op.emitOpError("index '")
+             << str(expr) << "' divides by a number that is not positive";
+  if (llvm::is_contained(extents, 0))
+    return success();
   for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
     int64_t size = dimOf(operand, dim);
-    std::optional<int64_t> largest = largestIndex(expr, extents);
-    if (ShapedType::isDynamic(size) || !largest || *largest < size ||
-        llvm::is_contained(extents, 0))
-      continue;
-    std::string text;
-    llvm::raw_string_ostream os(text);
-    printIndexExpr(os, expr, GroupedMatmulOp::getDimNames());
-    return op.emitOpError("index '")
-           << text << "' reaches " << *largest << ", but dimension " << dim
-           << " of " << operand.getType() << " has " << size << " elements";
+    IndexRange range = indexRange(expr, extents);
+    if (range.smallest && *range.smallest < 0)
+      return op.emitOpError("index '")
+             << str(expr) << "' falls to " << *range.smallest
+             << ", but dimension " << dim << " of " << operand.getType()
+             << " starts at 0";
+    if (!ShapedType::isDynamic(size) && range.largest && *range.largest >= size)
+      return op.emitOpError("index '")
+             << str(expr) << "' reaches " << *range.largest
+             << ", but dimension " << dim << " of " << operand.getType()
+             << " has " << size << " elements";
   }
   return success();
 }
 
-/// c11
+/// grouped_matmul_c11
 static LogicalResult verifyAllBounds(GroupedMatmulOp op) {
   for (const Product &product : op.getProducts())
     for (const Term &term : product) {
@@ -332,9 +381,9 @@ static LogicalResult verifyAllBounds(GroupedMatmulOp op) {
 }
 
 LogicalResult GroupedMatmulOp::verify() {
-  if (failed(verifyAllTensorsOrAllMemrefs(*this))) // c1
+  if (failed(verifyAllTensorsOrAllMemrefs(*this))) // grouped_matmul_c1
     return failure();
-  if (dimOf(getOffsets(), 0) == 0) // c2
+  if (dimOf(getOffsets(), 0) == 0) // grouped_matmul_c2
     return emitOpError("offsets has 0 elements; for E experts it has E+1");
   if (failed(verifyStructure(*this)) ||
       failed(verifyMaps(*this, "factor", getFactors(), getFactorMaps())) ||
@@ -365,7 +414,7 @@ static bool isFloatUpTo32(Type type) {
   return floatType && floatType.getWidth() <= 32;
 }
 
-/// c12, c13
+/// grouped_matmul_c12, grouped_matmul_c13
 static LogicalResult verifyEpilogue(GroupedMatmulOp op) {
   SmallVector<Type> expected(op.getProductSizes().size(),
                              Float32Type::get(op.getContext()));
@@ -388,7 +437,7 @@ static LogicalResult verifyEpilogue(GroupedMatmulOp op) {
          << op.getInits().getTypes() << "), got (" << yielded << ")";
 }
 
-/// c14
+/// grouped_matmul_c14
 static LogicalResult verifyDecode(GroupedMatmulOp op, const Term &term) {
   Type index = IndexType::get(op.getContext());
   SmallVector<Type> expected = {index, index};
@@ -401,7 +450,8 @@ static LogicalResult verifyDecode(GroupedMatmulOp op, const Term &term) {
       !isFloatUpTo32(yield.getValues()[0].getType()))
     return op.emitOpError("a decode region must be one block that yields one "
                           "float of at most 32 bits");
-  return verifyNoSideEffects(op, *term.decode, "decode region"); // c16
+  return verifyNoSideEffects(op, *term.decode,
+                             "decode region"); // grouped_matmul_c16
 }
 
 LogicalResult GroupedMatmulOp::verifyRegions() {
@@ -411,5 +461,6 @@ LogicalResult GroupedMatmulOp::verifyRegions() {
     for (const Term &term : product)
       if (term.decode && failed(verifyDecode(*this, term)))
         return failure();
-  return verifyNoSideEffects(*this, getEpilogue(), "epilogue"); // c16
+  return verifyNoSideEffects(*this, getEpilogue(),
+                             "epilogue"); // grouped_matmul_c16
 }

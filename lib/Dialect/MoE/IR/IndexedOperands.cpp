@@ -13,6 +13,8 @@
 #include "mlir/IR/BuiltinTypes.h"
 #include "llvm/Support/MathExtras.h"
 
+#include <limits>
+
 using namespace mlir;
 using namespace mlir::moe;
 
@@ -75,6 +77,13 @@ void mlir::moe::printIndexExpr(raw_ostream &os, AffineExpr expr,
     return;
   }
   bool isSum = binary.getKind() == AffineExprKind::Add;
+  auto addend = dyn_cast<AffineConstantExpr>(binary.getRHS());
+  if (isSum && addend && addend.getValue() < 0 &&
+      addend.getValue() != std::numeric_limits<int64_t>::min()) {
+    printIndexExpr(os, binary.getLHS(), dimNames);
+    os << " - " << -addend.getValue();
+    return;
+  }
   auto printSide = isSum ? printIndexExpr : printFactor;
   printSide(os, binary.getLHS(), dimNames);
   os << binarySpelling(binary.getKind());
@@ -117,49 +126,68 @@ void mlir::moe::printIndexedOperands(OpAsmPrinter &printer,
   printer << " : " << operands.getTypes();
 }
 
-std::optional<int64_t> mlir::moe::largestIndex(AffineExpr expr,
-                                               ArrayRef<int64_t> extents) {
+/// f of the bounds; none where there is none, or where f overflows.
+template <typename Fn>
+static std::optional<int64_t> bound(std::optional<int64_t> value, Fn f) {
+  return value ? f(*value) : std::nullopt;
+}
+
+/// The range of `range` * `factor`.
+static IndexRange scaled(IndexRange range, int64_t factor) {
+  auto times = [&](int64_t value) -> std::optional<int64_t> {
+    int64_t result;
+    if (llvm::MulOverflow(value, factor, result))
+      return std::nullopt;
+    return result;
+  };
+  if (factor < 0)
+    std::swap(range.smallest, range.largest);
+  return {bound(range.smallest, times), bound(range.largest, times)};
+}
+
+static std::optional<int64_t> addBounds(std::optional<int64_t> a,
+                                        std::optional<int64_t> b) {
+  int64_t result;
+  if (!a || !b || llvm::AddOverflow(*a, *b, result))
+    return std::nullopt;
+  return result;
+}
+
+IndexRange mlir::moe::indexRange(AffineExpr expr, ArrayRef<int64_t> extents) {
   if (auto constant = dyn_cast<AffineConstantExpr>(expr))
-    return constant.getValue();
+    return {constant.getValue(), constant.getValue()};
   if (auto dim = dyn_cast<AffineDimExpr>(expr)) {
     int64_t extent = extents[dim.getPosition()];
     if (ShapedType::isDynamic(extent))
-      return std::nullopt;
-    return std::max<int64_t>(extent - 1, 0);
+      return {0, std::nullopt};
+    return {0, std::max<int64_t>(extent - 1, 0)};
   }
   auto binary = dyn_cast<AffineBinaryOpExpr>(expr);
-  if (!binary)
-    return std::nullopt;
-  auto divisor = dyn_cast<AffineConstantExpr>(binary.getRHS());
-  if (binary.getKind() == AffineExprKind::Mod && divisor &&
-      divisor.getValue() > 0) {
-    int64_t most = divisor.getValue() - 1;
-    std::optional<int64_t> left = largestIndex(binary.getLHS(), extents);
-    return left && *left >= 0 ? std::min(*left, most) : most;
+  if (!binary) // A symbol, in IR that does not verify.
+    return {};
+  IndexRange left = indexRange(binary.getLHS(), extents);
+  if (binary.getKind() == AffineExprKind::Add) {
+    IndexRange right = indexRange(binary.getRHS(), extents);
+    return {addBounds(left.smallest, right.smallest),
+            addBounds(left.largest, right.largest)};
   }
-  std::optional<int64_t> left = largestIndex(binary.getLHS(), extents);
-  std::optional<int64_t> right = largestIndex(binary.getRHS(), extents);
-  if (!left || !right)
-    return std::nullopt;
-  int64_t result;
-  switch (binary.getKind()) {
-  case AffineExprKind::Add:
-    if (llvm::AddOverflow(*left, *right, result))
-      return std::nullopt;
-    return result;
-  case AffineExprKind::Mul:
-    if (*right < 0 || llvm::MulOverflow(*left, *right, result))
-      return std::nullopt;
-    return result;
-  case AffineExprKind::FloorDiv:
-    if (*right <= 0)
-      return std::nullopt;
-    return llvm::divideFloorSigned(*left, *right);
-  case AffineExprKind::CeilDiv:
-    if (*right <= 0)
-      return std::nullopt;
-    return llvm::divideCeilSigned(*left, *right);
-  default:
-    return std::nullopt;
+  auto constant = dyn_cast<AffineConstantExpr>(binary.getRHS());
+  if (!constant)
+    return {};
+  int64_t right = constant.getValue();
+  if (binary.getKind() == AffineExprKind::Mul)
+    return scaled(left, right);
+  if (right <= 0)
+    return {};
+  if (binary.getKind() == AffineExprKind::Mod) {
+    bool isSmall = left.smallest && *left.smallest >= 0 && left.largest &&
+                   *left.largest < right;
+    return isSmall ? left : IndexRange{0, right - 1};
   }
+  bool isFloor = binary.getKind() == AffineExprKind::FloorDiv;
+  auto divide = [&](int64_t value) -> std::optional<int64_t> {
+    return isFloor ? llvm::divideFloorSigned(value, right)
+                   : llvm::divideCeilSigned(value, right);
+  };
+  return {bound(left.smallest, divide), bound(left.largest, divide)};
 }

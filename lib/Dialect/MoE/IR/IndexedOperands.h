@@ -39,9 +39,15 @@ parseIndexedOperands(OpAsmParser &parser, ArrayRef<StringRef> dimNames,
 void printIndexedOperands(OpAsmPrinter &printer, ArrayRef<StringRef> dimNames,
                           OperandRange operands, ArrayAttr maps);
 
-/// An upper bound of `expr` where dimension i runs over [0, extents[i]), or
-/// none where it cannot be told (a dynamic extent, a negative factor).
-std::optional<int64_t> largestIndex(AffineExpr expr, ArrayRef<int64_t> extents);
+/// The smallest and the largest value of an index expression; none where it
+/// cannot be told.
+struct IndexRange {
+  std::optional<int64_t> smallest, largest;
+};
+
+/// Bounds of `expr` where dimension i runs over [0, extents[i]); a dynamic
+/// extent is any number.
+IndexRange indexRange(AffineExpr expr, ArrayRef<int64_t> extents);
 
 } // namespace mlir::moe
 

@@ -52,11 +52,12 @@ void MoEDialect::initialize() {
   addInterfaces<MoEInlinerInterface>();
   addBytecodeInterface(this);
   declarePromisedInterfaces<linalg::AggregatedOpInterface, GateOp, DispatchOp,
-                            ExpertOp, CombineOp, PlanOp>();
+                            ExpertOp, CombineOp, PlanOp, GroupedMatmulOp>();
   declarePromisedInterfaces<bufferization::BufferizableOpInterface, GateOp,
-                            DispatchOp, ExpertOp, CombineOp, PlanOp>();
+                            DispatchOp, ExpertOp, CombineOp, PlanOp,
+                            GroupedMatmulOp>();
   declarePromisedInterfaces<RuntimeVerifiableOpInterface, GateOp, DispatchOp,
-                            ExpertOp, CombineOp, PlanOp>();
+                            ExpertOp, CombineOp, PlanOp, GroupedMatmulOp>();
 }
 
 /// argument_c3

@@ -11,92 +11,14 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
-#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "RuntimeChecks.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Interfaces/RuntimeVerifiableOpInterface.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
-#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-namespace {
-
-using ErrorMessage = function_ref<std::string(Operation *, StringRef)>;
-
-/// Builds assertions about one op, on tensors or memrefs.
-class Checks {
-public:
-  Checks(Operation *op, OpBuilder &builder, Location loc, ErrorMessage message)
-      : builder(builder), loc(loc), message(message), op(op) {}
-
-  OpBuilder &builder;
-  Location loc;
-  /// How the pass that asked for the checks words an error.
-  ErrorMessage message;
-
-  Value index(int64_t value) { return buildIndex(builder, loc, value); }
-
-  Value dim(Value shaped, int64_t dim) {
-    if (isa<MemRefType>(shaped.getType()))
-      return memref::DimOp::create(builder, loc, shaped, dim);
-    return tensor::DimOp::create(builder, loc, shaped, dim);
-  }
-
-  /// An i32 element as an index.
-  Value load(OpBuilder &b, Value shaped, ValueRange at) {
-    Value element = isa<MemRefType>(shaped.getType())
-                        ? Value(memref::LoadOp::create(b, loc, shaped, at))
-                        : Value(tensor::ExtractOp::create(b, loc, shaped, at));
-    return arith::IndexCastOp::create(b, loc, b.getIndexType(), element);
-  }
-
-  Value compare(OpBuilder &b, arith::CmpIPredicate predicate, Value lhs,
-                Value rhs) {
-    return arith::CmpIOp::create(b, loc, predicate, lhs, rhs);
-  }
-
-  void check(OpBuilder &b, Value condition, StringRef what) {
-    cf::AssertOp::create(b, loc, condition, message(op, what));
-  }
-
-  /// Asserts that dimension `dimA` of `a` equals `dimB` of `b`, unless both are
-  /// static: those the verifier has compared.
-  void sameSize(Value a, int64_t dimA, Value b, int64_t dimB, StringRef what) {
-    if (!cast<ShapedType>(a.getType()).isDynamicDim(dimA) &&
-        !cast<ShapedType>(b.getType()).isDynamicDim(dimB))
-      return;
-    check(
-        builder,
-        compare(builder, arith::CmpIPredicate::eq, dim(a, dimA), dim(b, dimB)),
-        what);
-  }
-
-  /// Runs `body(builder, t, j)` for each element of a T×k operand.
-  void forEachChoice(Value choices,
-                     function_ref<void(OpBuilder &, Value, Value)> body) {
-    Value zero = index(0), numTokens = dim(choices, 0), topK = dim(choices, 1);
-    buildFor(builder, loc, zero, numTokens, {},
-             [&](OpBuilder &b, Location l, Value t, ValueRange) -> Carried {
-               buildFor(
-                   b, l, zero, topK, {},
-                   [&](OpBuilder &b, Location, Value j, ValueRange) -> Carried {
-                     body(b, t, j);
-                     return {};
-                   });
-               return {};
-             });
-  }
-
-private:
-  Operation *op;
-};
-
-} // namespace
 
 /// gate_c6 and gate_c8…c10, where k or E is known at run time only.
 static void checkExperts(GateOp op, Checks &c) {
@@ -218,9 +140,7 @@ static void verifyAtRuntime(DispatchOp op, Checks &c) {
     checkEnoughRows(op, c, op.getRowInits()[0]);
 }
 
-/// 0 ≤ offsets[e] ≤ offsets[e + 1] ≤ M.
-static void checkOffsets(ExpertOp op, Checks &c, Value numRows) {
-  Value offsets = op.getOffsets();
+void mlir::moe::checkOffsets(Checks &c, Value offsets, Value numRows) {
   Value zero = c.index(0), one = c.index(1);
   Value last = arith::SubIOp::create(c.builder, c.loc, c.dim(offsets, 0), one);
   c.check(c.builder,
@@ -246,7 +166,8 @@ static void checkOffsets(ExpertOp op, Checks &c, Value numRows) {
 /// Inside the body, before it yields: as many rows as it was given, and the
 /// inner sizes of the destinations. A result that is larger would be stored
 /// over the rows of the next expert.
-static void checkYielded(ExpertOp op, OpBuilder &b, ErrorMessage message) {
+static void checkYielded(ExpertOp op, OpBuilder &b,
+                         Checks::ErrorMessage message) {
   b.setInsertionPoint(op.getYieldOp());
   Checks c(op, b, op.getYieldOp().getLoc(), message);
   Value next = arith::AddIOp::create(b, c.loc, op.getExpertArg(), c.index(1));
@@ -296,16 +217,12 @@ static void verifyAtRuntime(ExpertOp op, Checks &c) {
         c.compare(c.builder, arith::CmpIPredicate::eq, numOffsets, expected),
         "offsets and a per-expert value differ in the number of experts");
   }
-  checkOffsets(op, c, firstRows ? c.dim(firstRows, 0) : Value());
+  checkOffsets(c, op.getOffsets(), firstRows ? c.dim(firstRows, 0) : Value());
   OpBuilder inBody(op.getContext());
   checkYielded(op, inBody, c.message);
 }
 
-/// Slots are in [−1, M) and no two choices share a row. Only −1 means dropped:
-/// other numbers outside [0, M) add 0 as well, but no dispatch makes them.
-static void checkSlots(CombineOp op, Checks &c) {
-  Value slots = op.getSlots();
-  Value numRows = c.dim(op.getRows(), 0);
+void mlir::moe::checkSlots(Checks &c, Value slots, Value numRows) {
   Value zero = c.index(0), minusOne = c.index(-1);
   Type i1 = c.builder.getI1Type();
   Value no = arith::ConstantIntOp::create(c.builder, c.loc, 0, 1);
@@ -357,14 +274,15 @@ static void verifyAtRuntime(CombineOp op, Checks &c) {
     c.sameSize(op.getBase(), 1, op.getInit(), 1,
                "base and the destination differ in H");
   }
-  checkSlots(op, c);
+  checkSlots(c, op.getSlots(), c.dim(op.getRows(), 0));
 }
 
 namespace {
 template <typename OpTy>
 struct Model : RuntimeVerifiableOpInterface::ExternalModel<Model<OpTy>, OpTy> {
   void generateRuntimeVerification(Operation *op, OpBuilder &builder,
-                                   Location loc, ErrorMessage message) const {
+                                   Location loc,
+                                   Checks::ErrorMessage message) const {
     Checks checks(op, builder, loc, message);
     verifyAtRuntime(cast<OpTy>(op), checks);
   }
@@ -379,6 +297,7 @@ void mlir::moe::registerRuntimeVerifiableOpInterfaceExternalModels(
     ExpertOp::attachInterface<Model<ExpertOp>>(*context);
     CombineOp::attachInterface<Model<CombineOp>>(*context);
     PlanOp::attachInterface<Model<PlanOp>>(*context);
+    GroupedMatmulOp::attachInterface<Model<GroupedMatmulOp>>(*context);
     context->loadDialect<arith::ArithDialect, cf::ControlFlowDialect,
                          memref::MemRefDialect, scf::SCFDialect,
                          tensor::TensorDialect>();

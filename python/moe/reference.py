@@ -1,7 +1,7 @@
-"""The four graph ops in numpy float64: the oracle apart from the IR's own decomposition.
+"""The four graph ops and moe.grouped_matmul in numpy float64: the oracle apart from the IR's own decomposition.
 
-Written to be read beside the ODS (`include/moe/Dialect/MoE/IR/MoEOps.td`), not to be fast: plain
-loops over tokens and experts. Shapes: T tokens, k choices a token, E experts, M rows, H hidden.
+Written to be read beside the ODS (`include/moe/Dialect/MoE/IR/*.td`), not to be fast: plain loops
+over tokens and experts. Shapes: T tokens, k choices a token, E experts, M rows, H hidden.
 Selections are made on float64 keys by default; `dtype=np.float32` makes them in f32, where keys
 that differ by less than an ulp tie as they do in a compiled layer.
 """
@@ -223,3 +223,55 @@ def combine(rows: Array, slots: Array, weights: Array, base: Array | None = None
             if 0 <= slots[t, j] < len(rows):
                 y[t] += weights[t, j] * rows[slots[t, j]]
     return y if base is None else y + np.asarray(base, np.float64)
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """An operand of moe.grouped_matmul; `index(e, m, t, j, n, k)` is what stands behind its name."""
+
+    array: Array
+    index: Callable[[int, int, int, int, int, int], tuple[int, ...]]
+
+    def at(self, *indices: int) -> np.generic:
+        where = self.index(*indices)
+        if not all(0 <= i < size for i, size in zip(where, self.array.shape, strict=True)):
+            raise ValueError(f"index {where} is outside of {self.array.shape}")
+        return self.array[where]
+
+
+@dataclass(frozen=True)
+class Term:
+    """Σ_k lhs · decode(n, k, stored …), or Σ_k lhs · weight where there is no decode."""
+
+    lhs: Indexed
+    stored: Sequence[Indexed]
+    decode: Callable[..., float] | None = None
+
+    def sum(self, e: int, m: int, t: int, j: int, n: int) -> float:
+        total = 0.0
+        for k in range(self.lhs.array.shape[1]):
+            values = [operand.at(e, m, t, j, n, k) for operand in self.stored]
+            weight = self.decode(n, k, *values) if self.decode else values[0]
+            total += float(self.lhs.at(e, m, t, j, n, k)) * float(weight)
+        return total
+
+
+def grouped_matmul(offsets: Array, products: Sequence[Sequence[Term]],
+                   epilogue: Callable[..., Sequence[float]], inits: Sequence[Array], *,
+                   extras: Sequence[Indexed] = (), source: Array | None = None,
+                   top_k: int = 1) -> list[Array]:
+    """moe.grouped_matmul without combine: rows `M×N` of each destination.
+
+    A product is a sequence of terms; `epilogue(products …, extras …)` gives a number a destination.
+    Rows that nobody owns keep their destination's value. With combine: `combine` of the result.
+    """
+    rows = [np.array(init) for init in inits]
+    for e in range(len(offsets) - 1):
+        for m in range(offsets[e], offsets[e + 1]):
+            t, j = divmod(int(source[m]), top_k) if source is not None else (0, 0)
+            for n in range(rows[0].shape[1]):
+                sums = [sum(term.sum(e, m, t, j, n) for term in terms) for terms in products]
+                values = [extra.at(e, m, t, j, n, 0) for extra in extras]
+                for row, value in zip(rows, epilogue(*sums, *values), strict=True):
+                    row[m, n] = value
+    return rows

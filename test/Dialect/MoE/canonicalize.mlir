@@ -91,6 +91,32 @@ func.func @sharpen_grouped_matmul(%o: tensor<5xi32>, %s: tensor<32xi32>, %x: ten
 }
 
 // -----
+// Casts of operands and destinations go into the op; a cast to more static sizes stays.
+// CHECK-LABEL: func @casts_into_grouped_matmul
+func.func @casts_into_grouped_matmul(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>,
+                                     %v: tensor<?x6x8xf32>, %y: tensor<32x6xf32>) -> tensor<?x6xf32> {
+  // CHECK-NEXT: %[[V:.*]] = tensor.cast %arg3 : tensor<?x6x8xf32> to tensor<4x6x8xf32>
+  // CHECK-NEXT: %[[Y:.*]] = moe.grouped_matmul offsets(%arg0 : tensor<5xi32>)
+  // CHECK-SAME: products(%arg1[m, k] * %arg2[e, n, k] + %arg1[m, k] * %[[V]][e, n, k] :
+  // CHECK-SAME: outs(%arg4 : tensor<32x6xf32>) {
+  // CHECK: %[[CAST:.*]] = tensor.cast %[[Y]] : tensor<32x6xf32> to tensor<?x6xf32>
+  // CHECK-NEXT: return %[[CAST]]
+  %o1 = tensor.cast %o : tensor<5xi32> to tensor<?xi32>
+  %x1 = tensor.cast %x : tensor<32x8xf32> to tensor<?x?xf32>
+  %w1 = tensor.cast %w : tensor<4x6x8xf32> to tensor<?x6x8xf32>
+  %v1 = tensor.cast %v : tensor<?x6x8xf32> to tensor<4x6x8xf32>
+  %y1 = tensor.cast %y : tensor<32x6xf32> to tensor<?x6xf32>
+  %0 = moe.grouped_matmul offsets(%o1 : tensor<?xi32>)
+      products(%x1[m, k] * %w1[e, n, k] + %x1[m, k] * %v1[e, n, k]
+               : tensor<?x?xf32>, tensor<?x6x8xf32>, tensor<?x?xf32>, tensor<4x6x8xf32>)
+      outs(%y1 : tensor<?x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %0 : tensor<?x6xf32>
+}
+
+// -----
 // Weights say nothing about a destination: they may be stacked, or longer than needed.
 // CHECK-LABEL: func @nothing_to_sharpen_in_grouped_matmul
 // CHECK-NOT: cast

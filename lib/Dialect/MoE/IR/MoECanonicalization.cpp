@@ -135,6 +135,37 @@ struct SharpenInits : OpRewritePattern<OpTy> {
   }
 };
 
+/// Operands take the static sizes of what is cast to them. The tensor dialect's
+/// pattern for destination-style ops does the same by cloning the op, which
+/// crashes upstream on an empty region, such as that of a weight that is not
+/// decoded; with a higher benefit, this one leaves nothing for it to fold.
+struct FoldCastsIntoGroupedMatmul : OpRewritePattern<GroupedMatmulOp> {
+  explicit FoldCastsIntoGroupedMatmul(MLIRContext *context)
+      : OpRewritePattern(context, /*benefit=*/2) {}
+  LogicalResult matchAndRewrite(GroupedMatmulOp op,
+                                PatternRewriter &rewriter) const override {
+    if (!tensor::hasFoldableTensorCastOperand(op))
+      return rewriter.notifyMatchFailure(op, "no operand is cast");
+    SmallVector<Type> sharper(op->getResultTypes());
+    SmallVector<Value> operands =
+        tensor::getUpdatedOperandsAfterCastOpFolding(op, sharper);
+    SmallVector<Type> types(op->getResultTypes());
+    rewriter.modifyOpInPlace(op, [&] {
+      op->setOperands(operands);
+      for (auto [result, type] : llvm::zip(op->getResults(), sharper))
+        result.setType(type);
+    });
+    rewriter.setInsertionPointAfter(op);
+    for (auto [result, type] : llvm::zip(op->getResults(), types)) {
+      if (result.getType() == type)
+        continue;
+      auto back = tensor::CastOp::create(rewriter, op.getLoc(), type, result);
+      rewriter.replaceAllUsesExcept(result, back, back);
+    }
+    return success();
+  }
+};
+
 /// A body argument takes the static sizes of its operand.
 struct SharpenBodyArgs : OpRewritePattern<ExpertOp> {
   using OpRewritePattern::OpRewritePattern;
@@ -425,5 +456,6 @@ void PlanOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 void GroupedMatmulOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                                   MLIRContext *context) {
-  patterns.add<SharpenInits<GroupedMatmulOp>>(context);
+  patterns.add<SharpenInits<GroupedMatmulOp>, FoldCastsIntoGroupedMatmul>(
+      context);
 }

@@ -155,6 +155,8 @@ Error Importer::readConfig() {
   if (!values)
     return values.takeError();
   fields = std::move(*values);
+  fields.set("family", model.family->name);
+  fields.set("model_type", model.modelType);
   return countLayers();
 }
 
@@ -220,8 +222,6 @@ Expected<std::string> Importer::importLayer(Checkpoint &checkpoint,
   Expected<Names> names = defineNames(family, fields, layer);
   if (!names)
     return names.takeError();
-  names->set("family", family.name);
-  names->set("model_type", model.modelType);
   names->set("routing", options.routing);
   Expected<std::string> text = library.render(family, *names);
   if (!text)

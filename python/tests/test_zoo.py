@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
+torch = pytest.importorskip("torch")
 
 import zoo  # noqa: E402
 from zoo import CASES, DTYPES  # noqa: E402
@@ -49,6 +50,28 @@ def test_agrees_with_transformers(name, dtype, folder):
         text = zoo.zoo_text(name, folder(name, dtype))
         assert text == (zoo.ROOT / f"test/Zoo/{name}.mlir").read_text(), \
             "test/Zoo is not current: run python/tests/zoo.py --update"
+
+
+# A vision tower that is as small as it can be: the layer under test is in the text model.
+VISION = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 32, "image_size": 28,
+          "patch_size": 14, "vision_output_dim": 16, "projector_input_dim": 16,
+          "projector_output_dim": 16}
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values")  # of the vision tower
+@pytest.mark.parametrize("name, model", [("llama4", "language_model.model"),
+                                         ("gemma4", "model.language_model")])
+def test_multimodal_checkpoints(name, model, tmp_path):
+    """With a vision tower beside it the text model has another prefix, and its config is nested."""
+    case = CASES[name]
+    config = getattr(transformers, f"{case.model}Config")(
+        text_config=zoo.SIZES | case.sizes, vision_config=VISION)
+    whole = getattr(transformers, f"{case.model}ForConditionalGeneration")(config)
+    whole.to(torch.bfloat16).save_pretrained(tmp_path)
+    text = (zoo.ROOT / f"test/Zoo/{name}.mlir").read_text()
+    text = text.replace("model.layers", f"{model}.layers").replace(f"{name}_text)", f"{name})")
+    assert zoo.zoo_text(name, tmp_path) == text
 
 
 def test_the_page_is_current():

@@ -200,14 +200,36 @@ Error ArgumentBinder::checkShape(const EntryTensor &argument,
 // Binding
 //===----------------------------------------------------------------------===//
 
-Expected<BoundArgument> ArgumentBinder::bindFile(const EntryTensor &argument,
-                                                 const Request &request) {
-  Expected<MappedTensor> tensor = openTensor(*request.input, argument.name);
+/// Whether `file` holds `name` as codes, and their scales: the codes alone
+/// would be other values.
+static bool hasQuantized(const Checkpoint &file, StringRef name) {
+  return file.contains((name + kFp8ScalesSuffix).str()) ||
+         (!file.contains(name) &&
+          file.contains((name + kMxfp4BlocksSuffix).str()));
+}
+
+/// The tensor that `input` names, dequantized if need be.
+static Expected<BoundTensor> bindTensor(const NamedFile &input,
+                                        const EntryTensor &argument,
+                                        ArrayRef<int64_t> shape) {
+  if (!input.tensor.empty()) {
+    Expected<Checkpoint> file = Checkpoint::open(input.file);
+    if (!file)
+      return file.takeError();
+    if (hasQuantized(*file, input.tensor))
+      return BoundTensor::bind(*file, input.tensor, shape,
+                               argument.elementType);
+  }
+  Expected<MappedTensor> tensor = openTensor(input, argument.name);
   if (!tensor)
     return tensor.takeError();
+  return BoundTensor::bind(std::move(*tensor), shape, argument.elementType);
+}
+
+Expected<BoundArgument> ArgumentBinder::bindFile(const EntryTensor &argument,
+                                                 const Request &request) {
   Expected<BoundTensor> bound =
-      BoundTensor::bind(std::move(*tensor), getWantedShape(argument, request),
-                        argument.elementType);
+      bindTensor(*request.input, argument, getWantedShape(argument, request));
   if (!bound)
     return bound.takeError();
   return BoundArgument(argument, std::move(*bound), request.input->file);

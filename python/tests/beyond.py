@@ -4,9 +4,9 @@
 
 FILE names the case: its reference in `CASES` is written from the paper, in numpy, and not from the
 IR. moe-run runs the file on random tensors, checks it against its second way through the compiler
-(--check), and asserts what the verifier cannot see (--runtime-verification). Ids must be equal:
-inputs are drawn again while a decision hangs on less than MARGIN. Values must agree within the
-bound that is derived at `bound`.
+(--check), and does so again with what the verifier cannot see asserted (--runtime-verification).
+Ids must be equal: inputs are drawn again while a decision hangs on less than MARGIN. Values must
+agree within the bound that is derived at `bound`.
 """
 
 from __future__ import annotations
@@ -194,11 +194,11 @@ def bound(size: Array, choices: int) -> Array:
     return (H + I + choices + 64) * UNIT * size + 1e-30
 
 
-def run(moe_run: str, text: Path, folder: Path, inputs: dict[str, Array]) -> dict[str, Array]:
+def run(moe_run: str, text: Path, folder: Path, inputs: dict[str, Array],
+        *options: str) -> dict[str, Array]:
     """The results of moe-run, which checks them in its own ways too."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [moe_run, text, "--check", "--runtime-verification",
-               "--output", folder / "out.safetensors"]
+    command = [moe_run, text, "--check", *options, "--output", folder / "out.safetensors"]
     for name, value in inputs.items():
         np.save(folder / f"{name}.npy", value)
         command += ["--input", f"{name}={folder / name}.npy"]
@@ -238,7 +238,10 @@ def main() -> int:
     for case in CASES[text.stem]:
         for tokens in case.tokens:
             inputs, routing = draw(case, tokens, text.stem)
-            problems = compare(run(moe_run, text, folder, inputs), inputs, routing)
+            problems = []
+            for options in ((), ("--runtime-verification",)):
+                results = run(moe_run, text, folder, inputs, *options)
+                problems += compare(results, inputs, routing)
             failed |= bool(problems)
             nowhere = int(((routing.ids < 0) | (routing.ids >= case.experts)).sum())
             print(f"{'DIFFERS' if problems else 'agrees'}: T = {tokens}, {nowhere} of "

@@ -22,7 +22,8 @@ TYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 BITS = {2: torch.int16, 4: torch.int32}
 EXTREMES = [0.0, 2.0**-149, 2.0**-126, 1e-30, 0.1, 1.0, -7.0, 2.0**100, 2.0**127, float("inf"),
             float("nan")]
-COPY = """func.func @layer(%w: tensor<TYPE> {moe.param = "w"}) -> (tensor<TYPE> {moe.name = "w"}) {
+COPY = """func.func @layer(%w: tensor<TYPE> {moe.name = "in", moe.param = "w"})
+    -> (tensor<TYPE> {moe.name = "w"}) {
   %empty = tensor.empty() : tensor<TYPE>
   %copy = linalg.copy ins(%w : tensor<TYPE>) outs(%empty : tensor<TYPE>) -> tensor<TYPE>
   return %copy : tensor<TYPE>
@@ -96,8 +97,10 @@ def check(moe_run: str, folder: Path, name: str, type_: str) -> bool:
     save_file(tensors, folder / "model.safetensors")
     (folder / "copy.mlir").write_text(
         COPY.replace("TYPE", "x".join(map(str, want.shape)) + f"x{type_}"))
-    subprocess.run([moe_run, folder / "copy.mlir", "--weights", folder / "model.safetensors",
-                    "--output", folder / "out.safetensors"], check=True, stdout=subprocess.DEVNULL)
+    file = folder / "model.safetensors"
+    source = ["--input", f"in={file}:w"] if type_ == "f16" else ["--weights", file]
+    subprocess.run([moe_run, folder / "copy.mlir", *source, "--output", folder / "out.safetensors"],
+                   check=True, stdout=subprocess.DEVNULL)
     got = load_file(folder / "out.safetensors")["w"]
     good = got.dtype == want.dtype and got.shape == want.shape
     unequal = int((~same_bits(got, want)).sum()) if good else -1

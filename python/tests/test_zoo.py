@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -50,6 +51,25 @@ def test_agrees_with_transformers(name, dtype, folder):
         text = zoo.zoo_text(name, folder(name, dtype))
         assert text == (zoo.ROOT / f"test/Zoo/{name}.mlir").read_text(), \
             "test/Zoo is not current: run python/tests/zoo.py --update"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_imports_all_layers_at_published_size(name, tmp_path):
+    """With the configuration that transformers has by default; which layers are MoE layers."""
+    blocks = zoo.save_published(name, tmp_path)
+    said = zoo.run(zoo.tool("moe-import"), tmp_path, "--families", zoo.FAMILIES, "--dry-run")
+    assert said.strip().endswith(f"({blocks})"), said
+
+
+def test_nemotron_layers_by_letter(tmp_path):
+    """Published configurations have a letter a layer, newer ones a word."""
+    zoo.save_published("nemotron_h", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["layers_block_type"]
+    config |= {"hybrid_override_pattern": "MEM*E-ME", "num_hidden_layers": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    said = zoo.run(zoo.tool("moe-import"), tmp_path, "--families", zoo.FAMILIES, "--dry-run")
+    assert said.strip() == "Nemotron-H, 8 layers: could import MoE layers 1 to 7 (3)"
 
 
 # A vision tower that is as small as it can be: the layer under test is in the text model.

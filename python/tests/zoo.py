@@ -3,7 +3,7 @@
     python zoo.py [FAMILY …]   compare all families, or some, and print what was measured
     python zoo.py --update     ... all, and write test/Zoo and docs/Zoo.md anew
 
-The table `CASES` says what is particular about a family; the rest is the same for all: transformers
+zoo_cases.py says what is particular about a family; the rest is the same for all: transformers
 makes a model with small widths and random weights and saves it, moe-import reads that folder,
 moe-run runs the layer on random hidden states, and the MoE block of the loaded model gives the
 reference. Weights and hidden states are small integers times powers of two, so that the logits are
@@ -12,16 +12,16 @@ exact in any order of summation, and ids must be equal wherever the model's own 
 
 from __future__ import annotations
 
-import contextlib
+import json
 import math
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,177 +29,21 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.core_model_loading import revert_weight_conversion
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 from moe import agreement  # noqa: E402
+from zoo_cases import CASES, SIZES, E, H, call_block  # noqa: E402
 
 transformers.utils.logging.disable_progress_bar()
 FAMILIES = ROOT / "tools/moe-import/families"
-TOKENS, H, I, E, K = 48, 40, 24, 8, 3
+TOKENS = 48
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-# What most configs call the sizes. Tokens that are none keep transformers from warning.
-SIZES = {"hidden_size": H, "num_hidden_layers": 2, "vocab_size": 32, "num_attention_heads": 2,
-         "num_key_value_heads": 2, "num_experts_per_tok": K, "max_position_embeddings": 16,
-         "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
 # The largest error of a token, relative to its largest value. In bf16 an exponential may cross a
 # rounding boundary (2^-8); experts that transformers runs one by one ("eager") are added in the
 # storage type, k roundings more: python/models/ROUNDING.md, section 1.
 BOUNDS = {"f32": 1e-5, "bf16": 2.0**-7, "bf16 eager": 2.0**-6}
-
-
-class Reference(NamedTuple):
-    """What transformers computed: y, the ids, and the keys that chose them."""
-
-    y: torch.Tensor  # T×H
-    ids: torch.Tensor  # T×k, -1 where a choice was dropped
-    keys: torch.Tensor  # T×E
-
-
-class Case(NamedTuple):
-    """What is particular about a family."""
-
-    model: str  # transformers' name of the model; its config is called alike
-    sizes: dict  # of the config, over SIZES
-    block: str  # the MoE block in the model
-    layer: int = 1
-    router: str = "gate"  # in the block
-    logits_at: int = 0  # among the router's outputs
-    grouped: bool = True  # the experts run as "grouped_mm"; otherwise they can only run "eager"
-    reference: Callable[[torch.nn.Module, torch.Tensor, Case], Reference] | None = None
-    published: Callable[[str], bool] | None = None  # tensors that a published checkpoint has
-    config: str = ""  # what transformers calls the config, when not like the model
-
-
-@contextlib.contextmanager
-def recorded(module: torch.nn.Module) -> Iterator[dict]:
-    """The last inputs and outputs of `module`, while it is called."""
-    record: dict = {}
-
-    def hook(_module, inputs, output):
-        record.update(inputs=inputs, outputs=output if isinstance(output, tuple) else (output,))
-    handle = module.register_forward_hook(hook)
-    try:
-        yield record
-    finally:
-        handle.remove()
-
-
-def call_block(block: torch.nn.Module, hidden: torch.Tensor, case: Case) -> Reference:
-    """The usual block: a router, and experts that are called on hidden states and ids."""
-    with recorded(block.get_submodule(case.router)) as router, recorded(block.experts) as experts:
-        y = block(hidden[None])
-    y = y[0] if isinstance(y, tuple) else y
-    return Reference(y.reshape(hidden.shape), experts["inputs"][1],
-                     router["outputs"][case.logits_at].reshape(len(hidden), -1))
-
-
-def call_llama4(block: torch.nn.Module, hidden: torch.Tensor, case: Case) -> Reference:
-    """All experts see all tokens, most of them times 0: the ids are those of the router."""
-    with recorded(block.router) as router:
-        y, logits = block(hidden[None])
-    scores = router["outputs"][0].float()
-    return Reference(y, torch.topk(scores, block.top_k).indices, logits)
-
-
-def call_dbrx(block: torch.nn.Module, hidden: torch.Tensor, case: Case) -> Reference:
-    """The experts are chosen by probabilities that are rounded."""
-    usual = call_block(block, hidden, case)
-    return usual._replace(keys=torch.softmax(usual.keys, -1, dtype=hidden.dtype))
-
-
-def call_switch(block: torch.nn.Module, hidden: torch.Tensor, case: Case) -> Reference:
-    """Ids come as one hot, none for a token that an expert has no room for."""
-    with recorded(block.router) as router:
-        y = block(hidden[None])
-    chosen, _, logits = (output[0] for output in router["outputs"])
-    ids = torch.where(chosen.sum(-1) > 0, chosen.argmax(-1), -1)
-    keys = torch.softmax(logits, -1, dtype=torch.float32).to(hidden.dtype)
-    return Reference(y[0], ids[:, None], keys)
-
-
-def call_gemma4(layer: torch.nn.Module, hidden: torch.Tensor, case: Case) -> Reference:
-    """The branch of the experts in a decoder layer, with its norms."""
-    probabilities, weights, ids = layer.router(hidden)
-    y = layer.experts(layer.pre_feedforward_layernorm_2(hidden), ids, weights)
-    return Reference(layer.post_feedforward_layernorm_2(y), ids, probabilities)
-
-
-CASES = {
-    "mixtral": Case("Mixtral", {"intermediate_size": I, "num_local_experts": E},
-                    "model.layers.1.mlp"),
-    "olmoe": Case("Olmoe", {"intermediate_size": I, "num_experts": E}, "model.layers.1.mlp"),
-    "qwen3_moe": Case("Qwen3Moe", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "head_dim": 20, "num_experts": E,
-        "norm_topk_prob": True, "mlp_only_layers": [0]}, "model.layers.1.mlp"),
-    "deepseek_v3": Case("DeepseekV3", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "n_routed_experts": E, "n_group": 4,
-        "topk_group": 2, "n_shared_experts": 2, "first_k_dense_replace": 1, "q_lora_rank": 8,
-        "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16},
-        "model.layers.1.mlp"),
-    "qwen2_moe": Case("Qwen2Moe", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "num_experts": E,
-        "shared_expert_intermediate_size": 32}, "model.layers.1.mlp"),
-    "deepseek_v2": Case("DeepseekV2", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "n_routed_experts": E, "n_group": 4,
-        "topk_group": 2, "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0,
-        "n_shared_experts": 2, "first_k_dense_replace": 1, "q_lora_rank": 8, "kv_lora_rank": 8,
-        "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16}, "model.layers.1.mlp"),
-    "glm4_moe": Case("Glm4Moe", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "n_routed_experts": E,
-        "head_dim": 20, "routed_scaling_factor": 2.5}, "model.layers.1.mlp"),
-    "jamba": Case("Jamba", {"intermediate_size": I, "num_experts": E}, "model.layers.1.feed_forward",
-                  router="router"),
-    "granitemoe": Case("GraniteMoe", {"intermediate_size": I, "num_local_experts": E},
-                       "model.layers.1.block_sparse_moe", router="router"),
-    "ernie4_5_moe": Case("Ernie4_5_Moe", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "moe_num_experts": E, "moe_k": K,
-        "num_experts_per_tok": K}, "model.layers.1.mlp"),
-    "minimax_m2": Case("MiniMaxM2", {"intermediate_size": I, "num_local_experts": E,
-                                     "head_dim": 20}, "model.layers.1.mlp"),
-}
-
-CASES |= {
-    "gpt_oss": Case("GptOss", {"intermediate_size": I, "num_local_experts": E, "head_dim": 20,
-                               "swiglu_limit": 1.5}, "model.layers.1.mlp", router="router"),
-    "llama4": Case("Llama4", {
-        "intermediate_size": I, "intermediate_size_mlp": 16, "num_local_experts": E,
-        "head_dim": 20, "moe_layers": [1]}, "model.layers.1.feed_forward", router="router",
-        logits_at=1, grouped=False, reference=call_llama4, config="Llama4Text"),
-    "switch_transformers": Case("SwitchTransformers", {
-        "d_model": H, "d_ff": I, "d_kv": 20, "num_heads": 2, "num_experts": E,
-        "expert_capacity": 6, "num_layers": 2, "num_sparse_encoder_layers": 1,
-        "num_decoder_layers": 2, "num_sparse_decoder_layers": 1},
-        "encoder.block.1.layer.1.mlp", router="router.classifier", grouped=False,
-        reference=call_switch),
-    "longcat_flash": Case("LongcatFlash", {
-        "num_hidden_layers": 4, "ffn_hidden_size": 16, "expert_ffn_hidden_size": I,
-        "n_routed_experts": E, "zero_expert_num": 4, "moe_topk": K, "q_lora_rank": 8,
-        "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "head_dim": 8,
-        "v_head_dim": 16}, "model.layers.1.mlp", router="router", grouped=False,
-        published=lambda name: not re.search(r"experts\.(8|9|10|11)\.", name)),
-    "lfm2_moe": Case("Lfm2Moe", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "num_experts": E,
-        "num_dense_layers": 1, "routed_scaling_factor": 1.5,
-        "layer_types": ["full_attention", "full_attention"]}, "model.layers.1.feed_forward"),
-    "dbrx": Case("Dbrx", {
-        "d_model": H, "n_heads": 2, "n_layers": 2, "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
-        "ffn_config": {"ffn_hidden_size": I, "moe_num_experts": E, "moe_top_k": K}},
-        "transformer.blocks.1.ffn", router="router", grouped=False, reference=call_dbrx),
-    "nemotron_h": Case("NemotronH", {
-        "layers_block_type": ["full_attention", "moe"], "intermediate_size": 16, "head_dim": 20,
-        "moe_intermediate_size": I, "moe_shared_expert_intermediate_size": 32,
-        "moe_latent_size": 32, "n_routed_experts": E, "n_group": 4, "topk_group": 2},
-        "model.layers.1.mixer"),
-    "gemma4": Case("Gemma4", {
-        "intermediate_size": 16, "moe_intermediate_size": I, "num_experts": E,
-        "top_k_experts": K, "enable_moe_block": True, "head_dim": 20,
-        "layer_types": ["sliding_attention", "full_attention"],
-        "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 32}, "model.layers.1",
-        router="router.proj", reference=call_gemma4, config="Gemma4Text"),
-    "phimoe": Case("Phimoe", {"intermediate_size": I, "num_local_experts": E,
-                              "num_experts_per_tok": 2}, "model.layers.1.mlp", router="router"),
-}
 
 
 #
@@ -216,21 +60,16 @@ def make_model(name: str, dtype: str, random: np.random.Generator) -> torch.nn.M
     """A model of the family, with weights that multiply exactly."""
     case = CASES[name]
     config = getattr(transformers, f"{case.config or case.model}Config")(**(SIZES | case.sizes))
-    kind = getattr(transformers, f"{case.model}ForCausalLM", None)
-    model = (kind or getattr(transformers, f"{case.model}ForConditionalGeneration"))(config)
+    model = getattr(transformers, f"{case.model}{case.kind}")(config)
     router = f"{case.block}.{case.router}."
-    state = model.state_dict()
+    buffers = dict(model.named_buffers())
     with torch.no_grad():
-        for path, tensor in state.items():
-            if not tensor.is_floating_point():
-                continue
-            if path.endswith("bias") and dict(model.named_buffers()).get(path) is not None or \
-                    "correction_bias" in path:
-                value = torch.tensor(random.normal(size=tensor.shape) * 0.1)
-            else:
-                value = exact(random, tuple(tensor.shape),
-                              2.0**-6 if path.startswith(router) else 2.0**-5)
-            tensor.copy_(value)
+        for path, tensor in model.state_dict().items():
+            if "correction_bias" in path or path in buffers:
+                tensor.copy_(torch.tensor(random.normal(size=tensor.shape) * 0.1))
+            elif tensor.is_floating_point():
+                step = 2.0**-6 if path.startswith(router) else 2.0**-5
+                tensor.copy_(exact(random, tuple(tensor.shape), step))
     model.to(DTYPES[dtype])
     keep = [part for attribute in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
             for part in getattr(model, attribute, None) or ()]
@@ -241,20 +80,51 @@ def make_model(name: str, dtype: str, random: np.random.Generator) -> torch.nn.M
     return model
 
 
+def is_identity(tensor: str, experts: int) -> bool:
+    """Whether the name is that of a tensor of an expert beyond the first `experts`."""
+    number = re.search(r"\.experts\.(\d+)\.", tensor)
+    return bool(number) and int(number[1]) >= experts
+
+
 def save_model(name: str, dtype: str, folder: Path) -> tuple[torch.nn.Module, torch.Tensor]:
     """A checkpoint in `folder`; the model that transformers loads from it, and hidden states."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
     model = make_model(name, dtype, random)
     model.save_pretrained(folder)
-    if CASES[name].published:
+    loaded = type(model).from_pretrained(folder, dtype=DTYPES[dtype])
+    if CASES[name].identities:
         file = folder / "model.safetensors"
         save_file({key: value for key, value in load_file(file).items()
-                   if CASES[name].published(key)}, file)
-        loaded = model
-    else:
-        loaded = type(model).from_pretrained(folder, dtype=DTYPES[dtype])
+                   if not is_identity(key, E)}, file)
     hidden = exact(random, (TOKENS, H), 2.0**-4).to(DTYPES[dtype])
     return loaded.eval(), hidden
+
+
+def save_published(name: str, folder: Path) -> int:
+    """A checkpoint of published size whose data is a hole; the number of its MoE blocks."""
+    case = CASES[name]
+    config = getattr(transformers, f"{case.config or case.model}Config")(**case.published)
+    config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        model = getattr(transformers, f"{case.model}{case.kind}")(config)
+    buffers = dict(model.named_buffers())
+    header, end = {}, 0
+    for key, tensor in revert_weight_conversion(model, model.state_dict()).items():
+        if case.identities and is_identity(key, config.n_routed_experts):
+            continue
+        begin, end = end, end + tensor.numel() * (4 if key in buffers else 2)
+        header[key] = {"dtype": "F32" if key in buffers else "BF16", "shape": list(tensor.shape),
+                       "data_offsets": [begin, end]}
+    config.save_pretrained(folder)
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    path = re.sub(r"\\\.\d+", r"\\.\\d+", re.escape(case.block))
+    router = case.router.partition(".")[0]
+    kind = next(type(module) for key, module in model.named_modules()
+                if re.fullmatch(path, key) and hasattr(module, router))
+    return sum(isinstance(module, kind) and hasattr(module, router) for module in model.modules())
 
 
 #

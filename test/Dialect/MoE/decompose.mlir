@@ -110,9 +110,10 @@ func.func @combine(%r: tensor<?x8xbf16>, %s: tensor<?x2xi32>, %w: tensor<?x2xf32
 // CHECK-LABEL: func @memref
 // NESTED-LABEL: func @memref
 func.func @memref(%l: memref<16x4xf32>, %w: memref<16x2xf32>, %i: memref<16x2xi32>) {
-  // CHECK-DAG: bufferization.to_tensor %arg0
-  // CHECK-DAG: bufferization.to_tensor %arg1
-  // CHECK-DAG: bufferization.to_tensor %arg2
+  // Logits are only read.
+  // CHECK-DAG: bufferization.to_tensor %arg0 restrict :
+  // CHECK-DAG: bufferization.to_tensor %arg1 restrict writable :
+  // CHECK-DAG: bufferization.to_tensor %arg2 restrict writable :
   // CHECK: %[[R:.*]]:2 = scf.for
   // CHECK-DAG: bufferization.materialize_in_destination %[[R]]#0 in writable %arg1
   // CHECK-DAG: bufferization.materialize_in_destination %[[R]]#1 in writable %arg2

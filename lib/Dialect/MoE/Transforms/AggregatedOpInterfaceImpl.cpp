@@ -14,20 +14,21 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-/// `op` with its memref operands read as tensors.
+/// `op` with its memref operands read as tensors, of which only the inits may
+/// be written to.
 template <typename OpTy>
 static OpTy cloneOnTensors(OpBuilder &builder, OpTy op) {
   SmallVector<Value> operands;
-  for (Value operand : op->getOperands()) {
-    auto type = dyn_cast<MemRefType>(operand.getType());
+  for (OpOperand &operand : op->getOpOperands()) {
+    auto type = dyn_cast<MemRefType>(operand.get().getType());
     if (!type) {
-      operands.push_back(operand);
+      operands.push_back(operand.get());
       continue;
     }
     operands.push_back(bufferization::ToTensorOp::create(
         builder, op.getLoc(),
-        RankedTensorType::get(type.getShape(), type.getElementType()), operand,
-        /*restrict=*/true, /*writable=*/true));
+        RankedTensorType::get(type.getShape(), type.getElementType()),
+        operand.get(), /*restrict=*/true, /*writable=*/op.isDpsInit(&operand)));
   }
   size_t numInits = op.getInits().size();
   TypeRange resultTypes = TypeRange(ValueRange(operands).take_back(numInits));

@@ -38,16 +38,14 @@ struct Ranked {
 
 /// Builds the decomposition of one gate. Values that all tokens share are made
 /// once, by the constructor, outside the loop over tokens.
-class GateBuilder {
+class GateBuilder : ElementBuilder {
 public:
   GateBuilder(OpBuilder &builder, GateOp op)
-      : op(op), loc(op.getLoc()), f32(builder.getF32Type()) {
+      : ElementBuilder(op.getLoc()), op(op), f32(builder.getF32Type()) {
     zero = buildIndex(builder, loc, 0);
     numTokens = tensor::DimOp::create(builder, loc, op.getLogits(), 0);
     numExperts = tensor::DimOp::create(builder, loc, op.getLogits(), 1);
     topK = tensor::DimOp::create(builder, loc, op.getWeightsInit(), 1);
-    numExpertsI32 = arith::IndexCastOp::create(
-        builder, loc, builder.getI32Type(), numExperts);
   }
 
   SmallVector<Value> build(OpBuilder &builder) {
@@ -60,41 +58,17 @@ public:
 
 private:
   GateOp op;
-  Location loc;
   Type f32;
-  Value zero, numTokens, numExperts, numExpertsI32, topK;
+  Value zero, numTokens, numExperts, topK;
 
   Value constant(OpBuilder &b, double value) {
     return buildFloat(b, loc, f32, value);
-  }
-  Value emptyRow(OpBuilder &b, Value size) {
-    return tensor::EmptyOp::create(
-        b, loc, ArrayRef<OpFoldResult>{getAsOpFoldResult(size)}, f32);
-  }
-  Value extract(OpBuilder &b, Value tensor, ValueRange at) {
-    return tensor::ExtractOp::create(b, loc, tensor, at);
-  }
-  Value insert(OpBuilder &b, Value value, Value tensor, ValueRange at) {
-    return tensor::InsertOp::create(b, loc, value, tensor, at);
-  }
-  Value compare(OpBuilder &b, arith::CmpFPredicate predicate, Value lhs,
-                Value rhs) {
-    return arith::CmpFOp::create(b, loc, predicate, lhs, rhs);
-  }
-  Value select(OpBuilder &b, Value condition, Value lhs, Value rhs) {
-    return arith::SelectOp::create(b, loc, condition, lhs, rhs);
-  }
-  Value toIndex(OpBuilder &b, Value id) {
-    return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
-  }
-  Value toI32(OpBuilder &b, Value index) {
-    return arith::IndexCastOp::create(b, loc, b.getI32Type(), index);
   }
 
   /// Fills a fresh row of `size` elements with `value(i)`.
   Value tabulate(OpBuilder &b, Value size, Load value) {
     return buildFor(
-        b, loc, zero, size, emptyRow(b, size),
+        b, loc, zero, size, emptyRow(b, f32, size),
         [&](OpBuilder &b, Location l, Value i, ValueRange row) -> Carried {
           return {insert(b, value(b, l, i), row[0], i)};
         })[0];
@@ -180,20 +154,15 @@ private:
     Value none = buildI32(b, loc, -1);
     auto best = buildFor(
         b, loc, lower, upper, {constant(b, -kInfinity), none},
-        [&](OpBuilder &b, Location l, Value i, ValueRange best) -> Carried {
+        [&](OpBuilder &b, Location, Value i, ValueRange best) -> Carried {
           Value key = extract(b, keys, i), id = toI32(b, i);
           Value lower = compare(b, arith::CmpFPredicate::OLT, key, last.key);
           Value equal = compare(b, arith::CmpFPredicate::OEQ, key, last.key);
-          Value later = arith::CmpIOp::create(b, l, arith::CmpIPredicate::sgt,
-                                              id, last.id);
-          Value tied = arith::AndIOp::create(b, l, equal, later);
-          Value isLeft = arith::OrIOp::create(b, l, lower, tied);
-          Value isFirst = arith::CmpIOp::create(b, l, arith::CmpIPredicate::eq,
-                                                best[1], none);
-          Value isBetter = arith::OrIOp::create(
-              b, l, isFirst,
-              compare(b, arith::CmpFPredicate::OGT, key, best[0]));
-          Value take = arith::AndIOp::create(b, l, isLeft, isBetter);
+          Value later = compare(b, arith::CmpIPredicate::sgt, id, last.id);
+          Value isLeft = either(b, lower, both(b, equal, later));
+          Value isFirst = compare(b, arith::CmpIPredicate::eq, best[1], none);
+          Value isHigher = compare(b, arith::CmpFPredicate::OGT, key, best[0]);
+          Value take = both(b, isLeft, either(b, isFirst, isHigher));
           return {select(b, take, key, best[0]), select(b, take, id, best[1])};
         });
     return {best[0], best[1]};

@@ -27,19 +27,23 @@ namespace {
 using VisitChoice =
     function_ref<Carried(OpBuilder &, Value, Value, ValueRange)>;
 
-class PlanBuilder {
+/// The same with the choice's expert: (builder, token, choice, id, carried).
+using VisitRouted =
+    function_ref<Carried(OpBuilder &, Value, Value, Value, ValueRange)>;
+
+class PlanBuilder : ElementBuilder {
 public:
   PlanBuilder(OpBuilder &builder, Location loc, const PlanOperands &operands,
               PlaceRow place)
-      : operands(operands), place(place), loc(loc), ids(operands.ids) {
+      : ElementBuilder(loc), operands(operands), place(place),
+        ids(operands.ids) {
     zero = buildIndex(builder, loc, 0);
     one = buildIndex(builder, loc, 1);
     numTokens = tensor::DimOp::create(builder, loc, ids, 0);
     topK = tensor::DimOp::create(builder, loc, ids, 1);
     numOffsets = tensor::DimOp::create(builder, loc, operands.offsetsInit, 0);
     numExperts = arith::SubIOp::create(builder, loc, numOffsets, one);
-    numExpertsI32 = arith::IndexCastOp::create(
-        builder, loc, builder.getI32Type(), numExperts);
+    numExpertsI32 = toI32(builder, numExperts);
     dropped = buildI32(builder, loc, -1);
     kept = buildI32(builder, loc, 0);
   }
@@ -48,12 +52,12 @@ public:
     Value marks = operands.capacity ? markWithinCapacity(b) : Value();
     Value offsets = buildOffsets(b, marks);
     // Rows are handed out from a copy of the offsets.
-    Value next =
-        linalg::CopyOp::create(b, loc, offsets, emptyI32(b, numOffsets))
-            .getResult(0);
+    Value next = linalg::CopyOp::create(b, loc, offsets,
+                                        emptyRow(b, b.getI32Type(), numOffsets))
+                     .getResult(0);
     Carried state = {next, marks ? marks : operands.slotsInit};
     llvm::append_range(state, rows);
-    state = visitTokenMajor(
+    state = visitChoices(
         b, zero, numTokens, state,
         [&](OpBuilder &b, Value token, Value choice, ValueRange state) {
           return placeChoice(b, token, choice, state, marks != nullptr);
@@ -65,37 +69,15 @@ public:
 private:
   const PlanOperands &operands;
   PlaceRow place;
-  Location loc;
   Value ids, zero, one, numTokens, topK, numOffsets, numExperts, numExpertsI32;
   Value dropped, kept; // i32 −1 and 0
 
-  Value extract(OpBuilder &b, Value tensor, ValueRange at) {
-    return tensor::ExtractOp::create(b, loc, tensor, at);
-  }
-  Value insert(OpBuilder &b, Value value, Value tensor, ValueRange at) {
-    return tensor::InsertOp::create(b, loc, value, tensor, at);
-  }
-  Value compare(OpBuilder &b, arith::CmpIPredicate predicate, Value lhs,
-                Value rhs) {
-    return arith::CmpIOp::create(b, loc, predicate, lhs, rhs);
-  }
-  Value both(OpBuilder &b, Value lhs, Value rhs) {
-    return arith::AndIOp::create(b, loc, lhs, rhs);
-  }
   Value plusOne(OpBuilder &b, Value count) {
     return arith::AddIOp::create(b, loc, count, buildI32(b, loc, 1));
-  }
-  Value emptyI32(OpBuilder &b, Value size) {
-    return tensor::EmptyOp::create(
-        b, loc, ArrayRef<OpFoldResult>{getAsOpFoldResult(size)},
-        b.getI32Type());
   }
   Value fillZero(OpBuilder &b, Value tensor) {
     return linalg::FillOp::create(b, loc, buildI32(b, loc, 0), tensor)
         .getResult(0);
-  }
-  Value toIndex(OpBuilder &b, Value id) {
-    return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
   }
 
   /// True if id is in [0, E); as unsigned numbers, −1 is too large as well.
@@ -103,28 +85,41 @@ private:
     return compare(b, arith::CmpIPredicate::ult, id, numExpertsI32);
   }
 
-  Carried visitTokenMajor(OpBuilder &b, Value lower, Value upper,
-                          ValueRange state, VisitChoice visit) {
-    return buildFor(b, loc, lower, upper, state,
-                    [&](OpBuilder &b, Location l, Value t, ValueRange state) {
-                      return buildFor(b, l, zero, topK, state,
-                                      [&](OpBuilder &b, Location, Value j,
-                                          ValueRange state) {
-                                        return visit(b, t, j, state);
-                                      });
-                    });
+  /// Visits the choices of the tokens [lower, upper) in `order`.
+  Carried visitChoices(OpBuilder &b, Value lower, Value upper, ValueRange state,
+                       VisitChoice visit,
+                       CapacityOrder order = CapacityOrder::TokenMajor) {
+    std::pair<Value, Value> outer(lower, upper), inner(zero, topK);
+    bool choiceMajor = order == CapacityOrder::ChoiceMajor;
+    if (choiceMajor)
+      std::swap(outer, inner);
+    auto visitOuter = [&](OpBuilder &b, Location l, Value i, ValueRange state) {
+      auto visitInner = [&](OpBuilder &b, Location, Value n, ValueRange state) {
+        return choiceMajor ? visit(b, n, i, state) : visit(b, i, n, state);
+      };
+      return buildFor(b, l, inner.first, inner.second, state, visitInner);
+    };
+    return buildFor(b, loc, outer.first, outer.second, state, visitOuter);
   }
 
-  Carried visitChoiceMajor(OpBuilder &b, Value lower, Value upper,
-                           ValueRange state, VisitChoice visit) {
-    return buildFor(b, loc, zero, topK, state,
-                    [&](OpBuilder &b, Location l, Value j, ValueRange state) {
-                      return buildFor(b, l, lower, upper, state,
-                                      [&](OpBuilder &b, Location, Value t,
-                                          ValueRange state) {
-                                        return visit(b, t, j, state);
-                                      });
-                    });
+  /// Visits those of the choices whose id is an expert. Of the others
+  /// state[0], which has the shape of ids, gets `otherwise`, if that is given.
+  Carried visitRouted(OpBuilder &b, Value lower, Value upper, ValueRange state,
+                      VisitRouted visit, Value otherwise = {},
+                      CapacityOrder order = CapacityOrder::TokenMajor) {
+    auto visitAny = [&](OpBuilder &b, Value t, Value j, ValueRange state) {
+      Value id = extract(b, ids, {t, j});
+      return buildIf(
+          b, loc, isSomewhere(b, id),
+          [&](OpBuilder &b, Location) { return visit(b, t, j, id, state); },
+          [&](OpBuilder &b, Location) {
+            Carried same(state);
+            if (otherwise)
+              same[0] = insert(b, otherwise, state[0], {t, j});
+            return same;
+          });
+    };
+    return visitChoices(b, lower, upper, state, visitAny, order);
   }
 
   //===--------------------------------------------------------------------===//
@@ -135,14 +130,13 @@ private:
   Value markWithinCapacity(OpBuilder &b) {
     // Counts are i32; a capacity beyond them limits nothing.
     Value most = buildIndex(b, loc, std::numeric_limits<int32_t>::max());
-    Value capacity = arith::IndexCastOp::create(
-        b, loc, b.getI32Type(),
-        arith::MinSIOp::create(
-            b, loc, most,
-            arith::MaxSIOp::create(b, loc, operands.capacity, zero)));
+    Value capacity =
+        toI32(b, arith::MinSIOp::create(
+                     b, loc, most,
+                     arith::MaxSIOp::create(b, loc, operands.capacity, zero)));
     Carried state = {operands.slotsInit};
     if (!operands.priority)
-      state.push_back(fillZero(b, emptyI32(b, numExperts)));
+      state.push_back(fillZero(b, emptyRow(b, b.getI32Type(), numExperts)));
     return forEachGroup(
         b, state,
         [&](OpBuilder &b, Value lower, Value upper,
@@ -177,71 +171,49 @@ private:
   /// many choices of each expert the group has had so far.
   Carried markByPosition(OpBuilder &b, Value lower, Value upper,
                          ValueRange state, Value capacity) {
-    auto visit = [&](OpBuilder &b, Value t, Value j,
-                     ValueRange state) -> Carried {
-      Value id = extract(b, ids, {t, j});
-      return buildIf(
-          b, loc, isSomewhere(b, id),
-          [&](OpBuilder &b, Location) -> Carried {
-            Value expert = toIndex(b, id);
-            Value count = extract(b, state[1], expert);
-            Value keeps =
-                compare(b, arith::CmpIPredicate::slt, count, capacity);
-            Value mark = arith::SelectOp::create(b, loc, keeps, kept, dropped);
-            return {insert(b, mark, state[0], {t, j}),
-                    insert(b, plusOne(b, count), state[1], expert)};
-          },
-          [&](OpBuilder &b, Location) -> Carried {
-            return {insert(b, dropped, state[0], {t, j}), state[1]};
-          });
+    auto mark = [&](OpBuilder &b, Value t, Value j, Value id,
+                    ValueRange state) -> Carried {
+      Value expert = toIndex(b, id);
+      Value count = extract(b, state[1], expert);
+      return {insert(b, buildMark(b, count, capacity), state[0], {t, j}),
+              insert(b, plusOne(b, count), state[1], expert)};
     };
-    bool choiceMajor = operands.order == CapacityOrder::ChoiceMajor;
-    Carried marked = choiceMajor
-                         ? visitChoiceMajor(b, lower, upper, state, visit)
-                         : visitTokenMajor(b, lower, upper, state, visit);
+    Carried marked =
+        visitRouted(b, lower, upper, state, mark, dropped, operands.order);
     if (operands.tokensPerGroup)
       marked[1] = clearCounts(b, lower, upper, marked[1]);
     return marked;
   }
 
+  /// `kept` if fewer than `capacity` choices come `before` this one.
+  Value buildMark(OpBuilder &b, Value before, Value capacity) {
+    Value keeps = compare(b, arith::CmpIPredicate::slt, before, capacity);
+    return select(b, keeps, kept, dropped);
+  }
+
   /// Zeroes the counts that the group [lower, upper) has raised: cheaper than
   /// zeroing E counts a group.
   Value clearCounts(OpBuilder &b, Value lower, Value upper, Value seen) {
-    auto visit = [&](OpBuilder &b, Value t, Value j,
+    auto clear = [&](OpBuilder &b, Value, Value, Value id,
                      ValueRange state) -> Carried {
-      Value id = extract(b, ids, {t, j});
-      return buildIf(
-          b, loc, isSomewhere(b, id),
-          [&](OpBuilder &b, Location) -> Carried {
-            return {insert(b, kept, state[0], toIndex(b, id))};
-          },
-          [&](OpBuilder &, Location) -> Carried { return {state[0]}; });
+      return {insert(b, kept, state[0], toIndex(b, id))};
     };
-    return visitTokenMajor(b, lower, upper, seen, visit)[0];
+    return visitRouted(b, lower, upper, seen, clear)[0];
   }
 
   /// Keeps a choice if fewer than `capacity` choices of its expert in the group
   /// come before it: by higher priority, then by position. Compares all pairs
-  /// of the group.
+  /// of the group, (tokens · k)² of them: a sort would be n log n and much more
+  /// code, in what is to be obviously right. A layer that is large and capped
+  /// by priority sets `tokens_per_group`.
   Carried markByPriority(OpBuilder &b, Value lower, Value upper,
                          ValueRange state, Value capacity) {
-    auto visit = [&](OpBuilder &b, Value t, Value j,
-                     ValueRange state) -> Carried {
-      Value id = extract(b, ids, {t, j});
-      return buildIf(
-          b, loc, isSomewhere(b, id),
-          [&](OpBuilder &b, Location) -> Carried {
-            Value before = countBefore(b, lower, upper, t, j, id);
-            Value keeps =
-                compare(b, arith::CmpIPredicate::slt, before, capacity);
-            Value mark = arith::SelectOp::create(b, loc, keeps, kept, dropped);
-            return {insert(b, mark, state[0], {t, j})};
-          },
-          [&](OpBuilder &b, Location) -> Carried {
-            return {insert(b, dropped, state[0], {t, j})};
-          });
+    auto mark = [&](OpBuilder &b, Value t, Value j, Value id,
+                    ValueRange state) -> Carried {
+      Value before = countBefore(b, lower, upper, t, j, id);
+      return {insert(b, buildMark(b, before, capacity), state[0], {t, j})};
     };
-    return visitTokenMajor(b, lower, upper, state, visit);
+    return visitRouted(b, lower, upper, state, mark, dropped);
   }
 
   /// How many choices of expert `id` in the group come before (t, j).
@@ -253,18 +225,16 @@ private:
                      ValueRange count) -> Carried {
       Value other =
           buildNaNToNegInf(b, loc, extract(b, operands.priority, {t2, j2}));
-      Value higher = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT,
-                                           other, priority);
-      Value equal = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ,
-                                          other, priority);
-      Value precedes = arith::OrIOp::create(
-          b, loc, higher, both(b, equal, isEarlier(b, t2, j2, t, j)));
+      Value higher = compare(b, arith::CmpFPredicate::OGT, other, priority);
+      Value equal = compare(b, arith::CmpFPredicate::OEQ, other, priority);
+      Value precedes =
+          either(b, higher, both(b, equal, isEarlier(b, t2, j2, t, j)));
       Value sameExpert =
           compare(b, arith::CmpIPredicate::eq, extract(b, ids, {t2, j2}), id);
-      return {arith::SelectOp::create(b, loc, both(b, sameExpert, precedes),
-                                      plusOne(b, count[0]), count[0])};
+      return {select(b, both(b, sameExpert, precedes), plusOne(b, count[0]),
+                     count[0])};
     };
-    return visitTokenMajor(b, lower, upper, buildI32(b, loc, 0), visit)[0];
+    return visitChoices(b, lower, upper, buildI32(b, loc, 0), visit)[0];
   }
 
   /// True if (t2, j2) comes before (t, j) in the op's order.
@@ -275,7 +245,7 @@ private:
     Value less = compare(b, arith::CmpIPredicate::ult, outer2, outer);
     Value equal = compare(b, arith::CmpIPredicate::eq, outer2, outer);
     Value innerLess = compare(b, arith::CmpIPredicate::ult, inner2, inner);
-    return arith::OrIOp::create(b, loc, less, both(b, equal, innerLess));
+    return either(b, less, both(b, equal, innerLess));
   }
 
   //===--------------------------------------------------------------------===//
@@ -291,7 +261,7 @@ private:
   }
 
   Value buildOffsets(OpBuilder &b, Value marks) {
-    Value counts = visitTokenMajor(
+    Value counts = visitChoices(
         b, zero, numTokens, fillZero(b, operands.offsetsInit),
         [&](OpBuilder &b, Value t, Value j, ValueRange counts) -> Carried {
           Value id = extract(b, ids, {t, j});

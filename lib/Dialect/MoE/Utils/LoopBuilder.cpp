@@ -9,6 +9,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
@@ -61,4 +62,49 @@ Value mlir::moe::buildFloat(OpBuilder &builder, Location loc, Type like,
     return arith::ConstantOp::create(builder, loc,
                                      DenseElementsAttr::get(shaped, scalar));
   return arith::ConstantOp::create(builder, loc, scalar);
+}
+
+Value ElementBuilder::extract(OpBuilder &b, Value tensor, ValueRange at) const {
+  return tensor::ExtractOp::create(b, loc, tensor, at);
+}
+
+Value ElementBuilder::insert(OpBuilder &b, Value value, Value tensor,
+                             ValueRange at) const {
+  return tensor::InsertOp::create(b, loc, value, tensor, at);
+}
+
+Value ElementBuilder::emptyRow(OpBuilder &b, Type type, Value size) const {
+  return tensor::EmptyOp::create(
+      b, loc, ArrayRef<OpFoldResult>{getAsOpFoldResult(size)}, type);
+}
+
+Value ElementBuilder::compare(OpBuilder &b, arith::CmpIPredicate predicate,
+                              Value lhs, Value rhs) const {
+  return arith::CmpIOp::create(b, loc, predicate, lhs, rhs);
+}
+
+Value ElementBuilder::compare(OpBuilder &b, arith::CmpFPredicate predicate,
+                              Value lhs, Value rhs) const {
+  return arith::CmpFOp::create(b, loc, predicate, lhs, rhs);
+}
+
+Value ElementBuilder::both(OpBuilder &b, Value lhs, Value rhs) const {
+  return arith::AndIOp::create(b, loc, lhs, rhs);
+}
+
+Value ElementBuilder::either(OpBuilder &b, Value lhs, Value rhs) const {
+  return arith::OrIOp::create(b, loc, lhs, rhs);
+}
+
+Value ElementBuilder::select(OpBuilder &b, Value condition, Value lhs,
+                             Value rhs) const {
+  return arith::SelectOp::create(b, loc, condition, lhs, rhs);
+}
+
+Value ElementBuilder::toIndex(OpBuilder &b, Value id) const {
+  return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
+}
+
+Value ElementBuilder::toI32(OpBuilder &b, Value index) const {
+  return arith::IndexCastOp::create(b, loc, b.getI32Type(), index);
 }

@@ -8,6 +8,7 @@
 #ifndef MOE_DIALECT_MOE_UTILS_LOOPBUILDER_H
 #define MOE_DIALECT_MOE_UTILS_LOOPBUILDER_H
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/ValueRange.h"
 
@@ -37,6 +38,30 @@ Carried buildIf(OpBuilder &builder, Location loc, Value condition,
 Value buildIndex(OpBuilder &builder, Location loc, int64_t value);
 Value buildI32(OpBuilder &builder, Location loc, int32_t value);
 Value buildFloat(OpBuilder &builder, Location loc, Type like, double value);
+
+/// What loops do with single elements, for a class that builds its code at one
+/// location.
+class ElementBuilder {
+protected:
+  explicit ElementBuilder(Location loc) : loc(loc) {}
+
+  Value extract(OpBuilder &b, Value tensor, ValueRange at) const;
+  /// `tensor` with `value` at `at`.
+  Value insert(OpBuilder &b, Value value, Value tensor, ValueRange at) const;
+  /// A tensor of one dimension with any values.
+  Value emptyRow(OpBuilder &b, Type type, Value size) const;
+  Value compare(OpBuilder &b, arith::CmpIPredicate predicate, Value lhs,
+                Value rhs) const;
+  Value compare(OpBuilder &b, arith::CmpFPredicate predicate, Value lhs,
+                Value rhs) const;
+  Value both(OpBuilder &b, Value lhs, Value rhs) const;
+  Value either(OpBuilder &b, Value lhs, Value rhs) const;
+  Value select(OpBuilder &b, Value condition, Value lhs, Value rhs) const;
+  Value toIndex(OpBuilder &b, Value id) const;
+  Value toI32(OpBuilder &b, Value index) const;
+
+  Location loc;
+};
 
 } // namespace mlir::moe
 

@@ -117,6 +117,7 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
       module,
       StringAttr::get(module.getContext(), signature->name + ".shapes"));
   nameSizes(shapes, *signature);
+  readSizeChecks(shapes, *signature);
 
   auto bufferize = [&](OpPassManager &pm) {
     buildGeneralBufferPipeline(pm, options.lowering);

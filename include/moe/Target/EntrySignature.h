@@ -18,8 +18,10 @@
 #include "mlir/IR/BuiltinTypes.h"
 #include "moe/Runtime/moe.h"
 #include "moe/Support/ElementType.h"
+#include "moe/Target/SizeChecks.h"
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mlir::moe {
 
@@ -59,6 +61,9 @@ struct EntrySignature {
   std::string cName;
   llvm::SmallVector<EntryTensor, 8> arguments;
   llvm::SmallVector<EntryTensor, 2> results;
+  /// What a call checks of sizes, in the order of the checks. Written by
+  /// lowerToLLVMDialect; empty before.
+  std::vector<SizeCheck> sizeChecks;
 
   size_t getNumTensors() const { return arguments.size() + results.size(); }
   /// In the order of the C interface: arguments, then results.
@@ -96,7 +101,7 @@ FailureOr<EntrySignature> readEntrySignature(func::FuncOp entry);
 void nameSizes(func::FuncOp shapes, EntrySignature &signature);
 
 /// A status of the C interface as an error that names the tensor and, given
-/// the `tensors` of the call, what it has; success for MOE_OK.
+/// the `tensors` of the call, both numbers; success for MOE_OK.
 llvm::Error statusToError(int32_t status, const EntrySignature &signature,
                           llvm::ArrayRef<const moe_tensor *> tensors = {});
 

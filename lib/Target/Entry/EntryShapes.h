@@ -21,6 +21,9 @@ inline constexpr llvm::StringLiteral kEntryAttr = "moe.entry";
 /// warns of attributes that it does not know.
 void removeNames(func::FuncOp func);
 
+/// A size that @NAME.shapes computes, in the names of its arguments: "2 * T".
+std::string printSize(func::FuncOp shapes, Value size);
+
 /// A relation of two sizes that an op takes for granted.
 struct SizeConstraint {
   Value first, second;

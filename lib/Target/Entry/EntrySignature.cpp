@@ -330,8 +330,11 @@ llvm::Error mlir::moe::statusToError(int32_t status,
   os << '@' << signature.name << ": ";
   int32_t code = MOE_STATUS_CODE(status);
   int32_t index = MOE_STATUS_TENSOR(status);
+  std::string reason = explainSizes(status, signature, tensors);
   if (index < 0 || static_cast<size_t>(index) >= signature.getNumTensors()) {
-    if (code == MOE_WORKSPACE_TOO_SMALL)
+    if (!reason.empty())
+      os << reason;
+    else if (code == MOE_WORKSPACE_TOO_SMALL)
       os << "the workspace is too small or not aligned to 64 bytes";
     else if (code == MOE_TOO_MANY_CHOICES)
       os << "tokens times k reaches 2^31";
@@ -340,9 +343,11 @@ llvm::Error mlir::moe::statusToError(int32_t status,
     return llvm::createStringError(text);
   }
   const EntryTensor &expected = signature.getTensor(index);
+  os << '\'' << expected.name << "', a " << expected.getTypeText() << ": ";
+  if (!reason.empty())
+    return llvm::createStringError(text + reason);
   const moe_tensor *tensor =
       static_cast<size_t>(index) < tensors.size() ? tensors[index] : nullptr;
-  os << '\'' << expected.name << "', a " << expected.getTypeText() << ": ";
   explain(os, code, expected, tensor);
   return llvm::createStringError(text);
 }

@@ -92,13 +92,19 @@ Text SizePrinter::print(Value size) {
   if (auto apply = dyn_cast<affine::AffineApplyOp>(op))
     return print(apply.getAffineMap().getResult(0), apply.getDimOperands(),
                  apply.getSymbolOperands());
-  StringRef sign = isa<arith::AddIOp>(op)   ? "+"
-                   : isa<arith::SubIOp>(op) ? "-"
-                   : isa<arith::MulIOp>(op) ? "*"
-                                            : "";
+  StringRef sign = isa<arith::AddIOp>(op)    ? "+"
+                   : isa<arith::SubIOp>(op)  ? "-"
+                   : isa<arith::MulIOp>(op)  ? "*"
+                   : isa<arith::DivUIOp>(op) ? "/"
+                   : isa<arith::RemUIOp>(op) ? "%"
+                                             : "";
   if (sign.empty())
     return printCall(op);
   return makeBinary(print(op->getOperand(0)), sign, print(op->getOperand(1)));
+}
+
+std::string mlir::moe::printSize(func::FuncOp shapes, Value size) {
+  return SizePrinter(shapes).print(size).text;
 }
 
 void mlir::moe::nameSizes(func::FuncOp shapes, EntrySignature &signature) {

@@ -102,7 +102,7 @@ TEST_F(BytecodeTest, NewerVersion) {
     encoding.version = version;
     EXPECT_FALSE(read(write(encoding)));
     EXPECT_NE(errors.find(std::string("moe: bytecode of version ") + text +
-                          " is newer than this reader (0.1); use a newer "
+                          " is newer than this reader (0.2); use a newer "
                           "release"),
               std::string::npos)
         << errors;

@@ -37,7 +37,7 @@ struct Version : DialectVersion {
   uint64_t major, minor;
 };
 
-constexpr uint64_t kMajor = 0, kMinor = 1;
+constexpr uint64_t kMajor = 0, kMinor = 2;
 
 /// Reads an enum code; `symbolize` knows which ones exist.
 template <typename Enum>

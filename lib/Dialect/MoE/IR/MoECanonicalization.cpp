@@ -121,6 +121,12 @@ static SmallVector<SmallVector<int64_t>> knownInitShapes(GroupedMatmulOp op) {
                                            {numRows, op.getNumColumns()});
 }
 
+static SmallVector<SmallVector<int64_t>> knownInitShapes(RouteOp op) {
+  SmallVector<int64_t> choices = {op.getNumTokens(), op.getTopK()};
+  return {choices, choices, SmallVector<int64_t>(shapeOf(op.getOffsetsInit())),
+          choices, SmallVector<int64_t>(shapeOf(op.getSourceInit()))};
+}
+
 namespace {
 /// tensor<?x8xi32> as the destination of ids of a gate over tensor<16x64xf32>
 /// becomes tensor<16x8xi32>.
@@ -200,7 +206,9 @@ struct FoldCastsIntoYield : OpRewritePattern<YieldOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(YieldOp yield,
                                 PatternRewriter &rewriter) const override {
-    auto op = cast<ExpertOp>(yield->getParentOp());
+    auto op = dyn_cast<ExpertOp>(yield->getParentOp());
+    if (!op)
+      return rewriter.notifyMatchFailure(yield, "yields scalars");
     bool changed = false;
     for (OpOperand &operand : yield->getOpOperands()) {
       auto castOp = operand.get().getDefiningOp<tensor::CastOp>();
@@ -227,9 +235,10 @@ struct FoldCastsIntoYield : OpRewritePattern<YieldOp> {
 
 /// Keeping all groups is no limit. Frontends print n_group = topk_group = 1
 /// for Kimi K2 and GLM-4.5.
-struct DropGroupsThatKeepAll : OpRewritePattern<GateOp> {
-  using OpRewritePattern::OpRewritePattern;
-  LogicalResult matchAndRewrite(GateOp op,
+template <typename OpTy>
+struct DropGroupsThatKeepAll : OpRewritePattern<OpTy> {
+  using OpRewritePattern<OpTy>::OpRewritePattern;
+  LogicalResult matchAndRewrite(OpTy op,
                                 PatternRewriter &rewriter) const override {
     GroupsAttr groups = op.getGroupsAttr();
     if (!groups || groups.getKeep() != groups.getCount())
@@ -241,9 +250,10 @@ struct DropGroupsThatKeepAll : OpRewritePattern<GateOp> {
 
 /// score + 0 is the score. Checkpoints that were never balanced, and exporters
 /// that always emit the operand, have such a bias.
-struct DropZeroBias : OpRewritePattern<GateOp> {
-  using OpRewritePattern::OpRewritePattern;
-  LogicalResult matchAndRewrite(GateOp op,
+template <typename OpTy>
+struct DropZeroBias : OpRewritePattern<OpTy> {
+  using OpRewritePattern<OpTy>::OpRewritePattern;
+  LogicalResult matchAndRewrite(OpTy op,
                                 PatternRewriter &rewriter) const override {
     if (!op.getBias() || !matchPattern(op.getBias(), m_AnyZeroFloat()))
       return rewriter.notifyMatchFailure(op, "has no bias of zeros");
@@ -423,8 +433,8 @@ struct FoldDeadExperts : OpRewritePattern<ExpertOp> {
 
 void GateOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                          MLIRContext *context) {
-  patterns.add<SharpenInits<GateOp>, DropGroupsThatKeepAll, DropZeroBias>(
-      context);
+  patterns.add<SharpenInits<GateOp>, DropGroupsThatKeepAll<GateOp>,
+               DropZeroBias<GateOp>>(context);
 }
 
 void DispatchOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
@@ -458,4 +468,10 @@ void GroupedMatmulOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                                   MLIRContext *context) {
   patterns.add<SharpenInits<GroupedMatmulOp>, FoldCastsIntoGroupedMatmul>(
       context);
+}
+
+void RouteOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                          MLIRContext *context) {
+  patterns.add<SharpenInits<RouteOp>, DropGroupsThatKeepAll<RouteOp>,
+               DropZeroBias<RouteOp>>(context);
 }

@@ -52,12 +52,14 @@ void MoEDialect::initialize() {
   addInterfaces<MoEInlinerInterface>();
   addBytecodeInterface(this);
   declarePromisedInterfaces<linalg::AggregatedOpInterface, GateOp, DispatchOp,
-                            ExpertOp, CombineOp, PlanOp, GroupedMatmulOp>();
+                            ExpertOp, CombineOp, PlanOp, GroupedMatmulOp,
+                            RouteOp>();
   declarePromisedInterfaces<bufferization::BufferizableOpInterface, GateOp,
                             DispatchOp, ExpertOp, CombineOp, PlanOp,
-                            GroupedMatmulOp>();
+                            GroupedMatmulOp, RouteOp>();
   declarePromisedInterfaces<RuntimeVerifiableOpInterface, GateOp, DispatchOp,
-                            ExpertOp, CombineOp, PlanOp, GroupedMatmulOp>();
+                            ExpertOp, CombineOp, PlanOp, GroupedMatmulOp,
+                            RouteOp>();
 }
 
 /// argument_c3

@@ -45,27 +45,48 @@ struct SharedRows {
 // moe.gate
 //===----------------------------------------------------------------------===//
 
-static LogicalResult verifyGateGroups(GateOp op) {
-  GroupsAttr groups = op.getGroupsAttr();
-  int64_t numExperts = op.getNumExperts();
+static LogicalResult verifyGroups(Operation *op, GroupsAttr groups,
+                                  int64_t numExperts, int64_t topK) {
   if (!groups || ShapedType::isDynamic(numExperts))
     return success();
   if (numExperts % groups.getCount() != 0) // gate_c8
-    return op.emitOpError("groups: count = ")
+    return op->emitOpError("groups: count = ")
            << groups.getCount() << " does not divide the " << numExperts
            << " experts of logits";
   int64_t groupSize = numExperts / groups.getCount();
-  if (!ShapedType::isDynamic(op.getTopK()) &&
-      groups.getKeep() * groupSize < op.getTopK()) // gate_c9
-    return op.emitOpError("groups: the ")
+  if (!ShapedType::isDynamic(topK) &&
+      groups.getKeep() * groupSize < topK) // gate_c9
+    return op->emitOpError("groups: the ")
            << groups.getKeep() << " kept groups of " << groupSize
-           << " hold fewer experts than k = " << op.getTopK()
-           << "; keep more groups";
+           << " hold fewer experts than k = " << topK << "; keep more groups";
   if (groups.getScore() == GroupScore::Top2Sum && groupSize < 2) // gate_c10
-    return op.emitOpError("groups: top2_sum needs at least two experts in a "
-                          "group, got ")
+    return op->emitOpError("groups: top2_sum needs at least two experts in a "
+                           "group, got ")
            << groupSize << "; use score = max";
   return success();
+}
+
+LogicalResult mlir::moe::verifySelection(Operation *op, Score score,
+                                         SoftmaxScope scope, GroupsAttr groups,
+                                         FloatAttr scale, int64_t numExperts,
+                                         int64_t topK) {
+  if (scope == SoftmaxScope::Selected && score != Score::Softmax) // gate_c7
+    return op->emitOpError("scope(selected) is a softmax over the selected "
+                           "logits, but the score is ")
+           << stringifyScore(score);
+  if (!scale.getValue().isFinite()) // gate_c11
+    return op->emitOpError("scale must be finite, got ") << scale;
+  return verifyGroups(op, groups, numExperts, topK);
+}
+
+LogicalResult mlir::moe::verifyTopK(Operation *op, int64_t topK,
+                                    int64_t numExperts) {
+  if (ShapedType::isDynamic(topK) ||
+      (topK >= 1 && (ShapedType::isDynamic(numExperts) || topK <= numExperts)))
+    return success();
+  return op->emitOpError("k = ") // gate_c6
+         << topK << " must be between 1 and the number of experts, "
+         << str(numExperts);
 }
 
 static LogicalResult verifyGateShapes(GateOp op) {
@@ -86,13 +107,7 @@ static LogicalResult verifyGateShapes(GateOp op) {
   if (op.getMix() && !agree(shapeOf(op.getMix()), logits)) // gate_c5
     return op.emitOpError("mix must have the shape of logits, ")
            << str(logits) << ", got " << str(shapeOf(op.getMix()));
-  int64_t topK = op.getTopK();
-  if (!ShapedType::isDynamic(topK) &&
-      (topK < 1 || (!ShapedType::isDynamic(logits[1]) && topK > logits[1])))
-    return op.emitOpError("k = ") // gate_c6
-           << topK << " must be between 1 and the number of experts, "
-           << str(logits[1]);
-  return success();
+  return verifyTopK(op, op.getTopK(), logits[1]); // gate_c6
 }
 
 LogicalResult GateOp::verify() {
@@ -105,14 +120,8 @@ LogicalResult GateOp::verify() {
            << getInits().getTypes();
   if (failed(verifyGateShapes(*this)))
     return failure();
-  if (getSoftmaxScope() == SoftmaxScope::Selected &&
-      getScore() != Score::Softmax) // gate_c7
-    return emitOpError("scope(selected) is a softmax over the selected logits, "
-                       "but the score is ")
-           << stringifyScore(getScore());
-  if (!getScaleAttr().getValue().isFinite()) // gate_c11
-    return emitOpError("scale must be finite, got ") << getScaleAttr();
-  return verifyGateGroups(*this);
+  return verifySelection(*this, getScore(), getSoftmaxScope(), getGroupsAttr(),
+                         getScaleAttr(), getNumExperts(), getTopK());
 }
 
 //===----------------------------------------------------------------------===//

@@ -33,6 +33,14 @@ bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b);
 /// Writes a shape as in a type: 8x?x16.
 std::string str(ArrayRef<int64_t> shape);
 
+/// gate_c6: 1 ≤ k ≤ E, as far as both are known.
+LogicalResult verifyTopK(Operation *op, int64_t topK, int64_t numExperts);
+
+/// gate_c7 to gate_c11: the attributes of a gate, for E experts and k choices.
+LogicalResult verifySelection(Operation *op, Score score, SoftmaxScope scope,
+                              GroupsAttr groups, FloatAttr scale,
+                              int64_t numExperts, int64_t topK);
+
 LogicalResult verifyAllTensorsOrAllMemrefs(DestinationStyleOpInterface op);
 
 /// Reads of the operands that are memrefs, writes of the destinations.

@@ -114,5 +114,6 @@ void mlir::moe::registerAggregatedOpInterfaceExternalModels(
     PlanOp::attachInterface<Decomposition<PlanOp, decomposePlan>>(*context);
     GroupedMatmulOp::attachInterface<
         Decomposition<GroupedMatmulOp, decomposeGroupedMatmul>>(*context);
+    RouteOp::attachInterface<Decomposition<RouteOp, decomposeRoute>>(*context);
   });
 }

@@ -46,7 +46,7 @@ bufferizeOnDestinations(DestinationStyleOpInterface op, RewriterBase &rewriter,
 
 namespace {
 
-/// moe.gate, moe.combine and moe.plan write every element of their
+/// moe.gate, moe.combine, moe.plan and moe.route write every element of their
 /// destinations.
 template <typename OpTy>
 struct OverwritingModel
@@ -121,6 +121,7 @@ void mlir::moe::registerBufferizableOpInterfaceExternalModels(
     GateOp::attachInterface<OverwritingModel<GateOp>>(*context);
     CombineOp::attachInterface<OverwritingModel<CombineOp>>(*context);
     PlanOp::attachInterface<OverwritingModel<PlanOp>>(*context);
+    RouteOp::attachInterface<OverwritingModel<RouteOp>>(*context);
     DispatchOp::attachInterface<DispatchModel>(*context);
     GroupedMatmulOp::attachInterface<GroupedMatmulModel>(*context);
     ExpertOp::attachInterface<ExpertModel>(*context);

@@ -21,15 +21,13 @@ using namespace mlir;
 using namespace mlir::moe;
 
 /// gate_c6 and gate_c8…c10, where k or E is known at run time only.
-static void checkExperts(GateOp op, Checks &c) {
+static void checkExperts(GroupsAttr groups, Value topK, Value numExperts,
+                         Checks &c) {
   OpBuilder &b = c.builder;
-  Value topK = c.dim(op.getWeightsInit(), 1);
-  Value numExperts = c.dim(op.getLogits(), 1);
   c.check(b, c.compare(b, arith::CmpIPredicate::sge, topK, c.index(1)),
           "k is not positive");
   c.check(b, c.compare(b, arith::CmpIPredicate::sle, topK, numExperts),
           "k is larger than the number of experts");
-  GroupsAttr groups = op.getGroupsAttr();
   if (!groups)
     return;
   Value count = c.index(groups.getCount());
@@ -64,7 +62,8 @@ static void verifyAtRuntime(GateOp op, Checks &c) {
   }
   if (ShapedType::isDynamic(op.getNumExperts()) ||
       ShapedType::isDynamic(op.getTopK()))
-    checkExperts(op, c);
+    checkExperts(op.getGroupsAttr(), c.dim(op.getWeightsInit(), 1),
+                 c.dim(op.getLogits(), 1), c);
 }
 
 /// M ≥ offsets[E], by a dispatch that moves no data.
@@ -138,6 +137,54 @@ static void verifyAtRuntime(DispatchOp op, Checks &c) {
   }
   if (!op.getRowInits().empty())
     checkEnoughRows(op, c, op.getRowInits()[0]);
+}
+
+/// M ≥ offsets[E], by the op itself with as many rows as always suffice.
+static void checkEnoughRows(RouteOp op, Checks &c) {
+  if (!op.hasPureTensorSemantics())
+    return;
+  OpBuilder &b = c.builder;
+  Value numChoices = arith::MulIOp::create(
+      b, c.loc, c.dim(op.getWeightsInit(), 0), c.dim(op.getWeightsInit(), 1));
+  Value source = tensor::EmptyOp::create(
+      b, c.loc, ArrayRef<OpFoldResult>{numChoices}, b.getI32Type());
+  auto ample = cast<RouteOp>(b.clone(*op));
+  ample.getInitsMutable()[4].set(source);
+  ample->getResult(4).setType(cast<RankedTensorType>(source.getType()));
+  Value offsets = ample->getResult(2);
+  Value last = arith::SubIOp::create(b, c.loc, c.dim(offsets, 0), c.index(1));
+  c.check(b,
+          c.compare(b, arith::CmpIPredicate::sle, c.load(b, offsets, last),
+                    c.dim(op.getSourceInit(), 0)),
+          "there are fewer rows than choices that are kept; T·k rows always "
+          "suffice");
+}
+
+static void verifyAtRuntime(RouteOp op, Checks &c) {
+  int64_t expertDim = op.isExpertMajor() ? 0 : 1;
+  c.sameSize(op.getRouter(), 1 - expertDim, op.getX(), 1,
+             "x and the router differ in K");
+  for (Value init : {op.getWeightsInit(), op.getIdsInit(), op.getSlotsInit()}) {
+    c.sameSize(init, 0, op.getX(), 0,
+               "a destination and x differ in the number of tokens");
+    if (init != op.getWeightsInit())
+      c.sameSize(init, 1, op.getWeightsInit(), 1, "destinations differ in k");
+  }
+  for (Value perExpert : {op.getBias(), op.getIdMap()})
+    if (perExpert)
+      c.sameSize(perExpert, 0, op.getRouter(), expertDim,
+                 "bias or id_map and the router differ in the number of "
+                 "experts");
+  if (op.getTokensPerGroup())
+    c.check(c.builder,
+            c.compare(c.builder, arith::CmpIPredicate::sgt,
+                      op.getTokensPerGroup(), c.index(0)),
+            "tokens_per_group is not positive");
+  if (ShapedType::isDynamic(op.getNumRouterExperts()) ||
+      ShapedType::isDynamic(op.getTopK()))
+    checkExperts(op.getGroupsAttr(), c.dim(op.getWeightsInit(), 1),
+                 c.dim(op.getRouter(), expertDim), c);
+  checkEnoughRows(op, c);
 }
 
 void mlir::moe::checkOffsets(Checks &c, Value offsets, Value numRows) {
@@ -298,6 +345,7 @@ void mlir::moe::registerRuntimeVerifiableOpInterfaceExternalModels(
     CombineOp::attachInterface<Model<CombineOp>>(*context);
     PlanOp::attachInterface<Model<PlanOp>>(*context);
     GroupedMatmulOp::attachInterface<Model<GroupedMatmulOp>>(*context);
+    RouteOp::attachInterface<Model<RouteOp>>(*context);
     context->loadDialect<arith::ArithDialect, cf::ControlFlowDialect,
                          memref::MemRefDialect, scf::SCFDialect,
                          tensor::TensorDialect>();

@@ -51,7 +51,7 @@ def MoE_Dialect : Dialect {
       `moe.name`.
     * argument_c3: the value is a string, and not empty.
 
-    The version of the dialect that bytecode carries is 0.1.
+    The version of the dialect that bytecode carries is 0.2.
   }];
   let useDefaultAttributePrinterParser = 1;
   let hasConstantMaterializer = 0;

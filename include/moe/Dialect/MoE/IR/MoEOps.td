@@ -345,7 +345,8 @@ def MoE_ExpertOp : MoE_DestinationOp<"expert", [
 
 def MoE_YieldOp : Op<MoE_Dialect, "yield", [
     Pure, ReturnLike, Terminator,
-    ParentOneOf<["::mlir::moe::ExpertOp", "::mlir::moe::GroupedMatmulOp"]>]> {
+    ParentOneOf<["::mlir::moe::ExpertOp", "::mlir::moe::GroupedMatmulOp",
+                 "::mlir::moe::RouteOp"]>]> {
   let summary = "returns values from a region of a moe op";
   let description = [{
     In `moe.expert`: the rows of each row result, then the slice of each
@@ -428,5 +429,6 @@ def MoE_CombineOp : MoE_BufferizableOp<"combine"> {
 
 include "moe/Dialect/MoE/IR/MoEKernelOps.td"
 include "moe/Dialect/MoE/IR/MoEGroupedMatmulOp.td"
+include "moe/Dialect/MoE/IR/MoERouteOp.td"
 
 #endif // MOE_OPS_TD

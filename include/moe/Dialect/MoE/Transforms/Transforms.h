@@ -34,6 +34,7 @@ SmallVector<Value> decomposeCombine(OpBuilder &builder, CombineOp op);
 SmallVector<Value> decomposePlan(OpBuilder &builder, PlanOp op);
 SmallVector<Value> decomposeGroupedMatmul(OpBuilder &builder,
                                           GroupedMatmulOp op);
+SmallVector<Value> decomposeRoute(OpBuilder &builder, RouteOp op);
 
 /// Replaces one moe op by its decomposition through AggregatedOpInterface.
 /// Fails, without a change, on ops of other dialects and on ops that have none.

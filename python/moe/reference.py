@@ -1,4 +1,4 @@
-"""The four graph ops and moe.grouped_matmul in numpy float64: the oracle apart from the IR's own decomposition.
+"""The ops of the dialect in numpy float64: the oracle apart from the IR's own decomposition.
 
 Written to be read beside the ODS (`include/moe/Dialect/MoE/IR/*.td`), not to be fast: plain loops
 over tokens and experts. Shapes: T tokens, k choices a token, E experts, M rows, H hidden.
@@ -191,6 +191,39 @@ def dispatch(ids: Array, experts: int, tokens: Sequence[Array] = (),
             value[row] = payload[t] if i < len(tokens) else payload[t, j]
         rows.append(value)
     return offsets, slots, rows
+
+
+def plan(ids: Array, experts: int, rows: int, **limits) -> tuple[Array, Array, Array]:
+    """moe.plan: offsets and slots as of dispatch, and the source of each of `rows` rows: t·k + j,
+    −1 where there is none."""
+    ids = np.asarray(ids)
+    places = np.arange(ids.size, dtype=np.int32).reshape(ids.shape)
+    offsets, slots, (source,) = dispatch(ids, experts, choices=[places],
+                                         inits=[np.full(rows, -1, np.int32)], **limits)
+    return offsets, slots, source
+
+
+def route(x: Array, router: Array, k: int, score: str, *, experts: int | None = None,
+          logits: Callable[[Array], Array | tuple[Array, Array]] | None = None,
+          weights: Callable[[Array, Array], Array] | None = None, id_map: Array | None = None,
+          rows: int | None = None, limits: dict | None = None, **gate_options
+          ) -> tuple[Array, Array, Array, Array, Array]:
+    """moe.route: x `T×K`, router `E×K` → weights, ids, offsets (of `experts`, or E), slots, source.
+
+    `logits` maps the sums `T×E` to the logits, or to logits and mix; `weights` maps the weights
+    `T×k` and the router's ids to what is stored. `limits` are the capacity options of `plan`.
+    """
+    sums = np.asarray(x, np.float64) @ np.asarray(router, np.float64).T
+    made = logits(sums) if logits else sums
+    made, mix = made if isinstance(made, tuple) else (made, None)
+    chosen, ids = gate(made, k, score, mix=mix, **gate_options)
+    if weights:
+        chosen = weights(chosen, ids)
+    if id_map is not None:
+        ids = np.asarray(id_map, np.int32)[ids]
+    planned = plan(ids, len(router) if experts is None else experts,
+                   ids.size if rows is None else rows, **(limits or {}))
+    return chosen, ids, *planned
 
 
 def expert(offsets: Array, rows: Sequence[Array], params: Sequence[Array],

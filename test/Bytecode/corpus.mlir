@@ -56,6 +56,66 @@ func.func @plan(%c: index, %n: index, %ids: tensor<?x2xi32>, %p: tensor<?x2xf32>
   return
 }
 
+// CHECK-LABEL: func @grouped_matmul
+func.func @grouped_matmul(%o: tensor<5xi32>, %source: tensor<?xi32>, %x: tensor<?x8xbf16>,
+                          %w: tensor<4x16x8xbf16>, %q: tensor<4x6x8xi8>, %qs: tensor<4x6xf32>, %b: tensor<4x6xf32>,
+                          %s: tensor<?x2xi32>, %k: tensor<?x2xf32>, %y: tensor<?x6xf32>) {
+  // CHECK: moe.grouped_matmul offsets(%arg0 : tensor<5xi32>) source(%arg1 : tensor<?xi32>) top_k(2)
+  // CHECK-SAME: products(%arg2[t, k] * %arg3[e, n, k] + %arg2[t, k] * %arg3[e, n + 6, k], %arg2[t, k] * decode(%arg4[e, n, k], %arg5[e, n]) :
+  // CHECK-SAME: extras(%arg6[e, n], %arg8[t, j] : tensor<4x6xf32>, tensor<?x2xf32>)
+  // CHECK-SAME: combine(%arg7 : tensor<?x2xi32>, %arg8 : tensor<?x2xf32>) base(%arg9 : tensor<?x6xf32>) outs(%arg9 : tensor<?x6xf32>)
+  // CHECK: moe.yield %{{.*}} : f32
+  // CHECK: } decode {
+  // CHECK: moe.yield %{{.*}} : f32
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>) source(%source : tensor<?xi32>) top_k(2)
+      products(%x[t, k] * %w[e, n, k] + %x[t, k] * %w[e, n + 6, k], %x[t, k] * decode(%q[e, n, k], %qs[e, n])
+               : tensor<?x8xbf16>, tensor<4x16x8xbf16>, tensor<?x8xbf16>, tensor<4x16x8xbf16>,
+                 tensor<?x8xbf16>, tensor<4x6x8xi8>, tensor<4x6xf32>)
+      extras(%b[e, n], %k[t, j] : tensor<4x6xf32>, tensor<?x2xf32>)
+      combine(%s : tensor<?x2xi32>, %k : tensor<?x2xf32>) base(%y : tensor<?x6xf32>)
+      outs(%y : tensor<?x6xf32>) {
+  ^bb0(%p: f32, %d: f32, %eb: f32, %ek: f32):
+    %sum = arith.addf %p, %d : f32
+    moe.yield %sum : f32
+  } decode {
+  ^bb0(%n: index, %l: index, %stored: i8, %scale: f32):
+    %value = arith.sitofp %stored : i8 to f32
+    moe.yield %value : f32
+  }
+  return
+}
+
+// CHECK-LABEL: func @route
+func.func @route(%c: index, %n: index, %x: tensor<?x16xbf16>, %g: tensor<16x8xf16>, %h: tensor<8x16xf32>,
+                 %b: tensor<8xf32>, %map: tensor<8xi32>, %v: tensor<?x2xbf16>, %w: tensor<?x2xf32>,
+                 %i: tensor<?x2xi32>, %o: tensor<9xi32>, %r: tensor<?xi32>) {
+  // CHECK: moe.route score(softmax) router(%arg2[t, k] * %arg4[e, k] : tensor<?x16xbf16>, tensor<8x16xf32>) outs({{.*}}){{$}}
+  %0:5 = moe.route score(softmax) router(%x[t, k] * %h[e, k] : tensor<?x16xbf16>, tensor<8x16xf32>)
+      outs(%w, %i, %o, %i, %r : tensor<?x2xf32>, tensor<?x2xi32>, tensor<9xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  // CHECK: moe.route score(sigmoid) select_on(logits) groups<count = 4, keep = 3> renormalize<> scale(2.500000e+00)
+  // CHECK-SAME: router(%arg2[t, k] * %arg3[k, e] : tensor<?x16xbf16>, tensor<16x8xf16>) extras(%arg5[e] : tensor<8xf32>) bias(%arg5 : tensor<8xf32>)
+  // CHECK-SAME: weight_extras(%arg5[e], %arg8[t, j] : tensor<8xf32>, tensor<?x2xf32>) id_map(%arg6 : tensor<8xi32>) capacity(%arg0) order(choice_major) tokens_per_group(%arg1)
+  // CHECK: moe.yield %{{.*}}, %{{.*}} : f32, f32
+  // CHECK: } weights {
+  // CHECK: moe.yield %{{.*}} : bf16
+  %1:5 = moe.route score(sigmoid) select_on(logits) groups<count = 4, keep = 3> renormalize<> scale(2.5)
+      router(%x[t, k] * %g[k, e] : tensor<?x16xbf16>, tensor<16x8xf16>) extras(%b[e] : tensor<8xf32>)
+      bias(%b : tensor<8xf32>) weight_extras(%b[e], %w[t, j] : tensor<8xf32>, tensor<?x2xf32>)
+      id_map(%map : tensor<8xi32>) capacity(%c) order(choice_major) tokens_per_group(%n)
+      outs(%v, %i, %o, %i, %r : tensor<?x2xbf16>, tensor<?x2xi32>, tensor<9xi32>, tensor<?x2xi32>, tensor<?xi32>)
+      logits {
+  ^bb0(%sum: f32, %eb: f32):
+    %logit = arith.addf %sum, %eb : f32
+    moe.yield %logit, %sum : f32, f32
+  } weights {
+  ^bb0(%weight: f32, %es: f32, %ew: f32):
+    %scaled = arith.mulf %weight, %es : f32
+    %stored = arith.truncf %scaled : f32 to bf16
+    moe.yield %stored : bf16
+  }
+  return
+}
+
 // CHECK-LABEL: func @expert_and_combine
 func.func @expert_and_combine(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %s: tensor<?x2xi32>,
                               %k: tensor<?x2xf32>, %y: tensor<?x8xf32>) {

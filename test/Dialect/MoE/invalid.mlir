@@ -737,7 +737,7 @@ func.func @f(%ids: tensor<16x2xi64>, %o: tensor<5xi32>, %s: tensor<16x2xi32>) {
 
 // -----
 func.func @f(%x: tensor<?xf32>) {
-  // expected-error @+1 {{expects parent op to be one of 'moe.expert, moe.grouped_matmul'}}
+  // expected-error @+1 {{expects parent op to be one of 'moe.expert, moe.grouped_matmul, moe.route'}}
   "moe.yield"(%x) : (tensor<?xf32>) -> ()
 }
 

@@ -95,7 +95,7 @@ TEST_F(BytecodeTest, OwnVersion) {
 
 TEST_F(BytecodeTest, NewerVersion) {
   for (auto [version, text] :
-       {std::make_pair(SmallVector<uint64_t>{0, 2}, "0.2"),
+       {std::make_pair(SmallVector<uint64_t>{0, 3}, "0.3"),
         std::make_pair(SmallVector<uint64_t>{1, 0}, "1.0")}) {
     errors.clear();
     Encoding encoding;

@@ -316,22 +316,6 @@ static LogicalResult verifyDestinations(GroupedMatmulOp op) {
   return success();
 }
 
-/// True if no part of `expr` divides by a number that is not positive: such an
-/// index has no value, and nothing lowers it.
-static bool dividesByPositive(AffineExpr expr) {
-  return !expr.walk([](AffineExpr part) {
-                auto binary = dyn_cast<AffineBinaryOpExpr>(part);
-                if (!binary || binary.getKind() == AffineExprKind::Add ||
-                    binary.getKind() == AffineExprKind::Mul)
-                  return WalkResult::advance();
-                auto divisor = dyn_cast<AffineConstantExpr>(binary.getRHS());
-                return divisor && divisor.getValue() > 0
-                           ? WalkResult::advance()
-                           : WalkResult::interrupt();
-              })
-              .wasInterrupted();
-}
-
 /// grouped_matmul_c11 for one operand, where `length` is the K of its term.
 static LogicalResult verifyBounds(GroupedMatmulOp op, Value operand,
                                   AffineMap map, int64_t length) {
@@ -340,27 +324,8 @@ static LogicalResult verifyBounds(GroupedMatmulOp op, Value operand,
       op.getNumExperts(),   op.getNumRows(),
       ShapedType::kDynamic, static_cast<int64_t>(op.getTopK().value_or(1)),
       op.getNumColumns(),   length};
-  for (AffineExpr expr : map.getResults())
-    if (!dividesByPositive(expr))
-      return op.emitOpError("index '")
-             << str(expr) << "' divides by a number that is not positive";
-  if (llvm::is_contained(extents, 0))
-    return success();
-  for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
-    int64_t size = dimOf(operand, dim);
-    IndexRange range = indexRange(expr, extents);
-    if (range.smallest && *range.smallest < 0)
-      return op.emitOpError("index '")
-             << str(expr) << "' falls to " << *range.smallest
-             << ", but dimension " << dim << " of " << operand.getType()
-             << " starts at 0";
-    if (!ShapedType::isDynamic(size) && range.largest && *range.largest >= size)
-      return op.emitOpError("index '")
-             << str(expr) << "' reaches " << *range.largest
-             << ", but dimension " << dim << " of " << operand.getType()
-             << " has " << size << " elements";
-  }
-  return success();
+  return verifyIndexBounds(op, operand, map, extents,
+                           GroupedMatmulOp::getDimNames());
 }
 
 /// grouped_matmul_c11

@@ -191,3 +191,52 @@ IndexRange mlir::moe::indexRange(AffineExpr expr, ArrayRef<int64_t> extents) {
   };
   return {bound(left.smallest, divide), bound(left.largest, divide)};
 }
+
+/// True if no part of `expr` divides by a number that is not positive: such an
+/// index has no value, and nothing lowers it.
+static bool dividesByPositive(AffineExpr expr) {
+  return !expr.walk([](AffineExpr part) {
+                auto binary = dyn_cast<AffineBinaryOpExpr>(part);
+                if (!binary || binary.getKind() == AffineExprKind::Add ||
+                    binary.getKind() == AffineExprKind::Mul)
+                  return WalkResult::advance();
+                auto divisor = dyn_cast<AffineConstantExpr>(binary.getRHS());
+                return divisor && divisor.getValue() > 0
+                           ? WalkResult::advance()
+                           : WalkResult::interrupt();
+              })
+              .wasInterrupted();
+}
+
+LogicalResult mlir::moe::verifyIndexBounds(Operation *op, Value operand,
+                                           AffineMap map,
+                                           ArrayRef<int64_t> extents,
+                                           ArrayRef<StringRef> dimNames) {
+  auto str = [&](AffineExpr expr) {
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    printIndexExpr(os, expr, dimNames);
+    return text;
+  };
+  for (AffineExpr expr : map.getResults())
+    if (!dividesByPositive(expr))
+      return op->emitOpError("index '")
+             << str(expr) << "' divides by a number that is not positive";
+  if (llvm::is_contained(extents, 0))
+    return success();
+  auto type = cast<ShapedType>(operand.getType());
+  for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
+    IndexRange range = indexRange(expr, extents);
+    if (range.smallest && *range.smallest < 0)
+      return op->emitOpError("index '")
+             << str(expr) << "' falls to " << *range.smallest
+             << ", but dimension " << dim << " of " << type << " starts at 0";
+    if (!type.isDynamicDim(dim) && range.largest &&
+        *range.largest >= type.getDimSize(dim))
+      return op->emitOpError("index '")
+             << str(expr) << "' reaches " << *range.largest
+             << ", but dimension " << dim << " of " << type << " has "
+             << type.getDimSize(dim) << " elements";
+  }
+  return success();
+}

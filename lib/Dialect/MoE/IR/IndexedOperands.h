@@ -49,6 +49,12 @@ struct IndexRange {
 /// extent is any number.
 IndexRange indexRange(AffineExpr expr, ArrayRef<int64_t> extents);
 
+/// Checks that `map` divides by positive numbers only, and that no expression
+/// of it is known to leave its dimension of `operand`.
+LogicalResult verifyIndexBounds(Operation *op, Value operand, AffineMap map,
+                                ArrayRef<int64_t> extents,
+                                ArrayRef<StringRef> dimNames);
+
 } // namespace mlir::moe
 
 #endif // LIB_DIALECT_MOE_IR_INDEXEDOPERANDS_H

@@ -191,19 +191,9 @@ static LogicalResult verifyExtras(RouteOp op, StringRef kind,
       if (map.isFunctionOfDim(dim))
         return op.emitOpError() << kind << " #" << i << " cannot be indexed by "
                                 << RouteOp::getDimNames()[dim];
-    for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
-      int64_t size = dimOf(operand, dim);
-      std::optional<int64_t> largest = largestIndex(expr, extents);
-      if (ShapedType::isDynamic(size) || !largest || *largest < size ||
-          llvm::is_contained(extents, 0))
-        continue;
-      std::string text;
-      llvm::raw_string_ostream os(text);
-      printIndexExpr(os, expr, RouteOp::getDimNames());
-      return op.emitOpError("index '")
-             << text << "' reaches " << *largest << ", but dimension " << dim
-             << " of " << operand.getType() << " has " << size << " elements";
-    }
+    if (failed(verifyIndexBounds(op, operand, map, extents,
+                                 RouteOp::getDimNames())))
+      return failure();
   }
   return success();
 }

@@ -54,6 +54,18 @@ def test_agrees_with_transformers(name, dtype, folder):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_few_tokens(name, folder):
+    """One token gives what it gives among others, and none gives nothing."""
+    where = folder(name, "few")
+    _, hidden = zoo.save_model(name, "bf16", where)
+    y, ids = zoo.run_layer(name, where, hidden[:8])
+    one, its_ids = zoo.run_layer(name, where, hidden[:1])
+    assert torch.equal(one, y[:1]) and torch.equal(its_ids, ids[:1])
+    nothing, no_ids = zoo.run_layer(name, where, hidden[:0])
+    assert nothing.shape == (0, zoo.H) and no_ids.shape == (0, ids.shape[1])
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_imports_all_layers_at_published_size(name, tmp_path):
     """With the configuration that transformers has by default; which layers are MoE layers."""
     blocks = zoo.save_published(name, tmp_path)

@@ -174,5 +174,6 @@ CASES = {
             "enable_moe_block": True, "num_experts": 128, "top_k_experts": 8,
             "moe_intermediate_size": 704, "hidden_size": 2816}),
     "phimoe": Case("Phimoe", {"intermediate_size": I, "num_local_experts": E,
+                              "router_jitter_noise": 0.25,
                               "num_experts_per_tok": 2}, "model.layers.1.mlp", router="router"),
 }

@@ -23,7 +23,8 @@
 #weight_t = affine_map<(m, n, k) -> (k, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 !x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
@@ -73,10 +74,13 @@ func.func @layer(
   %weights_f32 = arith.extf %chosen_bf16 : !choice_weights to !weights
   %sums_empty = tensor.empty(%T) : !sums
   %sums_zero = linalg.fill ins(%zero : f32) outs(%sums_empty : !sums) -> !sums
-  %sums = linalg.reduce { arith.addf } ins(%weights_f32 : !weights) outs(%sums_zero : !sums) dimensions = [1]
+  %sums = linalg.reduce { arith.addf } ins(%weights_f32 : !weights) outs(%sums_zero : !sums)
+      dimensions = [1]
   %choice_weights_empty = tensor.empty(%T) : !choice_weights
-  %weights = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>, #same], iterator_types = ["parallel", "parallel"]}
-      ins(%chosen_bf16, %sums : !choice_weights, !sums) outs(%choice_weights_empty : !choice_weights) {
+  %weights = linalg.generic {indexing_maps = [#same, #row, #same],
+                             iterator_types = ["parallel", "parallel"]}
+      ins(%chosen_bf16, %sums : !choice_weights, !sums)
+      outs(%choice_weights_empty : !choice_weights) {
   ^bb0(%v: bf16, %sum: f32, %init: bf16):
     %sum_bf16 = arith.truncf %sum : f32 to bf16
     %weight = arith.divf %v, %sum_bf16 : bf16
@@ -93,9 +97,12 @@ func.func @layer(
            : !offsets, !ids, !x, !row_weights)
 
   // Each expert works on its rows: down(silu(gate(x)) * up(x)), times the weight of the row.
-  %gate = tensor.expand_shape %w1 [[0, 1], [2]] output_shape [8, 24, 40] : !all into !weight
-  %up = tensor.expand_shape %v1 [[0, 1], [2]] output_shape [8, 24, 40] : !all into !weight
-  %down = tensor.expand_shape %w2 [[0, 1], [2]] output_shape [8, 24, 40] : !all into !weight
+  %gate = tensor.expand_shape %w1 [[0, 1], [2]] output_shape [8, 24, 40]
+      : !all into !weight
+  %up = tensor.expand_shape %v1 [[0, 1], [2]] output_shape [8, 24, 40]
+      : !all into !weight
+  %down = tensor.expand_shape %w2 [[0, 1], [2]] output_shape [8, 24, 40]
+      : !all into !weight
   %results = moe.expert offsets(%offsets : !offsets) rows(%rows, %row_weights : !x, !row_weights)
       params(%gate, %up, %down : !weight, !weight, !weight) outs(%rows_empty : !x) {
   ^bb0(%expert: index, %xe: !x, %we: !row_weights, %expert_gate: !expert_gate,

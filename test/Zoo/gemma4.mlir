@@ -20,7 +20,8 @@
 #out = affine_map<(m, n, k) -> (m, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 !x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
@@ -65,7 +66,8 @@ func.func @layer(
   %squares_zero = linalg.fill ins(%zero : f32) outs(%squares_empty : !squares) -> !squares
 
   // Each token chooses k experts.
-  %h_squares = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>], iterator_types = ["parallel", "reduction"]}
+  %h_squares = linalg.generic {indexing_maps = [#same, #row],
+      iterator_types = ["parallel", "reduction"]}
       ins(%x : !x) outs(%squares_zero : !squares) {
   ^bb0(%v_bf16: bf16, %sum: f32):
     %v = arith.extf %v_bf16 : bf16 to f32
@@ -74,7 +76,8 @@ func.func @layer(
     linalg.yield %next : f32
   } -> !squares
   %h_empty = tensor.empty(%T) : !x
-  %h = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>, #column, #same], iterator_types = ["parallel", "parallel"]}
+  %h = linalg.generic {indexing_maps = [#same, #row, #column, #same],
+      iterator_types = ["parallel", "parallel"]}
       ins(%x, %h_squares, %router_scale : !x, !squares, !scale) outs(%h_empty : !x) {
   ^bb0(%v_bf16: bf16, %sum: f32, %s_bf16: bf16, %init: bf16):
     %v = arith.extf %v_bf16 : bf16 to f32
@@ -103,7 +106,8 @@ func.func @layer(
       ins(%logits : !logits) outs(%weights_empty, %ids_empty : !weights, !ids)
 
   // An expert has a scale.
-  %weights = linalg.generic {indexing_maps = [#same, #same, #same], iterator_types = ["parallel", "parallel"]}
+  %weights = linalg.generic {indexing_maps = [#same, #same, #same],
+                             iterator_types = ["parallel", "parallel"]}
       ins(%shares, %ids : !weights, !ids) outs(%weights_empty : !weights) {
   ^bb0(%share: f32, %id: i32, %init: f32):
     %e = arith.index_cast %id : i32 to index
@@ -114,7 +118,8 @@ func.func @layer(
   } -> !weights
 
   // One row a choice, sorted by expert.
-  %z_squares = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>], iterator_types = ["parallel", "reduction"]}
+  %z_squares = linalg.generic {indexing_maps = [#same, #row],
+      iterator_types = ["parallel", "reduction"]}
       ins(%x : !x) outs(%squares_zero : !squares) {
   ^bb0(%v_bf16: bf16, %sum: f32):
     %v = arith.extf %v_bf16 : bf16 to f32
@@ -123,7 +128,8 @@ func.func @layer(
     linalg.yield %next : f32
   } -> !squares
   %z_empty = tensor.empty(%T) : !x
-  %z = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>, #column, #same], iterator_types = ["parallel", "parallel"]}
+  %z = linalg.generic {indexing_maps = [#same, #row, #column, #same],
+      iterator_types = ["parallel", "parallel"]}
       ins(%x, %z_squares, %norm_before : !x, !squares, !scale) outs(%z_empty : !x) {
   ^bb0(%v_bf16: bf16, %sum: f32, %s_bf16: bf16, %init: bf16):
     %v = arith.extf %v_bf16 : bf16 to f32
@@ -193,7 +199,8 @@ func.func @layer(
   %routed_empty = tensor.empty(%T) : !x
   %routed = moe.combine rows(%results : !x) slots(%slots : !ids) weights(%weights : !weights)
       outs(%routed_empty : !x)
-  %y_squares = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>], iterator_types = ["parallel", "reduction"]}
+  %y_squares = linalg.generic {indexing_maps = [#same, #row],
+      iterator_types = ["parallel", "reduction"]}
       ins(%routed : !x) outs(%squares_zero : !squares) {
   ^bb0(%v_bf16: bf16, %sum: f32):
     %v = arith.extf %v_bf16 : bf16 to f32
@@ -202,7 +209,8 @@ func.func @layer(
     linalg.yield %next : f32
   } -> !squares
   %y_empty = tensor.empty(%T) : !x
-  %y = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>, #column, #same], iterator_types = ["parallel", "parallel"]}
+  %y = linalg.generic {indexing_maps = [#same, #row, #column, #same],
+      iterator_types = ["parallel", "parallel"]}
       ins(%routed, %y_squares, %norm_after : !x, !squares, !scale) outs(%y_empty : !x) {
   ^bb0(%v_bf16: bf16, %sum: f32, %s_bf16: bf16, %init: bf16):
     %v = arith.extf %v_bf16 : bf16 to f32

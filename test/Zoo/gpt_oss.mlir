@@ -23,7 +23,8 @@
 #weight_t = affine_map<(m, n, k) -> (k, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 !x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
@@ -45,6 +46,9 @@
 !router_bias = tensor<8xbf16>  // E
 !gate_up_bias = tensor<8x48xbf16>  // E×2I
 !down_bias = tensor<8x40xbf16>  // E×H
+!both_bias = tensor<48xbf16>  // one expert's
+!inner_bias = tensor<24xbf16>
+!out_bias = tensor<40xbf16>
 
 func.func @layer(
     %x: !x {moe.name = "x"},
@@ -67,7 +71,8 @@ func.func @layer(
   %logits_zero = linalg.fill ins(%zero : f32) outs(%logits_empty : !logits) -> !logits
   %products = linalg.matmul indexing_maps = [#in, #weight, #out]
       ins(%x, %router : !x, !router) outs(%logits_zero : !logits) -> !logits
-  %logits = linalg.generic {indexing_maps = [#same, #column, #same], iterator_types = ["parallel", "parallel"]}
+  %logits = linalg.generic {indexing_maps = [#same, #column, #same],
+                            iterator_types = ["parallel", "parallel"]}
       ins(%products, %router_bias : !logits, !router_bias) outs(%logits_empty : !logits) {
   ^bb0(%product: f32, %b_bf16: bf16, %init: f32):
     %b = arith.extf %b_bf16 : bf16 to f32
@@ -97,16 +102,19 @@ func.func @layer(
   %minus_limit = arith.negf %limit : bf16
   %unit = arith.constant 1.0 : bf16
   %results = moe.expert offsets(%offsets : !offsets) rows(%rows, %row_weights : !x, !row_weights)
-      params(%gate_up, %gate_up_bias, %down, %down_bias : !gate_up, !gate_up_bias, !down, !down_bias)
+      params(%gate_up, %gate_up_bias, %down, %down_bias
+             : !gate_up, !gate_up_bias, !down, !down_bias)
       outs(%rows_empty : !x) {
   ^bb0(%expert: index, %xe: !x, %we: !row_weights, %expert_gate_up: !expert_gate_up,
-       %both_bias: tensor<48xbf16>, %expert_down: !expert_down, %expert_down_bias: tensor<40xbf16>):
+       %both_bias: !both_bias, %expert_down: !expert_down, %out_bias: !out_bias):
     %n = tensor.dim %xe, %c0 : !x
     // Gate and up are interleaved: even columns, odd columns.
-    %expert_gate = tensor.extract_slice %expert_gate_up[0, 0] [40, 24] [1, 2] : !expert_gate_up to !expert_gate
-    %expert_up = tensor.extract_slice %expert_gate_up[0, 1] [40, 24] [1, 2] : !expert_gate_up to !expert_gate
-    %gate_bias = tensor.extract_slice %both_bias[0] [24] [2] : tensor<48xbf16> to tensor<24xbf16>
-    %up_bias = tensor.extract_slice %both_bias[1] [24] [2] : tensor<48xbf16> to tensor<24xbf16>
+    %expert_gate = tensor.extract_slice %expert_gate_up[0, 0] [40, 24] [1, 2]
+        : !expert_gate_up to !expert_gate
+    %expert_up = tensor.extract_slice %expert_gate_up[0, 1] [40, 24] [1, 2]
+        : !expert_gate_up to !expert_gate
+    %gate_bias = tensor.extract_slice %both_bias[0] [24] [2] : !both_bias to !inner_bias
+    %up_bias = tensor.extract_slice %both_bias[1] [24] [2] : !both_bias to !inner_bias
     %inner_empty = tensor.empty(%n) : !expert_sum
     %inner_zero = linalg.fill ins(%zero : f32) outs(%inner_empty : !expert_sum) -> !expert_sum
     %g = linalg.matmul indexing_maps = [#in, #weight_t, #out]
@@ -117,10 +125,12 @@ func.func @layer(
     // p = (u' + 1) * g' * sigmoid(alpha * g'), with g' = min(g + bias, limit) and
     // u' = clamp(u + bias, -limit, limit).
     %p_empty = tensor.empty(%n) : !expert_inner
-    %p = linalg.generic {indexing_maps = [#same, #same, #column, #column, #same], iterator_types = ["parallel", "parallel"]}
-        ins(%g, %u, %gate_bias, %up_bias : !expert_sum, !expert_sum, tensor<24xbf16>, tensor<24xbf16>)
+    %p = linalg.generic {indexing_maps = [#same, #same, #column, #column, #same],
+                         iterator_types = ["parallel", "parallel"]}
+        ins(%g, %u, %gate_bias, %up_bias : !expert_sum, !expert_sum, !inner_bias, !inner_bias)
         outs(%p_empty : !expert_inner) {
-    ^bb0(%g0_sum: f32, %u0_sum: f32, %bg: bf16, %bu: bf16, %init: bf16):
+    ^bb0(%g0_sum: f32, %u0_sum: f32,
+         %bg: bf16, %bu: bf16, %init: bf16):
       %g0 = arith.truncf %g0_sum : f32 to bf16
       %u0 = arith.truncf %u0_sum : f32 to bf16
       %g1 = arith.addf %g0, %bg : bf16
@@ -149,8 +159,9 @@ func.func @layer(
     %d = linalg.matmul indexing_maps = [#in, #weight_t, #out]
         ins(%p, %expert_down : !expert_inner, !expert_down) outs(%d_zero : !x_sum) -> !x_sum
     %q_empty = tensor.empty(%n) : !x
-    %q = linalg.generic {indexing_maps = [#same, #column, affine_map<(m, n) -> (m)>, #same], iterator_types = ["parallel", "parallel"]}
-        ins(%d, %expert_down_bias, %we : !x_sum, tensor<40xbf16>, !row_weights) outs(%q_empty : !x) {
+    %q = linalg.generic {indexing_maps = [#same, #column, #row, #same],
+                         iterator_types = ["parallel", "parallel"]}
+        ins(%d, %out_bias, %we : !x_sum, !out_bias, !row_weights) outs(%q_empty : !x) {
     ^bb0(%d0_sum: f32, %b: bf16, %w: bf16, %init: bf16):
       %d0 = arith.truncf %d0_sum : f32 to bf16
       %d1 = arith.addf %d0, %b : bf16

@@ -20,7 +20,8 @@
 #out = affine_map<(m, n, k) -> (m, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 !x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
@@ -81,11 +82,13 @@ func.func @layer(
       outs(%weights_empty, %ids_empty : !weights, !ids)
   %sums_empty = tensor.empty(%T) : !sums
   %sums_zero = linalg.fill ins(%zero : f32) outs(%sums_empty : !sums) -> !sums
-  %sums = linalg.reduce { arith.addf } ins(%weights_f32 : !weights) outs(%sums_zero : !sums) dimensions = [1]
+  %sums = linalg.reduce { arith.addf } ins(%weights_f32 : !weights) outs(%sums_zero : !sums)
+      dimensions = [1]
   %eps = arith.constant 1.0e-06 : f32
   %scale = arith.constant 1.5 : f32
   %choice_weights_empty = tensor.empty(%T) : !choice_weights
-  %weights = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>, #same], iterator_types = ["parallel", "parallel"]}
+  %weights = linalg.generic {indexing_maps = [#same, #row, #same],
+                             iterator_types = ["parallel", "parallel"]}
       ins(%weights_f32, %sums : !weights, !sums) outs(%choice_weights_empty : !choice_weights) {
   ^bb0(%v: f32, %sum: f32, %init: bf16):
     %sum_bf16 = arith.truncf %sum : f32 to bf16

@@ -20,7 +20,8 @@
 #out = affine_map<(m, n, k) -> (m, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 // The last 4 experts give what they get.
@@ -115,7 +116,8 @@ func.func @layer(
   %first_identity = arith.constant 8 : i32
   %share_empty = tensor.empty(%T) : !share
   %share_zero = linalg.fill ins(%zero : f32) outs(%share_empty : !share) -> !share
-  %share = linalg.generic {indexing_maps = [#same, #same, affine_map<(m, n) -> (m)>], iterator_types = ["parallel", "reduction"]}
+  %share = linalg.generic {indexing_maps = [#same, #same, #row],
+                           iterator_types = ["parallel", "reduction"]}
       ins(%ids, %weights : !ids, !weights) outs(%share_zero : !share) {
   ^bb0(%id: i32, %w: f32, %sum: f32):
     %is_identity = arith.cmpi sge, %id, %first_identity : i32
@@ -124,7 +126,8 @@ func.func @layer(
     linalg.yield %next : f32
   } -> !share
   %base_empty = tensor.empty(%T) : !x_sum
-  %base = linalg.generic {indexing_maps = [#same, affine_map<(m, n) -> (m)>, #same], iterator_types = ["parallel", "parallel"]}
+  %base = linalg.generic {indexing_maps = [#same, #row, #same],
+                          iterator_types = ["parallel", "parallel"]}
       ins(%x, %share : !x, !share) outs(%base_empty : !x_sum) {
   ^bb0(%v_bf16: bf16, %s: f32, %init: f32):
     %v = arith.extf %v_bf16 : bf16 to f32

@@ -20,7 +20,8 @@
 #out = affine_map<(m, n, k) -> (m, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 !x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
@@ -56,8 +57,10 @@ func.func @layer(
   %T = tensor.dim %x, %c0 : !x
   %M = arith.muli %T, %k : index
   %minus_infinity = arith.constant 0xFF800000 : f32
-  %jitter = arith.constant 0.01 : f32
-  %twice_jitter = arith.addf %jitter, %jitter : f32
+  %jitter = arith.constant 0.25 : f32
+  %twice_jitter_f32 = arith.addf %jitter, %jitter : f32
+  %twice_jitter_bf16 = arith.truncf %twice_jitter_f32 : f32 to bf16
+  %twice_jitter = arith.extf %twice_jitter_bf16 : bf16 to f32
 
   // Sparsemixer: the best expert, then the best of the others; each weighted by a softmax over
   // those that come close to it.
@@ -71,9 +74,12 @@ func.func @layer(
   %best_lowest = linalg.fill ins(%minus_infinity : f32) outs(%best_empty : !best) -> !best
   %weight_empty = tensor.empty(%T) : !weight
   %id_empty = tensor.empty(%T) : !id
-  %first_best = linalg.reduce { arith.maximumf } ins(%logits : !logits) outs(%best_lowest : !best) dimensions = [1]
-  %first_close = linalg.generic {indexing_maps = [#same, #same, affine_map<(m, n) -> (m)>, #same], iterator_types = ["parallel", "parallel"]}
-      ins(%logits, %logits, %first_best : !logits, !logits, !best) outs(%logits_empty : !logits) {
+  %first_best = linalg.reduce { arith.maximumf } ins(%logits : !logits)
+      outs(%best_lowest : !best) dimensions = [1]
+  %first_close = linalg.generic {indexing_maps = [#same, #same, #row, #same],
+      iterator_types = ["parallel", "parallel"]}
+      ins(%logits, %logits, %first_best : !logits, !logits, !best)
+      outs(%logits_empty : !logits) {
   ^bb0(%logit: f32, %score: f32, %best: f32, %init: f32):
     %size = math.absf %logit : f32
     %factor = arith.maximumf %size, %best : f32
@@ -89,7 +95,8 @@ func.func @layer(
   } -> !logits
   %first_weight, %first_id = moe.gate score(softmax)
       ins(%first_close : !logits) outs(%weight_empty, %id_empty : !weight, !id)
-  %others = linalg.generic {indexing_maps = [#same, #row, #same], iterator_types = ["parallel", "parallel"]}
+  %others = linalg.generic {indexing_maps = [#same, #row_1, #same],
+                            iterator_types = ["parallel", "parallel"]}
       ins(%logits, %first_id : !logits, !id) outs(%logits_empty : !logits) {
   ^bb0(%score: f32, %id: i32, %init: f32):
     %column = linalg.index 1 : index
@@ -98,9 +105,12 @@ func.func @layer(
     %other = arith.select %is_first, %minus_infinity, %score : f32
     linalg.yield %other : f32
   } -> !logits
-  %second_best = linalg.reduce { arith.maximumf } ins(%others : !logits) outs(%best_lowest : !best) dimensions = [1]
-  %second_close = linalg.generic {indexing_maps = [#same, #same, affine_map<(m, n) -> (m)>, #same], iterator_types = ["parallel", "parallel"]}
-      ins(%logits, %others, %second_best : !logits, !logits, !best) outs(%logits_empty : !logits) {
+  %second_best = linalg.reduce { arith.maximumf } ins(%others : !logits)
+      outs(%best_lowest : !best) dimensions = [1]
+  %second_close = linalg.generic {indexing_maps = [#same, #same, #row, #same],
+      iterator_types = ["parallel", "parallel"]}
+      ins(%logits, %others, %second_best : !logits, !logits, !best)
+      outs(%logits_empty : !logits) {
   ^bb0(%logit: f32, %score: f32, %best: f32, %init: f32):
     %size = math.absf %logit : f32
     %factor = arith.maximumf %size, %best : f32
@@ -120,8 +130,10 @@ func.func @layer(
   %ids_empty = tensor.empty(%T) : !ids
   %ids_one = tensor.insert_slice %first_id into %ids_empty[0, 0] [%T, 1] [1, 1] : !id into !ids
   %ids = tensor.insert_slice %second_id into %ids_one[0, 1] [%T, 1] [1, 1] : !id into !ids
-  %weights_one = tensor.insert_slice %first_weight into %weights_empty[0, 0] [%T, 1] [1, 1] : !weight into !weights
-  %weights_f32 = tensor.insert_slice %second_weight into %weights_one[0, 1] [%T, 1] [1, 1] : !weight into !weights
+  %weights_one = tensor.insert_slice %first_weight into %weights_empty[0, 0] [%T, 1] [1, 1]
+      : !weight into !weights
+  %weights_f32 = tensor.insert_slice %second_weight into %weights_one[0, 1] [%T, 1] [1, 1]
+      : !weight into !weights
   %weights = arith.truncf %weights_f32 : !weights to !choice_weights
 
   // One row a choice, sorted by expert: the token, and the weight of the choice.

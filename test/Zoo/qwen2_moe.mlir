@@ -20,7 +20,8 @@
 #out = affine_map<(m, n, k) -> (m, n)>
 
 #same = affine_map<(m, n) -> (m, n)>
-#row = affine_map<(m, n) -> (m, 0)>
+#row = affine_map<(m, n) -> (m)>
+#row_1 = affine_map<(m, n) -> (m, 0)>
 #column = affine_map<(m, n) -> (n)>
 
 !x = tensor<?x40xbf16>  // T×H, and M×H with a row for each of the M = T·k choices
@@ -44,6 +45,7 @@
 !shared_sum = tensor<?x32xf32>
 !share = tensor<?x1xbf16>  // T×1
 !share_sum = tensor<?x1xf32>
+!share_weight = tensor<1x40xbf16>
 
 func.func @layer(
     %x: !x {moe.name = "x"},
@@ -54,7 +56,7 @@ func.func @layer(
     %shared_gate: !shared_gate {moe.param = "model.layers.1.mlp.shared_expert.gate_proj.weight"},
     %shared_up: !shared_gate {moe.param = "model.layers.1.mlp.shared_expert.up_proj.weight"},
     %shared_down: !shared_down {moe.param = "model.layers.1.mlp.shared_expert.down_proj.weight"},
-    %share_weight: tensor<1x40xbf16> {moe.param = "model.layers.1.mlp.shared_expert_gate.weight"})
+    %share_weight: !share_weight {moe.param = "model.layers.1.mlp.shared_expert_gate.weight"})
     -> (!x {moe.name = "y"}) {
   %c0 = arith.constant 0 : index
   %k = arith.constant 3 : index
@@ -163,9 +165,10 @@ func.func @layer(
   %share_empty = tensor.empty(%T) : !share_sum
   %share_zero = linalg.fill ins(%zero : f32) outs(%share_empty : !share_sum) -> !share_sum
   %share_sum = linalg.matmul indexing_maps = [#in, #weight, #out]
-      ins(%x, %share_weight : !x, tensor<1x40xbf16>) outs(%share_zero : !share_sum) -> !share_sum
+      ins(%x, %share_weight : !x, !share_weight) outs(%share_zero : !share_sum) -> !share_sum
   %y_empty = tensor.empty(%T) : !x
-  %y = linalg.generic {indexing_maps = [#row, #same, #same, #same], iterator_types = ["parallel", "parallel"]}
+  %y = linalg.generic {indexing_maps = [#row_1, #same, #same, #same],
+                       iterator_types = ["parallel", "parallel"]}
       ins(%share_sum, %d, %routed : !share_sum, !x, !x) outs(%y_empty : !x) {
   ^bb0(%v_sum: f32, %shared: bf16, %sum: bf16, %init: bf16):
     %v_bf16 = arith.truncf %v_sum : f32 to bf16

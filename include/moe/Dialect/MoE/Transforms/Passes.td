@@ -57,6 +57,71 @@ def MoEDecompose : Pass<"moe-decompose"> {
   ];
 }
 
+def MoEFuseRouting : Pass<"moe-fuse-routing"> {
+  let summary = "fuses router matmul, gate and plan into moe.route";
+  let description = [{
+    A `moe.plan` of the ids of a `moe.gate` whose logits come elementwise from a
+    matmul becomes one `moe.route`:
+
+    * the matmul (`linalg.matmul` or a `linalg.generic` that is one) adds
+      products of f32, f16 or bf16 in f32; the router is E×K or K×E, read
+      through transposes and extensions. What it starts from, if not zeros, is
+      added after the sum.
+    * Elementwise work between matmul and gate is the region `logits`: biases
+      broadcast over tokens, casts, soft caps, any scalar function, as arith and
+      math on whole tensors or linalg. Tensors that do not depend on the matmul
+      become `extras`. The gate's `mix` is the region's second result.
+    * Elementwise work on the weights that nothing else reads in between is the
+      region `weights`: casts, scales, a table gathered by id.
+
+    Each cast stays a cast, so values round where they did. The sums may be added
+    in another order.
+
+    Declines, with a missed remark that says what to change, if the ids are not
+    those of one gate (tables, two gates), the logits are not elementwise work on
+    one matmul (a norm or an explicit softmax between matmul and gate: these are
+    attributes of the gate; a mix from another matmul), the matmul does not add
+    in f32, capacity goes by priority, or something else reads the logits. Where
+    a `moe.dispatch` copies rows, run moe-fuse-dispatch before; if it stays, the
+    routing is not fused.
+
+    Before:
+
+    ```mlir
+    %sums = linalg.matmul indexing_maps = [#tk, #ek, #te]
+        ins(%x, %w : tensor<?x8xbf16>, tensor<4x8xbf16>) outs(%zeros : tensor<?x4xf32>)
+    %narrow = arith.truncf %sums : tensor<?x4xf32> to tensor<?x4xbf16>
+    %logits = arith.extf %narrow : tensor<?x4xbf16> to tensor<?x4xf32>
+    %weights, %ids = moe.gate score(softmax) ins(%logits : tensor<?x4xf32>)
+        outs(%wi, %ii : tensor<?x2xf32>, tensor<?x2xi32>)
+    %offsets, %slots, %source = moe.plan ids(%ids : tensor<?x2xi32>)
+        outs(%oi, %si, %ri : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+    ```
+
+    After:
+
+    ```mlir
+    %weights, %ids, %offsets, %slots, %source = moe.route score(softmax)
+        router(%x[t, k] * %w[e, k] : tensor<?x8xbf16>, tensor<4x8xbf16>)
+        outs(%wi, %ii, %oi, %si, %ri
+             : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+        logits {
+    ^bb0(%sum: f32):
+      %narrow = arith.truncf %sum : f32 to bf16
+      %logit = arith.extf %narrow : bf16 to f32
+      moe.yield %logit : f32
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"
+  ];
+  let statistics = [
+    Statistic<"numFused", "num-fused", "Number of plans that became part of a moe.route">,
+    Statistic<"numKept", "num-kept", "Number of plans left as they are">
+  ];
+}
+
 def MoELinalgReductionsToLoops : Pass<"moe-linalg-reductions-to-loops"> {
   let summary = "lowers linalg reductions to loops that add in registers";
   let description = [{

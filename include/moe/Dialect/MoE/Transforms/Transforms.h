@@ -43,6 +43,12 @@ LogicalResult decomposeOp(RewriterBase &rewriter, Operation *op);
 /// decomposeOp as a pattern, for hosts that run one driver for everything.
 void populateDecomposePatterns(RewritePatternSet &patterns);
 
+/// Replaces `plan`, the gate that makes its ids, the matmul that makes the
+/// gate's logits, and the elementwise work between and after them by one
+/// moe.route. Fails, with a missed remark, where moe-fuse-routing declines; the
+/// program then means what it meant.
+FailureOr<RouteOp> fuseRouting(RewriterBase &rewriter, PlanOp plan);
+
 /// Replaces a reduction on memrefs by loops that carry the sums of up to
 /// `numChains` neighbouring outputs in registers. Fails, without a change, where
 /// moe-linalg-reductions-to-loops declines.

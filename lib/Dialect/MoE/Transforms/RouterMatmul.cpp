@@ -1,0 +1,137 @@
+//===- RouterMatmul.cpp - The matmul that makes logits --------------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RouterMatmul.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/TypeUtilities.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+bool mlir::moe::isMatmulLike(Operation *op) {
+  auto linalgOp = dyn_cast<linalg::LinalgOp>(op);
+  return linalgOp && linalgOp.hasPureTensorSemantics() &&
+         linalgOp.getNumReductionLoops() >= 1 &&
+         linalgOp.getNumDpsInputs() == 2 && linalgOp.getNumDpsInits() == 1 &&
+         cast<ShapedType>(linalgOp.getDpsInits()[0].getType()).getRank() == 2;
+}
+
+/// `value` without an extension to f32.
+static Value skipExtension(Value value) {
+  auto extension = value.getDefiningOp<arith::ExtFOp>();
+  return extension ? extension.getIn() : value;
+}
+
+/// out + ext(a) · ext(b): nothing is rounded but the products and sums in f32.
+static bool addsProducts(linalg::LinalgOp op) {
+  Block *body = op.getBlock();
+  auto add =
+      body->getTerminator()->getOperand(0).getDefiningOp<arith::AddFOp>();
+  if (!add || !add.getType().isF32())
+    return false;
+  Value sum = body->getArgument(2);
+  Value term = add.getLhs() == sum   ? add.getRhs()
+               : add.getRhs() == sum ? add.getLhs()
+                                     : Value();
+  auto product = term ? term.getDefiningOp<arith::MulFOp>() : nullptr;
+  if (!product || !product.getType().isF32())
+    return false;
+  Value a = skipExtension(product.getLhs()),
+        b = skipExtension(product.getRhs());
+  Value first = body->getArgument(0), second = body->getArgument(1);
+  return (a == first && b == second) || (a == second && b == first);
+}
+
+static bool isSmallFloat(Type type) {
+  return type.isF32() || type.isF16() || type.isBF16();
+}
+
+/// The input of an operation that only extends or transposes a matrix; sets
+/// `transposes`. Null for other operations.
+static Value getViewed(Operation *op, bool &transposes) {
+  transposes = false;
+  if (auto extension = dyn_cast_or_null<arith::ExtFOp>(op))
+    return extension.getIn();
+  auto linalgOp = dyn_cast_or_null<linalg::LinalgOp>(op);
+  if (!linalgOp || !linalgOp.hasPureTensorSemantics() ||
+      linalgOp.getNumDpsInputs() != 1 || linalgOp.getNumDpsInits() != 1 ||
+      linalgOp.getNumLoops() != 2 || linalgOp.getNumParallelLoops() != 2)
+    return {};
+  Value yielded = linalgOp.getBlock()->getTerminator()->getOperand(0);
+  AffineMap in = linalgOp.getIndexingMapsArray()[0];
+  AffineMap out = linalgOp.getIndexingMapsArray()[1];
+  if (skipExtension(yielded) != linalgOp.getBlock()->getArgument(0) ||
+      !in.isPermutation() || !out.isPermutation())
+    return {};
+  transposes = in != out;
+  return linalgOp.getDpsInputs()[0];
+}
+
+/// What an operand of the matmul is made of, as it is stored.
+static Value skipViews(Value value, bool &transposed) {
+  transposed = false;
+  while (true) {
+    bool transposes;
+    Value input = getViewed(value.getDefiningOp(), transposes);
+    if (!input || !isa<RankedTensorType>(input.getType()) ||
+        !isSmallFloat(getElementTypeOrSelf(input)))
+      return value;
+    transposed ^= transposes;
+    value = input;
+  }
+}
+
+FailureOr<RouterMatmul> mlir::moe::matchRouterMatmul(Operation *op,
+                                                     std::string &reason,
+                                                     std::string &advice) {
+  auto decline = [&](StringRef why, StringRef what) {
+    reason = why;
+    advice = what;
+    return failure();
+  };
+  auto matmul = cast<linalg::LinalgOp>(op);
+  Type sum = getElementTypeOrSelf(op->getResult(0));
+  if (!sum.isF32())
+    return decline("the router's matmul does not add in f32",
+                   "give it a destination of f32, and round the sums after it");
+  if (matmul.getNumLoops() != 3 || matmul.getNumParallelLoops() != 2 ||
+      !addsProducts(matmul))
+    return decline("the router's reduction is no matmul of tokens and experts",
+                   "write it as one linalg.matmul of T×K and E×K or K×E");
+  // Loops by where the result has them.
+  AffineMap out = matmul.getIndexingMapsArray()[2];
+  auto loopOf = [](AffineMap map, unsigned i) -> int {
+    auto dim = dyn_cast<AffineDimExpr>(map.getResult(i));
+    return dim ? static_cast<int>(dim.getPosition()) : -1;
+  };
+  int token = loopOf(out, 0), expert = loopOf(out, 1);
+  Value operands[2];
+  bool swapped[2] = {false, false}; // [k, t] or [k, e]
+  for (unsigned i : {0, 1}) {
+    AffineMap map = matmul.getIndexingMapsArray()[i];
+    if (map.getNumResults() != 2)
+      return decline("an operand of the router's matmul is no matrix",
+                     "write it as one linalg.matmul of T×K and E×K or K×E");
+    bool isExpert = loopOf(map, 0) == expert || loopOf(map, 1) == expert;
+    int own = isExpert ? expert : token;
+    bool transposed;
+    operands[isExpert] = skipViews(matmul.getDpsInputs()[i], transposed);
+    swapped[isExpert] = (loopOf(map, 0) != own) ^ transposed;
+  }
+  if (!operands[0] || !operands[1] || token == expert)
+    return decline("the router's matmul does not multiply tokens by experts",
+                   "write it as one linalg.matmul of T×K and E×K or K×E");
+  if (swapped[0])
+    return decline("the tokens are K×T", "store them as T×K");
+  for (Value operand : operands)
+    if (!isSmallFloat(getElementTypeOrSelf(operand)))
+      return decline(
+          "an operand of the router's matmul is not f32, f16 or bf16",
+          "decode it before");
+  return RouterMatmul{matmul, operands[0], operands[1], !swapped[1]};
+}

@@ -102,6 +102,7 @@ def save_model(name: str, dtype: str, folder: Path) -> tuple[torch.nn.Module, to
 
 def save_published(name: str, folder: Path) -> int:
     """A checkpoint of published size whose data is a hole; the number of its MoE blocks."""
+    folder.mkdir(parents=True, exist_ok=True)
     case = CASES[name]
     config = getattr(transformers, f"{case.config or case.model}Config")(**case.published)
     config.dtype = torch.bfloat16
@@ -151,13 +152,14 @@ def import_layer(name: str, folder: Path, *options: str) -> str:
                str(CASES[name].layer), "-o", "-", *options)
 
 
-def run_layer(name: str, folder: Path, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def run_layer(name: str, folder: Path, hidden: torch.Tensor,
+              optimize: str = "-O0") -> tuple[torch.Tensor, torch.Tensor]:
     """y and ids of the imported layer on `hidden`."""
     layer, inputs, results = (folder / f for f in ("layer.mlir", "x.safetensors", "y.safetensors"))
     layer.write_text(import_layer(name, folder, "--routing"))
     save_file({"x": hidden}, inputs)
     run(tool("moe-run"), layer, "--weights", folder, "--input", f"{inputs}:x", "--output", results,
-        "-O1")
+        optimize)
     made = load_file(results)
     return made["y"], made["ids"]
 
@@ -194,7 +196,7 @@ def compare(name: str, dtype: str, folder: Path) -> Agreement:
     """Import, run and compare one family in one type; files are left in `folder`."""
     case = CASES[name]
     model, hidden = save_model(name, dtype, folder)
-    y, ids = run_layer(name, folder, hidden)
+    y, ids = run_layer(name, folder, hidden, "-O0" if dtype == "f32" else "-O2")
     bounds = [BOUNDS[dtype], BOUNDS["bf16 eager" if dtype == "bf16" else dtype]]
     errors, differing = [], []
     for experts in ("grouped_mm", "eager"):
@@ -247,18 +249,26 @@ def round_up(error: float) -> str:
     return f"2^{math.ceil(math.log2(error))}" if error else "0"
 
 
-COLUMNS = ("family", "`model_type`", "error in f32", "error in bf16", "lines")
+COLUMNS = ("family", "`model_type`", "imports", "error in f32", "error in bf16", "lines", "its own")
 
 
-def table_row(name: str, results: dict[str, Agreement], text: str) -> list[str]:
+def import_published(name: str, folder: Path) -> str:
+    """What is imported of the checkpoint that `save_published` left in `folder`."""
+    said = run(tool("moe-import"), folder, "--families", FAMILIES, "--dry-run")
+    several = re.search(r"\((\d+)\)\s*$", said)
+    return f"{several[1]} layers" if several else "1 layer"
+
+
+def table_row(name: str, results: dict[str, Agreement], imported: str, text: str) -> list[str]:
     """A row of the table, without errors when there are no results."""
     family = re.search(r"^// (.+) \(model_type (\w+)\)", text, re.MULTILINE)
     assert family, f"{name}: the text does not begin as the header partial does"
+    template = (FAMILIES / f"{name}.family").read_text().partition("\n---\n")[2]
     errors = [round_up(results[dtype].error) for dtype in DTYPES] if results else ["", ""]
     if not CASES[name].grouped:
         errors[1] += " (eager)"
-    return [family[1], f"[`{family[2]}`](../test/Zoo/{name}.mlir)", *errors,
-            str(count_lines(text))]
+    return [family[1], f"[`{family[2]}`](../test/Zoo/{name}.mlir)", imported,
+            *errors, str(count_lines(text)), str(count_lines(template))]
 
 
 PAGE = """\
@@ -268,19 +278,22 @@ PAGE = """\
 
 MoE layers of published models, as `moe-import` writes them, each compared with the block of
 transformers: random weights, small widths, {tokens} tokens. Adding a model is a family file of a few
-dozen lines and a line in `python/tests/zoo.py`, and no C++ ([Importing](Import.md) shows how).
+dozen lines and a line in `python/tests/zoo_cases.py`, and no C++ ([Importing](Import.md) shows how).
 
 | {columns} |
 |{rule}
 {rows}
 
+* **imports**: how many MoE layers of a checkpoint of published size, with the configuration that
+  transformers has by default; those that transformers makes MoE layers of.
 * **error**: the largest max|y − ref| / max|ref of the token| over the tokens, rounded up to a power
   of two. The text rounds wherever the model rounds, so in bf16 the experts of transformers'
   `"grouped_mm"` give the same numbers, if every exponential rounds alike. *(eager)*: transformers
   runs these experts one by one only and adds their results in the storage type, k roundings more.
 * **ids** are equal for every token whose k-th and next selection keys differ in the model's own
   rounding; others were not compared.
-* **lines**: of the text in bf16, without comments and blank lines.
+* **lines**: of the text in bf16, without comments and blank lines; **its own**: of the family file's
+  template, which puts the text together from parts that families share.
 
 What has no row: Mamba, attention and dense layers are not the importer's business; jitter and
 dropout of training are not imported. What a family refuses (other activations, biases that no
@@ -301,7 +314,9 @@ def update(results: dict[str, dict[str, Agreement]], folders: dict[str, Path]) -
         text = zoo_text(name, folder)
         (ROOT / f"test/Zoo/{name}.mlir").write_text(text)
         (ROOT / f"test/Zoo/Inputs/{name}.json").write_text(zoo_config(folder))
-        rows.append(table_row(name, results[name], import_layer(name, folder)))
+        save_published(name, folder.parent / "published")
+        imported = import_published(name, folder.parent / "published")
+        rows.append(table_row(name, results[name], imported, import_layer(name, folder)))
     (ROOT / "docs/Zoo.md").write_text(page(rows))
 
 

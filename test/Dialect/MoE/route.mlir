@@ -183,3 +183,19 @@ func.func @unused(%x: tensor<16x8xf32>, %g: tensor<4x8xf32>, %w: tensor<16x2xf32
       outs(%w, %i, %o, %s, %r : tensor<16x2xf32>, tensor<16x2xi32>, tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
   return
 }
+
+// -----
+
+// A cast of an operand goes, with a region and without.
+// CANON-LABEL: func @casts
+// CANON: moe.route score(softmax) router(%arg0[t, k] * %arg1[e, k] : tensor<16x8xf32>, tensor<4x8xf32>)
+// CANON-SAME: outs({{.*}} : tensor<16x2xf32>, tensor<16x2xi32>, tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
+func.func @casts(%x: tensor<16x8xf32>, %g: tensor<4x8xf32>, %w: tensor<?x2xf32>, %i: tensor<?x2xi32>,
+                 %o: tensor<5xi32>, %s: tensor<?x2xi32>, %r: tensor<32xi32>) -> (tensor<?x2xf32>, tensor<?xi32>) {
+  %xd = tensor.cast %x : tensor<16x8xf32> to tensor<?x8xf32>
+  %gd = tensor.cast %g : tensor<4x8xf32> to tensor<?x8xf32>
+  %rd = tensor.cast %r : tensor<32xi32> to tensor<?xi32>
+  %0:5 = moe.route score(softmax) router(%xd[t, k] * %gd[e, k] : tensor<?x8xf32>, tensor<?x8xf32>)
+      outs(%w, %i, %o, %s, %rd : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %0#0, %0#4 : tensor<?x2xf32>, tensor<?xi32>
+}

@@ -145,10 +145,11 @@ struct SharpenInits : OpRewritePattern<OpTy> {
 /// pattern for destination-style ops does the same by cloning the op, which
 /// crashes upstream on an empty region, such as that of a weight that is not
 /// decoded; with a higher benefit, this one leaves nothing for it to fold.
-struct FoldCastsIntoGroupedMatmul : OpRewritePattern<GroupedMatmulOp> {
-  explicit FoldCastsIntoGroupedMatmul(MLIRContext *context)
-      : OpRewritePattern(context, /*benefit=*/2) {}
-  LogicalResult matchAndRewrite(GroupedMatmulOp op,
+template <typename OpTy>
+struct FoldCastsInPlace : OpRewritePattern<OpTy> {
+  explicit FoldCastsInPlace(MLIRContext *context)
+      : OpRewritePattern<OpTy>(context, /*benefit=*/2) {}
+  LogicalResult matchAndRewrite(OpTy op,
                                 PatternRewriter &rewriter) const override {
     if (!tensor::hasFoldableTensorCastOperand(op))
       return rewriter.notifyMatchFailure(op, "no operand is cast");
@@ -466,12 +467,13 @@ void PlanOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 void GroupedMatmulOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                                   MLIRContext *context) {
-  patterns.add<SharpenInits<GroupedMatmulOp>, FoldCastsIntoGroupedMatmul>(
-      context);
+  patterns
+      .add<SharpenInits<GroupedMatmulOp>, FoldCastsInPlace<GroupedMatmulOp>>(
+          context);
 }
 
 void RouteOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                           MLIRContext *context) {
-  patterns.add<SharpenInits<RouteOp>, DropGroupsThatKeepAll<RouteOp>,
-               DropZeroBias<RouteOp>>(context);
+  patterns.add<SharpenInits<RouteOp>, FoldCastsInPlace<RouteOp>,
+               DropGroupsThatKeepAll<RouteOp>, DropZeroBias<RouteOp>>(context);
 }

@@ -19,12 +19,12 @@ func.func @mixtral(%x: tensor<?x8xbf16>, %w: tensor<4x8xbf16>)
   // CHECK-NOT: {{moe.gate|moe.plan|linalg.matmul}}
   // CHECK: moe.route score(softmax) renormalize<> router(%arg0[t, k] * %arg1[e, k] : tensor<?x8xbf16>, tensor<4x8xbf16>)
   // CHECK-SAME: outs({{.*}} : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) logits {
-  // CHECK-NEtensor<?x8xbf16>: ^bb0(%[[SUM:.*]]: f32):
-  // CHECK-NEtensor<?x8xbf16>: %[[N:.*]] = arith.truncf %[[SUM]] : f32 to bf16
-  // CHECK-NEtensor<?x8xbf16>: %[[L:.*]] = arith.extf %[[N]] : bf16 to f32
-  // CHECK-NEtensor<?x8xbf16>: moe.yield %[[L]] : f32
-  // CHECK-NEtensor<?x8xbf16>: }
-  // CHECK-NEtensor<?x8xbf16>: return %weights, %ids, %offsets, %slots, %source
+  // CHECK-NEXT: ^bb0(%[[SUM:.*]]: f32):
+  // CHECK-NEXT: %[[N:.*]] = arith.truncf %[[SUM]] : f32 to bf16
+  // CHECK-NEXT: %[[L:.*]] = arith.extf %[[N]] : bf16 to f32
+  // CHECK-NEXT: moe.yield %[[L]] : f32
+  // CHECK-NEXT: }
+  // CHECK-NEXT: return %weights, %ids, %offsets, %slots, %source
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
   %zero = arith.constant 0.0 : f32
@@ -53,9 +53,9 @@ func.func @olmoe(%x: tensor<?x8xbf16>, %w: tensor<4x8xbf16>)
   // CHECK: moe.route score(softmax) router(
   // CHECK-SAME: outs({{.*}} : tensor<?x2xbf16>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) logits {
   // CHECK: } weights {
-  // CHECK-NEtensor<?x8xbf16>: ^bb0(%[[W:.*]]: f32):
-  // CHECK-NEtensor<?x8xbf16>: %[[S:.*]] = arith.truncf %[[W]] : f32 to bf16
-  // CHECK-NEtensor<?x8xbf16>: moe.yield %[[S]] : bf16
+  // CHECK-NEXT: ^bb0(%[[W:.*]]: f32):
+  // CHECK-NEXT: %[[S:.*]] = arith.truncf %[[W]] : f32 to bf16
+  // CHECK-NEXT: moe.yield %[[S]] : bf16
   // CHECK-NOT: {{moe.gate|moe.plan|linalg.matmul}}
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
@@ -141,10 +141,10 @@ func.func @gpt_oss(%x: tensor<?x8xbf16>, %w: tensor<4x8xbf16>, %b: tensor<4xbf16
 func.func @bias_in_generic(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor<4xbf16>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
   // CHECK: moe.route score(softmax) router({{.*}}) extras(%arg2[e] : tensor<4xbf16>) outs({{.*}}) logits {
-  // CHECK-NEtensor<?x8xf32>: ^bb0(%[[SUM:.*]]: f32, %[[B:.*]]: bf16):
-  // CHECK-NEtensor<?x8xf32>: %[[WIDE:.*]] = arith.extf %[[B]]
-  // CHECK-NEtensor<?x8xf32>: %[[L:.*]] = arith.addf %[[SUM]], %[[WIDE]] : f32
-  // CHECK-NEtensor<?x8xf32>: moe.yield %[[L]] : f32
+  // CHECK-NEXT: ^bb0(%[[SUM:.*]]: f32, %[[B:.*]]: bf16):
+  // CHECK-NEXT: %[[WIDE:.*]] = arith.extf %[[B]]
+  // CHECK-NEXT: %[[L:.*]] = arith.addf %[[SUM]], %[[WIDE]] : f32
+  // CHECK-NEXT: moe.yield %[[L]] : f32
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
   %zero = arith.constant 0.0 : f32
@@ -176,8 +176,8 @@ func.func @bias_in_generic(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor<
 func.func @starts_from_bias(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor<4xf32>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
   // CHECK: moe.route {{.*}} extras(%arg2[e] : tensor<4xf32>)
-  // CHECK-NEtensor<?x8xf32>: ^bb0(%[[SUM:.*]]: f32, %[[B:.*]]: f32):
-  // CHECK-NEtensor<?x8xf32>: arith.addf %[[SUM]], %[[B]] : f32
+  // CHECK-NEXT: ^bb0(%[[SUM:.*]]: f32, %[[B:.*]]: f32):
+  // CHECK-NEXT: arith.addf %[[SUM]], %[[B]] : f32
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
   %zero = arith.constant 0.0 : f32
@@ -202,13 +202,13 @@ func.func @starts_from_bias(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor
 // CHECK-LABEL: func @soft_cap
 func.func @soft_cap(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: %[[C:.*]] = arith.constant 3.000000e+01 : f32
   // CHECK: moe.route score(softmax) router({{.*}}) outs({{.*}}) logits {
-  // CHECK-NEtensor<?x8xf32>: ^bb0(%[[SUM:.*]]: f32):
-  // CHECK-NEtensor<?x8xf32>: %[[C:.*]] = arith.constant 3.000000e+01 : f32
-  // CHECK-NEtensor<?x8xf32>: %[[Q:.*]] = arith.divf %[[SUM]], %[[C]]
-  // CHECK-NEtensor<?x8xf32>: %[[H:.*]] = math.tanh %[[Q]]
-  // CHECK-NEtensor<?x8xf32>: %[[L:.*]] = arith.mulf %[[H]], %[[C]]
-  // CHECK-NEtensor<?x8xf32>: moe.yield %[[L]] : f32
+  // CHECK-NEXT: ^bb0(%[[SUM:.*]]: f32):
+  // CHECK-NEXT: %[[Q:.*]] = arith.divf %[[SUM]], %[[C]]
+  // CHECK-NEXT: %[[H:.*]] = math.tanh %[[Q]]
+  // CHECK-NEXT: %[[L:.*]] = arith.mulf %[[H]], %[[C]]
+  // CHECK-NEXT: moe.yield %[[L]] : f32
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
   %zero = arith.constant 0.0 : f32
@@ -266,10 +266,10 @@ func.func @temperature(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %temperature: f
 func.func @expert_scale(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %s: tensor<4xf32>)
     -> (tensor<?x2xbf16>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
   // CHECK: moe.route {{.*}} weight_extras(%arg2[e] : tensor<4xf32>) outs({{.*}}) weights {
-  // CHECK-NEtensor<?x8xf32>: ^bb0(%[[W:.*]]: f32, %[[S:.*]]: f32):
-  // CHECK-NEtensor<?x8xf32>: %[[P:.*]] = arith.mulf %[[W]], %[[S]]
-  // CHECK-NEtensor<?x8xf32>: %[[R:.*]] = arith.truncf %[[P]] : f32 to bf16
-  // CHECK-NEtensor<?x8xf32>: moe.yield %[[R]] : bf16
+  // CHECK-NEXT: ^bb0(%[[W:.*]]: f32, %[[S:.*]]: f32):
+  // CHECK-NEXT: %[[P:.*]] = arith.mulf %[[W]], %[[S]]
+  // CHECK-NEXT: %[[R:.*]] = arith.truncf %[[P]] : f32 to bf16
+  // CHECK-NEXT: moe.yield %[[R]] : bf16
   // CHECK-NOT: linalg.generic
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
@@ -337,9 +337,9 @@ func.func @expert_scale_in_one(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %s: ten
 func.func @mix(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor<4xf32>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
   // CHECK: moe.route score(none)
-  // CHECK-NEtensor<?x8xf32>: ^bb0(%[[SUM:.*]]: f32, %[[B:.*]]: f32):
-  // CHECK-NEtensor<?x8xf32>: %[[L:.*]] = arith.addf %[[SUM]], %[[B]]
-  // CHECK-NEtensor<?x8xf32>: moe.yield %[[L]], %[[SUM]] : f32, f32
+  // CHECK-NEXT: ^bb0(%[[SUM:.*]]: f32, %[[B:.*]]: f32):
+  // CHECK-NEXT: %[[L:.*]] = arith.addf %[[SUM]], %[[B]]
+  // CHECK-NEXT: moe.yield %[[L]], %[[SUM]] : f32, f32
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
   %zero = arith.constant 0.0 : f32

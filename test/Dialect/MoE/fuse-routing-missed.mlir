@@ -397,6 +397,45 @@ func.func @sizes_from_ids(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
 #token = affine_map<(t, e) -> (t)>
 #expert = affine_map<(t, e) -> (e)>
 #swap = affine_map<(t, e) -> (e, t)>
+// Every other element of the tokens.
+func.func @strided(%x: tensor<?x16xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x16xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  // expected-remark @+1 {{the router's matmul does not multiply tokens by experts}}
+  %sums = linalg.generic {indexing_maps = [affine_map<(t, e, k) -> (t, k * 2)>, #ek, #te],
+                          iterator_types = ["parallel", "parallel", "reduction"]}
+      ins(%x, %w : tensor<?x16xf32>, tensor<4x8xf32>) outs(%lz : tensor<?x4xf32>) {
+  ^bb0(%a: f32, %b: f32, %s: f32):
+    %product = arith.mulf %a, %b : f32
+    %sum = arith.addf %s, %product : f32
+    linalg.yield %sum : f32
+  } -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// -----
+#tk = affine_map<(t, e, k) -> (t, k)>
+#ek = affine_map<(t, e, k) -> (e, k)>
+#ke = affine_map<(t, e, k) -> (k, e)>
+#te = affine_map<(t, e, k) -> (t, e)>
+#full = affine_map<(t, e) -> (t, e)>
+#token = affine_map<(t, e) -> (t)>
+#expert = affine_map<(t, e) -> (e)>
+#swap = affine_map<(t, e) -> (e, t)>
 // Tokens stored the other way around.
 func.func @tokens_turned(%x: tensor<8x?xf32>, %w: tensor<4x8xf32>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {

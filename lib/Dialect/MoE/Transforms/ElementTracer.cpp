@@ -77,10 +77,17 @@ ElementTracer::ElementTracer(MLIRContext *context, Block &body,
 
 void ElementTracer::addSource(Value tensor, Index at, Value scalar) {
   sources[tensor] = {std::move(at), scalar};
+  noteSource(tensor.getDefiningOp());
 }
 
 void ElementTracer::addIndexSource(Value tensor, Index at, AffineExpr index) {
   indexSources[tensor] = {std::move(at), index};
+  noteSource(tensor.getDefiningOp());
+}
+
+void ElementTracer::noteSource(Operation *op) {
+  if (!firstSource || op->isBeforeInBlock(firstSource))
+    firstSource = op;
 }
 
 LogicalResult ElementTracer::fail(Operation *op, const Twine &why) {
@@ -89,21 +96,24 @@ LogicalResult ElementTracer::fail(Operation *op, const Twine &why) {
   return failure();
 }
 
-/// Looks at one block: what comes into it is older than the sources.
+/// Looks at the block of the sources, from the first of them on: nothing else
+/// can depend on one.
 bool ElementTracer::dependsOnSource(Value value) {
   if (sources.contains(value) || indexSources.contains(value))
     return true;
+  Operation *op = value.getDefiningOp();
+  if (!op || !firstSource || op->getBlock() != firstSource->getBlock() ||
+      op->isBeforeInBlock(firstSource))
+    return false;
   auto [entry, isNew] = dependence.try_emplace(value, false);
   if (!isNew)
     return entry->second;
-  Operation *op = value.getDefiningOp();
   bool depends = false;
-  if (op)
-    op->walk([&](Operation *inner) {
-      depends |= llvm::any_of(inner->getOperands(), [&](Value operand) {
-        return dependsOnSource(operand);
-      });
+  op->walk([&](Operation *inner) {
+    depends |= llvm::any_of(inner->getOperands(), [&](Value operand) {
+      return dependsOnSource(operand);
     });
+  });
   dependence[value] = depends;
   return depends;
 }

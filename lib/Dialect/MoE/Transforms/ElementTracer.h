@@ -38,7 +38,7 @@ public:
   ElementTracer(MLIRContext *context, Block &body, unsigned numDims);
 
   /// Element `at` of `tensor` is `scalar`; nothing that depends on `tensor`
-  /// becomes an extra.
+  /// becomes an extra. Sources are results of operations of one block.
   void addSource(Value tensor, Index at, Value scalar);
   /// Element `at` of the integers `tensor`, where it is an index, is `index`.
   void addIndexSource(Value tensor, Index at, AffineExpr index);
@@ -75,10 +75,13 @@ private:
   SmallVector<Extra> extras;
   llvm::SetVector<Value> captured;
   llvm::SetVector<Operation *> traced;
+  /// Of those that make the sources.
+  Operation *firstSource = nullptr;
   Operation *obstacle = nullptr;
   std::string reason;
 
   LogicalResult fail(Operation *op, const Twine &why);
+  void noteSource(Operation *op);
   bool dependsOnSource(Value value);
   FailureOr<Value> traceNew(Value tensor, ArrayRef<AffineExpr> at);
   FailureOr<Value> traceIndependent(Value tensor, ArrayRef<AffineExpr> at);

@@ -411,6 +411,7 @@ private:
       route.getLogits().takeBody(logits.region);
     if (!weights.region.empty())
       route.getWeights().takeBody(weights.region);
+    route->setDiscardableAttrs(gate->getDiscardableAttrDictionary());
     replaceUses(route);
     return route;
   }

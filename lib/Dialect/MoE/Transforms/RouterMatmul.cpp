@@ -95,8 +95,7 @@ FailureOr<RouterMatmul> mlir::moe::matchRouterMatmul(Operation *op,
     return failure();
   };
   auto matmul = cast<linalg::LinalgOp>(op);
-  Type sum = getElementTypeOrSelf(op->getResult(0));
-  if (!sum.isF32())
+  if (!getElementTypeOrSelf(op->getResult(0)).isF32())
     return decline("the router's matmul does not add in f32",
                    "give it a destination of f32, and round the sums after it");
   if (matmul.getNumLoops() != 3 || matmul.getNumParallelLoops() != 2 ||
@@ -110,22 +109,28 @@ FailureOr<RouterMatmul> mlir::moe::matchRouterMatmul(Operation *op,
     return dim ? static_cast<int>(dim.getPosition()) : -1;
   };
   int token = loopOf(out, 0), expert = loopOf(out, 1);
-  Value operands[2];
-  bool swapped[2] = {false, false}; // [k, t] or [k, e]
+  StringRef wantsMatmul = "write it as one linalg.matmul of T×K and E×K or K×E";
+  if (token < 0 || expert < 0 || token == expert)
+    return decline("the router's matmul has another result than T×E",
+                   wantsMatmul);
+  int sum = 3 - token - expert;
+  Value operands[2];                // Tokens and router,
+  bool swapped[2] = {false, false}; // as [k, t] and [k, e].
   for (unsigned i : {0, 1}) {
     AffineMap map = matmul.getIndexingMapsArray()[i];
-    if (map.getNumResults() != 2)
-      return decline("an operand of the router's matmul is no matrix",
-                     "write it as one linalg.matmul of T×K and E×K or K×E");
-    bool isExpert = loopOf(map, 0) == expert || loopOf(map, 1) == expert;
-    int own = isExpert ? expert : token;
+    bool isMatrix = map.getNumResults() == 2;
+    int first = isMatrix ? loopOf(map, 0) : -1;
+    int second = isMatrix ? loopOf(map, 1) : -1;
+    int own = first == sum ? second : first;
+    bool isExpert = own == expert;
+    if ((first != sum && second != sum) || (!isExpert && own != token) ||
+        operands[isExpert])
+      return decline("the router's matmul does not multiply tokens by experts",
+                     wantsMatmul);
     bool transposed;
     operands[isExpert] = skipViews(matmul.getDpsInputs()[i], transposed);
-    swapped[isExpert] = (loopOf(map, 0) != own) ^ transposed;
+    swapped[isExpert] = (first == sum) ^ transposed;
   }
-  if (!operands[0] || !operands[1] || token == expert)
-    return decline("the router's matmul does not multiply tokens by experts",
-                   "write it as one linalg.matmul of T×K and E×K or K×E");
   if (swapped[0])
     return decline("the tokens are K×T", "store them as T×K");
   for (Value operand : operands)

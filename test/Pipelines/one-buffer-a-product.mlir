@@ -1,6 +1,8 @@
 // The two products of a gated expert add to the same zeros after CSE. Each gets a buffer that is
 // filled where it is: no buffer is copied in an expert.
 
+// REQUIRES: moe-compile
+
 // RUN: rm -rf %t && moe-compile %s -o %t.o --dump-stages=%t
 // RUN: FileCheck %s < %t/02-buffers.mlir
 

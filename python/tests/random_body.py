@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -160,11 +160,11 @@ class Body:
                       columns, "f32", step)
         return self.cast(y, self.kind)
 
-    def columns(self, x: Value, begin: int, width: int) -> Value:
+    def columns(self, x: Value, begin: int, width: int, stride: int = 1) -> Value:
         result = Value("", width, x.kind).type
-        return self._let(f"tensor.extract_slice {x.name}[0, {begin}] [%n, {width}] [1, 1] : "
+        return self._let(f"tensor.extract_slice {x.name}[0, {begin}] [%n, {width}] [1, {stride}] : "
                          f"{x.type} to {result}", width, x.kind,
-                         lambda env: env[x.name][:, begin:begin + width])
+                         lambda env: env[x.name][:, begin:begin + width * stride:stride])
 
     def spread(self, x: Value, width: int) -> Value:
         """One number a row, in all columns."""
@@ -215,25 +215,34 @@ class Body:
                                               lambda env: float(env["%expert"].value) / 8))
 
     def glu(self, x: Value, width: int) -> Value:
-        """activation(gate) * up, from two matrices or from one."""
+        """activation(gate) * up, from two matrices or from one, stacked or interleaved."""
         if self.random.random() < 0.5:
             return self.mul(self.activation(self.linear(x, width)), self.linear(x, width))
         both = self.linear(x, 2 * width)
+        if self.random.random() < 0.5:
+            return self.mul(self.activation(self.columns(both, 0, width, 2)),
+                            self.columns(both, 1, width, 2))
         return self.mul(self.activation(self.columns(both, 0, width)),
                         self.columns(both, width, width))
 
 
-def make_body(random: np.random.Generator, kind: str, rows: Value,
-              row_weight: Value | None) -> tuple[Body, Value]:
-    """A body of one to three steps on `rows`; the rows that it yields."""
+def make_body(random: np.random.Generator, kind: str, rows: Value, row_weight: Value | None,
+              steps: Collection[int] = range(3)) -> tuple[Body, Value]:
+    """A body of one to three steps on `rows`, of which `steps` are done; the rows that it yields."""
     body, x, widths = Body(random, kind), rows, (1, 3, 8, 17)
     if row_weight and random.random() < 0.5:  # Weighted before, or after.
         x, row_weight = body.mul(x, body.spread(row_weight, x.width)), None
-    for step in random.permutation(["glu", "linear", "norm", "bias", "expert", "residual"])[:3]:
+    kinds = random.permutation(["glu", "linear", "norm", "bias", "expert", "residual", "low rank"])
+    for i, step in enumerate(kinds[:3]):
+        if i not in steps:
+            continue
         if step == "glu":
             x = body.linear(body.glu(x, int(random.choice(widths))), int(random.choice(widths)))
         elif step == "linear":
             x = body.activation(body.linear(x, int(random.choice(widths))))
+        elif step == "low rank":
+            width = int(random.choice(widths))
+            x = body.add(body.linear(x, width), body.linear(body.linear(x, 2), width))
         elif step == "norm":
             x = body.normed(x)
         elif step == "bias":

@@ -12,36 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bounded import Bounded
+from bounded import Bounded, matmul
 from moe import reference
 from moe.reference import Groups, Renormalize
 from moe.tensors import round_bf16
-from random_body import Body, Value, Weight, make_body
+from random_body import Body, Value, make_body
+from random_text import Argument, write
 
 Array = np.ndarray
 
 _ROUND = {"f32": np.float32, "f16": lambda a: np.float16(a).astype(np.float32), "bf16": round_bf16}
-_HEADER = """\
-#mk = affine_map<(m, n, k) -> (m, k)>
-#nk = affine_map<(m, n, k) -> (n, k)>
-#kn = affine_map<(m, n, k) -> (k, n)>
-#mn = affine_map<(m, n, k) -> (m, n)>
-
-"""
-
-
-def tensor(*sizes: int | str, kind: str) -> str:
-    """A tensor type; a size that is a name isn't told."""
-    return "tensor<" + "".join(f"{'?' if isinstance(s, str) else s}x" for s in sizes) + kind + ">"
-
-
-@dataclass(frozen=True)
-class Argument:
-    name: str
-    type: str
-    kind: str  # of numpy data: f32, bf16, f16 (held as float32), i32, i64
-
-
 @dataclass
 class Layer:
     """One function `layer`. What is None is absent."""
@@ -57,6 +37,9 @@ class Layer:
     scope: str = "all"
     bias: bool = False
     mix: bool = False
+    router: str | None = None  # logits = x·Wr: "exact" products, or any ("rounded")
+    router_by_rows: bool = False  # Wr is H×E
+    router_bias: bool = False
     groups: Groups | None = None
     renormalize: Renormalize | None = None
     scale: float = 1.0
@@ -65,9 +48,10 @@ class Layer:
     priority: bool = False
     tokens_per_group: int | None = None
     row_weight: bool = False
-    base: bool = False
+    base: str | None = None  # "argument", "x" (a residual) or "shared" (an expert of all tokens)
     column_sums: bool = False  # a per-expert result
     num_experts: int = 1  # E, however the type says it
+    skew: str = "any"  # of ids that are an argument: "any", "one" expert, "nowhere"
     body: Body = field(default=None)
     yielded: Value = field(default=None)
     sums: Value | None = None
@@ -81,10 +65,14 @@ class Layer:
         """Arguments by name. Floats are float32 that hold values of their kind."""
         inputs = {"x": random.normal(size=(tokens, self.hidden))}
         if self.score is None:
-            inputs["ids"] = random.integers(-2, self.num_experts + 2, (tokens, self.k))
+            low, high = {"any": (-2, self.num_experts + 2), "one": (0, 1),
+                         "nowhere": (-3, 0)}[self.skew]
+            inputs["ids"] = random.integers(low, high, (tokens, self.k))
             inputs["weights"] = random.normal(size=(tokens, self.k))
+        elif self.router:
+            inputs |= self._make_router_weights(random, tokens)
         else:
-            inputs |= self._make_router_inputs(random, tokens)
+            inputs |= self._make_logits(random, tokens)
         if self.capacity is not None:
             inputs["capacity"] = np.array(self.capacity)
         if self.tokens_per_group is not None:
@@ -96,15 +84,48 @@ class Layer:
         for weight in self.body.weights:
             shape = weight.shape if weight.shared else (self.num_experts, *weight.shape)
             inputs[weight.name[1:]] = random.normal(size=shape) / np.sqrt(weight.shape[-1])
-        if self.base:
+        if self.base == "argument":
             inputs["base"] = random.normal(size=(tokens, self.yielded.width))
+        elif self.base == "shared":
+            inputs["ws"] = random.normal(size=(self.hidden, self.yielded.width))
         if self.column_sums:
             inputs["sums_init"] = random.normal(size=(self.num_experts, self.yielded.width))
         kinds = {a.name: a.kind for a in self.arguments}
         return {name: _ROUND[kinds[name]](data) if kinds[name] in _ROUND
                 else data.astype("int" + kinds[name][1:]) for name, data in inputs.items()}
 
-    def _make_router_inputs(self, random: np.random.Generator, tokens: int) -> dict[str, Array]:
+    def _make_router_weights(self, random: np.random.Generator, tokens: int) -> dict[str, Array]:
+        """x and Wr whose products are exact, and as far apart as those of _make_logits; or any."""
+        experts, exact = self.num_experts, self.router == "exact"
+        shape = (experts, self.hidden)
+        wr = random.integers(-2, 3, shape) / 1.0 if exact else random.normal(size=shape)
+        inputs = {"wr": wr.T if self.router_by_rows else wr}
+        if self.bias:
+            inputs["bias"] = random.choice([0.0, 4.0], experts)
+        if self.mix:
+            inputs["mix"] = random.normal(size=(tokens, experts))
+        if self.router_bias:
+            inputs["router_bias"] = random.integers(-2, 3, experts) / 4
+        if not exact:
+            return inputs
+        inputs["x"] = np.zeros((tokens, self.hidden))  # All keys of a token of zeros tie.
+        for t in range(tokens):
+            for x in random.integers(-4, 5, (50, self.hidden)) / 4:
+                row = wr @ x + inputs.get("router_bias", 0)
+                if np.abs(row).max() <= 8 and self._is_decided(row, inputs.get("bias")):
+                    inputs["x"][t] = x
+                    break
+        return inputs
+
+    def make_logits(self, inputs: dict[str, Array]) -> Array:
+        """Of the router, in float64."""
+        if not self.router:
+            return inputs["logits"]
+        wr = np.float64(inputs["wr"])
+        logits = np.float64(inputs["x"]) @ (wr if self.router_by_rows else wr.T)
+        return logits + inputs["router_bias"] if self.router_bias else logits
+
+    def _make_logits(self, random: np.random.Generator, tokens: int) -> dict[str, Array]:
         """Keys that f32 tells apart as float64 does, or that are equal in both.
 
         Logits are multiples of 1/4 that differ within a token, so every score is far from the
@@ -142,7 +163,7 @@ class Layer:
         if self.score is None:
             return Bounded(inputs["weights"], 0, "f32"), inputs["ids"]
         weights, ids = reference.gate(
-            inputs["logits"], self.k, self.score, bias=inputs.get("bias"), mix=inputs.get("mix"),
+            self.make_logits(inputs), self.k, self.score, bias=inputs.get("bias"), mix=inputs.get("mix"),
             select_on=self.select_on, scope=self.scope, groups=self.groups,
             renormalize=self.renormalize, scale=self.scale)
         # Each of exp, ln, √ and a division: below 4 units; sums: a lane of E/16 and four levels;
@@ -154,9 +175,10 @@ class Layer:
             error = error * (2 + np.where(np.isfinite(total), total, 0))
         return Bounded(weights, error + 2.0 ** -140, "f32"), ids
 
-    def expect(self, inputs: dict[str, Array]) -> dict[str, Bounded | Array]:
-        """The results of the layer by name."""
-        weights, ids = self._route(inputs)
+    def expect(self, inputs: dict[str, Array], routed: tuple[Bounded, Array] | None = None
+               ) -> dict[str, Bounded | Array]:
+        """The results of the layer by name; `routed` has weights and ids to be used."""
+        weights, ids = routed or self._route(inputs)
         tokens, choices = [inputs["x"]], []
         if self.row_weight:
             choices = [inputs["row_weights"]]
@@ -205,176 +227,11 @@ class Layer:
             most = reference.combine(rows.most, slots, weights.most)
             error = most - reference.combine(np.abs(rows.value), slots, np.abs(weights.value))
         y = Bounded(value, error + self.k * 2.0 ** -23 * most + self.k * 2.0 ** -149, "f32")
-        if self.base:
-            y = y + Bounded(inputs["base"], 0, "f32")
+        if self.base == "shared":
+            y = y + matmul(Bounded(inputs["x"], 0, self.kind), Bounded(inputs["ws"], 0, self.kind))
+        elif self.base:
+            y = y + Bounded(inputs["x" if self.base == "x" else "base"], 0, "f32")
         return y.rounded(self.out_kind)
-
-
-# --- text -----------------------------------------------------------------------------------------
-
-def _gate_text(p: Layer) -> list[str]:
-    options = f"score({p.score})"
-    if p.select_on != "scores":
-        options += f" select_on({p.select_on})"
-    if p.scope != "all":
-        options += f" scope({p.scope})"
-    if p.groups:
-        options += (f" groups<count = {p.groups.count}, keep = {p.groups.keep}, "
-                    f"score = {p.groups.score}, mask = {p.groups.mask}>")
-    if p.renormalize:
-        options += (f" renormalize<eps = {p.renormalize.eps:e} : f32, "
-                    f"mode = {p.renormalize.mode}>")
-    if p.scale != 1:
-        options += f" scale({p.scale:e})"
-    of_experts = tensor(p.tokens, p.experts, kind="f32")
-    ins = f"ins(%logits : {of_experts})"
-    if p.bias:
-        ins += f" bias(%bias : {tensor(p.experts, kind='f32')})"
-    if p.mix:
-        ins += f" mix(%mix : {of_experts})"
-    return [f"%weights, %ids = moe.gate {options}", f"    {ins}",
-            f"    outs(%w_init, %i_init : {tensor(p.tokens, p.k, kind='f32')}, "
-            f"{tensor(p.tokens, p.k, kind='i32')})"]
-
-
-def _dispatch_text(p: Layer) -> list[str]:
-    ids = tensor(p.tokens, p.k, kind="i32")
-    ins = f"ids(%ids : {ids}) tokens(%x : {tensor(p.tokens, p.hidden, kind=p.kind)})"
-    names, inits = "%offsets, %slots, %sorted", "%o_init, %i_init, %r_init"
-    types = f"{_offsets(p)}, {ids}, {tensor('%m', p.hidden, kind=p.kind)}"
-    if p.row_weight:
-        ins += f" choices(%row_weights : {tensor(p.tokens, p.k, kind=p.kind)})"
-        names, inits = names + ", %sorted_w", inits + ", %rw_init"
-        types += f", {tensor('%m', kind=p.kind)}"
-    if p.capacity is not None:
-        ins += f" capacity(%c) order({p.order})"
-    if p.priority:
-        ins += f" priority(%priority : {tensor(p.tokens, p.k, kind='f32')})"
-    if p.tokens_per_group is not None:
-        ins += " tokens_per_group(%g)"
-    return [f"{names} = moe.dispatch {ins}", f"    outs({inits} : {types})"]
-
-
-def _offsets(p: Layer) -> str:
-    return tensor("%e1" if isinstance(p.experts, str) else p.experts + 1, kind="i32")
-
-
-def _slices(p: Layer, weight: Weight) -> str:
-    return tensor(*weight.shape if weight.shared else (p.experts, *weight.shape), kind=weight.kind)
-
-
-def _expert_text(p: Layer) -> list[str]:
-    rows = tensor("%m", p.hidden, kind=p.kind)
-    received, arguments = [("%sorted", rows)], [f"%rows: {rows}"]
-    if p.row_weight:
-        received.append(("%sorted_w", tensor("%m", kind=p.kind)))
-        arguments.append(f"%row_weight: {tensor('%m', kind=p.kind)}")
-    sliced = [w for w in p.body.weights if not w.shared]
-    params = [(w.name.replace("%w", "%all_w"), _slices(p, w)) for w in sliced]
-    arguments += [f"{w.name}: {w.type}" for w in sliced]
-    inits = [("%y_init", tensor("%m", p.yielded.width, kind=p.kind))]
-    yields = [(p.yielded.name, p.yielded.type)]
-    if p.sums:
-        inits.append(("%sums_init", tensor(p.experts, p.yielded.width, kind=p.kind)))
-        yields.append((p.sums.name, tensor(p.yielded.width, kind=p.kind)))
-
-    def listed(pairs: list[tuple[str, str]]) -> str:
-        return f"{', '.join(n for n, _ in pairs)} : {', '.join(t for _, t in pairs)}"
-    names = "%done, %sums" if p.sums else "%done"
-    lines = [f"{names} = moe.expert offsets(%offsets : {_offsets(p)})",
-             f"    rows({listed(received)})"]
-    if params:
-        lines.append(f"    params({listed(params)})")
-    return [*lines, f"    outs({listed(inits)}) {{",
-            f"^bb0(%expert: index, {', '.join(arguments)}):",
-            f"  %n = tensor.dim %rows, %c0 : {rows}", *("  " + line for line in p.body.lines),
-            f"  moe.yield {listed(yields)}", "}"]
-
-
-def _combine_text(p: Layer) -> list[str]:
-    base, y = "", tensor(p.tokens, p.yielded.width, kind=p.out_kind)
-    if p.base:
-        base = f" base(%base : {tensor(p.tokens, p.yielded.width, kind='f32')})"
-    weights = tensor(p.tokens, p.k, kind="f32")
-    return [f"%y = moe.combine rows(%done : {tensor('%m', p.yielded.width, kind=p.kind)})",
-            f"    slots(%slots : {tensor(p.tokens, p.k, kind='i32')}) weights(%weights : {weights})"
-            + base, f"    outs(%s_init : {y})"]
-
-
-def _sizes_text(p: Layer) -> list[str]:
-    """%t, %m, %e1, the capacity, and all destinations."""
-    def empty(name: str, *sizes: int | str, kind: str) -> str:
-        values = ", ".join(size for size in sizes if isinstance(size, str))
-        return f"%{name} = tensor.empty({values}) : {tensor(*sizes, kind=kind)}"
-    lines = ["%c0 = arith.constant 0 : index", "%c1 = arith.constant 1 : index",
-             f"%k = arith.constant {p.k} : index"]
-    x = tensor(p.tokens, p.hidden, kind=p.kind)
-    lines += [f"%t = tensor.dim %x, %c0 : {x}", "%m = arith.muli %t, %k : index"]
-    if isinstance(p.experts, str):
-        name, type_ = "all_w0", _slices(p, p.body.weights[0]) if p.body.weights else ""
-        if p.score:
-            name, type_ = "logits", tensor(p.tokens, p.experts, kind="f32")
-        lines += [f"%ce = arith.constant {1 if p.score else 0} : index",
-                  f"%e = tensor.dim %{name}, %ce : {type_}", "%e1 = arith.addi %e, %c1 : index"]
-    for value, name in (("c", "capacity"), ("g", "group")):
-        if any(a.name == name for a in p.arguments):
-            lines += [f"%{value}64 = tensor.extract %{name}[] : tensor<i64>",
-                      f"%{value} = arith.index_cast %{value}64 : i64 to index"]
-    offsets = "%e1" if isinstance(p.experts, str) else p.experts + 1
-    lines += [empty("o_init", offsets, kind="i32"), empty("i_init", p.tokens, p.k, kind="i32"),
-              empty("w_init", p.tokens, p.k, kind="f32"),
-              empty("r_init", "%m", p.hidden, kind=p.kind), empty("rw_init", "%m", kind=p.kind),
-              empty("y_init", "%m", p.yielded.width, kind=p.kind),
-              empty("s_init", p.tokens, p.yielded.width, kind=p.out_kind)]
-    return lines
-
-
-def _list_arguments(p: Layer) -> list[Argument]:
-    of_choices = tensor(p.tokens, p.k, kind="f32")
-    listed = [Argument("x", tensor(p.tokens, p.hidden, kind=p.kind), p.kind)]
-    if p.score is None:
-        listed += [Argument("ids", tensor(p.tokens, p.k, kind="i32"), "i32"),
-                   Argument("weights", of_choices, "f32")]
-    else:
-        listed.append(Argument("logits", tensor(p.tokens, p.experts, kind="f32"), "f32"))
-    optional = [(p.bias, "bias", tensor(p.experts, kind="f32"), "f32"),
-                (p.mix, "mix", tensor(p.tokens, p.experts, kind="f32"), "f32"),
-                (p.capacity is not None, "capacity", "tensor<i64>", "i64"),
-                (p.tokens_per_group is not None, "group", "tensor<i64>", "i64"),
-                (p.priority, "priority", of_choices, "f32"),
-                (p.row_weight, "row_weights", tensor(p.tokens, p.k, kind=p.kind), p.kind)]
-    listed += [Argument(*rest) for present, *rest in optional if present]
-    listed += [Argument(w.name[1:], _slices(p, w), w.kind) for w in p.body.weights]
-    if p.base:
-        listed.append(Argument("base", tensor(p.tokens, p.yielded.width, kind="f32"), "f32"))
-    if p.column_sums:
-        sums = tensor(p.experts, p.yielded.width, kind=p.kind)
-        listed.append(Argument("sums_init", sums, p.kind))
-    return listed
-
-
-def _write(p: Layer) -> None:
-    """Fills in what follows from the choices: arguments, results, text."""
-    p.arguments = _list_arguments(p)
-    p.results = [("y", tensor(p.tokens, p.yielded.width, kind=p.out_kind), p.out_kind),
-                 ("offsets", _offsets(p), "i32"),
-                 ("slots", tensor(p.tokens, p.k, kind="i32"), "i32")]
-    if p.score is not None:
-        p.results += [("weights", tensor(p.tokens, p.k, kind="f32"), "f32"),
-                      ("ids", tensor(p.tokens, p.k, kind="i32"), "i32")]
-    if p.column_sums:
-        p.results.append(("sums", tensor(p.experts, p.yielded.width, kind=p.kind), p.kind))
-    sliced = {w.name for w in p.body.weights if not w.shared}
-    arguments = ", ".join(
-        f"{('%' + a.name).replace('%w', '%all_w') if '%' + a.name in sliced else '%' + a.name}: "
-        f"{a.type}" for a in p.arguments)
-    lines = [*_sizes_text(p), *(_gate_text(p) if p.score is not None else []), *_dispatch_text(p),
-             *_expert_text(p), *_combine_text(p),
-             f"return {', '.join('%' + n for n, _, _ in p.results)} : "
-             f"{', '.join(t for _, t, _ in p.results)}"]
-    results = ", ".join(type_ for _, type_, _ in p.results)
-    p.text = (_HEADER + f"func.func @layer({arguments})\n    -> ({results}) {{\n"
-              + "".join(f"  {line}\n" for line in lines) + "}\n")
 
 
 # --- choices --------------------------------------------------------------------------------------
@@ -400,10 +257,26 @@ def _choose_gate(random: np.random.Generator, p: Layer) -> None:
         p.renormalize = Renormalize(float(random.choice([0, 2.0 ** -20, 0.5])),
                                     str(random.choice(["add", "clamp"])))
     p.scale = float(random.choice([1, 1, 2.5, -0.5]))
+    if random.random() < 0.5:
+        _choose_router(random, p)
 
 
-def make_layer(seed: int) -> Layer:
-    """The layer of a seed, complete with its text."""
+def _choose_router(random: np.random.Generator, p: Layer) -> None:
+    """With keys that can be bounded, products of any numbers; otherwise exact ones."""
+    bounded = p.groups is None and p.scope == "all" and p.select_on == "scores" and not p.mix
+    p.router = "rounded" if bounded and random.random() < 0.5 else "exact"
+    p.router_by_rows = random.random() < 0.3
+    p.router_bias = random.random() < 0.3 and p.groups is None
+
+
+def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = frozenset()
+               ) -> Layer:
+    """The layer of a seed, complete with its text.
+
+    Its choices follow from its logits, unless `rounded` is allowed: then those of a "rounded" router
+    are right within a bound only. `without` has names of fields to be left at their defaults, and
+    "step0" … "step2" of the body: a failing layer is made smaller that way.
+    """
     random = np.random.default_rng(seed)
     experts = int(random.choice([1, 2, 5, 8, 12]))
     k = experts if random.random() < 0.2 else int(random.integers(1, min(experts, 3) + 1))
@@ -411,22 +284,49 @@ def make_layer(seed: int) -> Layer:
     p = Layer(tokens="%t" if random.random() < 0.8 else int(random.integers(0, 6)),
               experts=experts, num_experts=experts, k=k, hidden=int(random.choice([1, 4, 8, 9])),
               kind=kind, out_kind=str(random.choice([kind, "f32"])), score=None,
-              row_weight=random.random() < 0.4, base=random.random() < 0.4,
-              column_sums=random.random() < 0.3)
+              row_weight=random.random() < 0.4,
+              base=[None, "argument", "x", "shared"][random.choice(4, p=[0.55, 0.15, 0.15, 0.15])],
+              column_sums=random.random() < 0.3,
+              skew=str(random.choice(["any", "one", "nowhere"], p=[0.8, 0.1, 0.1])))
     if random.random() < 0.75:
         _choose_gate(random, p)
+        if p.router == "rounded" and not rounded:
+            p.router = "exact"
     if random.random() < 0.4:
         p.capacity = int(random.choice([-1, 0, 1, 2, 3, 2 ** 40]))
         p.order = str(random.choice(["token_major", "choice_major"]))
         p.priority = random.random() < 0.4
         p.tokens_per_group = int(random.integers(1, 5)) if random.random() < 0.4 else None
-    weight = Value("%row_weight", None, kind) if p.row_weight else None
-    p.body, p.yielded = make_body(random, kind, Value("%rows", p.hidden, kind), weight)
+    for name in without & _DEFAULTS.keys():
+        setattr(p, name, _DEFAULTS[name])
+    if p.score is None:
+        p.router, p.bias, p.mix, p.groups = None, False, False, None
+    if p.router is None:
+        p.router_bias = False
+    if p.capacity is None:
+        p.priority, p.tokens_per_group = False, None
+    weight = Value("%row_weight", None, p.kind) if p.row_weight else None
+    steps = [i for i in range(3) if f"step{i}" not in without]
+    p.body, p.yielded = make_body(random, p.kind, Value("%rows", p.hidden, p.kind), weight, steps)
+    if p.base == "x" and p.yielded.width != p.hidden:
+        p.base = "shared"
     if p.column_sums:
         p.sums = p.body.reduced(p.yielded, 0)
     # The number of experts is read from the logits, or else from the first weight.
     known = p.score is not None or (p.body.weights and not p.body.weights[0].shared)
-    if known and random.random() < 0.3:
+    if known and random.random() < 0.3 and "experts" not in without:
         p.experts = "%e"
-    _write(p)
+    write(p)
     return p
+
+
+# What a layer may do without, and what it has instead, in the order in which to try.
+_DEFAULTS = {
+    "column_sums": False, "base": None, "row_weight": False, "priority": False,
+    "tokens_per_group": None, "capacity": None, "mix": False, "bias": False, "groups": None,
+    "renormalize": None, "scale": 1.0, "scope": "all", "select_on": "scores",
+    "router_bias": False, "router_by_rows": False, "router": None, "score": None,
+    "skew": "any", "tokens": "%t", "kind": "f32", "out_kind": "f32",
+}
+# Names for `without`.
+PARTS = ("step0", "step1", "step2", *_DEFAULTS, "experts")

@@ -233,7 +233,7 @@ def make_body(random: np.random.Generator, kind: str, rows: Value, row_weight: V
     if row_weight and random.random() < 0.5:  # Weighted before, or after.
         x, row_weight = body.mul(x, body.spread(row_weight, x.width)), None
     kinds = random.permutation(["glu", "linear", "norm", "bias", "expert", "residual", "low rank"])
-    for i, step in enumerate(kinds[:3]):
+    for i, step in enumerate(kinds[:random.choice([1, 2, 3], p=[0.45, 0.4, 0.15])]):
         if i not in steps:
             continue
         if step == "glu":

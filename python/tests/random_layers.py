@@ -286,7 +286,7 @@ def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = fr
               kind=kind, out_kind=str(random.choice([kind, "f32"])), score=None,
               row_weight=random.random() < 0.4,
               base=[None, "argument", "x", "shared"][random.choice(4, p=[0.55, 0.15, 0.15, 0.15])],
-              column_sums=random.random() < 0.3,
+              column_sums=random.random() < 0.15,
               skew=str(random.choice(["any", "one", "nowhere"], p=[0.8, 0.1, 0.1])))
     if random.random() < 0.75:
         _choose_gate(random, p)

@@ -58,7 +58,7 @@ class Failure:
     @property
     def kind(self) -> str:
         """What a smaller case has to have in common: column and stage, not the numbers."""
-        return ":".join(self.message.split("\n")[0].split(":")[:2])
+        return ":".join(self.message.split("\n")[0].split(":")[:2]).split(" with T")[0]
 
 
 # --- one batch ------------------------------------------------------------------------------------

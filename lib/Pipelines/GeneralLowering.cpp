@@ -14,6 +14,7 @@
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
+#include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Pipelines/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
@@ -26,7 +27,10 @@ static void addCleanup(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
 }
 
-static void addBufferization(OpPassManager &pm, bool inPlace) {
+/// `afterwards` adds what works on buffers before they are freed: deallocation
+/// does not take ops with regions.
+static void addBufferization(OpPassManager &pm, bool inPlace,
+                             llvm::function_ref<void()> afterwards) {
   if (inPlace) {
     // A yielded tensor.empty becomes the slice that it is inserted into:
     // without this, results of expert bodies are computed aside and copied.
@@ -42,9 +46,29 @@ static void addBufferization(OpPassManager &pm, bool inPlace) {
   options.allowReturnAllocsFromLoops = true;
   pm.addPass(bufferization::createOneShotBufferizePass(options));
   addCleanup(pm);
+  afterwards();
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   bufferization::buildBufferDeallocationPipeline(
       pm, bufferization::BufferDeallocationPipelineOptions());
+}
+
+/// Tensors to loops on memrefs; `afterBufferization` lowers what
+/// kept its op.
+static void addBufferPipeline(OpPassManager &pm, bool keepConfigured,
+                              bool plainLoops,
+                              llvm::function_ref<void()> afterBufferization) {
+  pm.addPass(createMoEDecompose({keepConfigured}));
+  pm.addPass(createConvertElementwiseToLinalgPass());
+  addCleanup(pm);
+  pm.addPass(createLinalgElementwiseOpFusionPass());
+  addCleanup(pm);
+  addBufferization(pm, /*inPlace=*/!plainLoops, afterBufferization);
+  pm.addPass(createConvertBufferizationToMemRefPass());
+  pm.addPass(createStridedCopies());
+  if (!plainLoops)
+    pm.addPass(createMoELinalgReductionsToLoops());
+  pm.addPass(createConvertLinalgToLoopsPass());
+  addCleanup(pm);
 }
 
 void mlir::moe::buildGeneralBufferPipeline(
@@ -52,18 +76,20 @@ void mlir::moe::buildGeneralBufferPipeline(
   pm.addPass(createCanonicalizerPass());
   if (options.runtimeVerification)
     pm.addPass(createGenerateRuntimeVerificationPass());
-  pm.addPass(createMoEDecompose());
-  pm.addPass(createConvertElementwiseToLinalgPass());
-  addCleanup(pm);
-  pm.addPass(createLinalgElementwiseOpFusionPass());
-  addCleanup(pm);
-  addBufferization(pm, /*inPlace=*/!options.plainLoops);
-  pm.addPass(createConvertBufferizationToMemRefPass());
-  pm.addPass(createStridedCopies());
-  if (!options.plainLoops)
-    pm.addPass(createMoELinalgReductionsToLoops());
-  pm.addPass(createConvertLinalgToLoopsPass());
-  addCleanup(pm);
+  addBufferPipeline(pm, /*keepConfigured=*/false, options.plainLoops, [] {});
+}
+
+void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
+                                       const CPULoweringOptions &options) {
+  pm.addPass(createCanonicalizerPass());
+  if (options.runtimeVerification)
+    pm.addPass(createGenerateRuntimeVerificationPass());
+  pm.addPass(createMoESelectCPUStrategy({options.isa}));
+  addBufferPipeline(pm, /*keepConfigured=*/true, /*plainLoops=*/false, [&] {
+    pm.addPass(createMoEGroupedMatmulToVector());
+    pm.addPass(createMoEApproximateVectorMath());
+  });
+  pm.addPass(createMoEOutlineParallel());
 }
 
 /// bf16 and f16 operations become f32 ones that round after each step.
@@ -94,6 +120,9 @@ void mlir::moe::buildLowerToLLVMPipeline(OpPassManager &pm) {
   // What LLVM has an intrinsic for, then what libm has a function for.
   pm.addPass(createConvertMathToLLVMPass());
   pm.addPass(createConvertMathToLibmPass());
+  ConvertVectorToLLVMPassOptions vectors;
+  vectors.x86Vector = true;
+  pm.addPass(createConvertVectorToLLVMPass(vectors));
   pm.addPass(createConvertToLLVMPass());
   pm.addPass(createReconcileUnrealizedCastsPass());
   addCleanup(pm);
@@ -107,7 +136,20 @@ void mlir::moe::buildGeneralLoweringPipeline(
   pm.addPass(createRunOnMoEFunctionsPass(std::move(pipeline)));
 }
 
+void mlir::moe::buildCPULoweringPipeline(OpPassManager &pm,
+                                         const CPULoweringOptions &options) {
+  OpPassManager pipeline(ModuleOp::getOperationName());
+  buildCPUBufferPipeline(pipeline, options);
+  buildLowerToLLVMPipeline(pipeline);
+  pm.addPass(createRunOnMoEFunctionsPass(std::move(pipeline)));
+}
+
 void mlir::moe::registerPipelines() {
+  PassPipelineRegistration<CPULoweringOptions>(
+      "moe-cpu-lowering",
+      "Lowers the functions that hold moe ops to LLVM, with vector code for "
+      "grouped matmuls",
+      buildCPULoweringPipeline);
   PassPipelineRegistration<GeneralLoweringOptions>(
       "moe-general-lowering",
       "Lowers the functions that hold moe ops to LLVM, for any valid program: "

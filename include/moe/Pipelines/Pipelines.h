@@ -47,11 +47,38 @@ struct GeneralLoweringOptions : PassPipelineOptions<GeneralLoweringOptions> {
       llvm::cl::init(false)};
 };
 
+struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
+  CPULoweringOptions() = default;
+  CPULoweringOptions(const CPULoweringOptions &other) : CPULoweringOptions() {
+    *this = other;
+  }
+  CPULoweringOptions &operator=(const CPULoweringOptions &other) {
+    isa = other.isa;
+    runtimeVerification = other.runtimeVerification;
+    return *this;
+  }
+
+  PassOptions::Option<std::string> isa{
+      *this, "isa",
+      llvm::cl::desc("The vector instructions: generic, avx2, avx512 or "
+                     "avx512bf16"),
+      llvm::cl::init("generic")};
+  PassOptions::Option<bool> runtimeVerification{
+      *this, "runtime-verification",
+      llvm::cl::desc("Assert at run time what the verifier cannot see"),
+      llvm::cl::init(false)};
+};
+
 /// Tensors → loops on memrefs, for any valid program: decompose, elementwise
 /// ops to linalg, bufferize in place with function boundaries (identity
 /// layouts), free what was allocated, linalg to loops. Anchored on a module.
 void buildGeneralBufferPipeline(OpPassManager &pm,
                                 const GeneralLoweringOptions &options = {});
+
+/// The same with vector code for the grouped matmuls that
+/// moe-select-cpu-strategy finds a strategy for; the rest decomposes.
+void buildCPUBufferPipeline(OpPassManager &pm,
+                            const CPULoweringOptions &options = {});
 
 /// Loops on memrefs → the llvm dialect. bf16 and f16 arithmetic is widened to
 /// f32 with a rounding after every operation. Anchored on a module.
@@ -62,6 +89,10 @@ void buildLowerToLLVMPipeline(OpPassManager &pm);
 /// `moe-general-lowering`. What it makes may allocate with malloc.
 void buildGeneralLoweringPipeline(OpPassManager &pm,
                                   const GeneralLoweringOptions &options = {});
+
+/// The CPU's counterpart, registered as `moe-cpu-lowering`.
+void buildCPULoweringPipeline(OpPassManager &pm,
+                              const CPULoweringOptions &options = {});
 
 void registerPipelines();
 

@@ -30,6 +30,7 @@ enum AttributeCode : uint64_t {
   kCapacityOrder = 3,
   kGroups = 4,
   kRenormalize = 5,
+  kCPUMatmul = 6,
 };
 
 struct Version : DialectVersion {
@@ -90,6 +91,8 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
       return readGroups(reader);
     case kRenormalize:
       return readRenormalize(reader);
+    case kCPUMatmul:
+      return readCPUMatmul(reader);
     default:
       reader.emitError() << "moe: unknown attribute code " << code
                          << "; the file was written by a newer release";
@@ -128,6 +131,15 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
           writer.writeVarInt(static_cast<uint64_t>(a.getMode()));
           return success();
         })
+        .Case([&](CPUMatmulAttr a) {
+          writer.writeVarInt(kCPUMatmul);
+          for (int64_t size :
+               {a.getTileRows(), a.getTileColumns(), a.getBlockRows(),
+                a.getBlockColumns(), a.getBlockSum(), a.getLanes()})
+            writer.writeVarInt(size);
+          writer.writeVarInt(a.getBf16Dot());
+          return success();
+        })
         .Default([](Attribute) { return failure(); });
   }
 
@@ -164,6 +176,21 @@ private:
     return GroupsAttr::getChecked([&] { return reader.emitError(); },
                                   getContext(), static_cast<int64_t>(count),
                                   static_cast<int64_t>(keep), *score, *mask);
+  }
+
+  Attribute readCPUMatmul(DialectBytecodeReader &reader) const {
+    SmallVector<int64_t> sizes;
+    uint64_t size, bf16Dot;
+    while (sizes.size() < 6) {
+      if (failed(reader.readVarInt(size)))
+        return Attribute();
+      sizes.push_back(static_cast<int64_t>(size));
+    }
+    if (failed(reader.readVarInt(bf16Dot)))
+      return Attribute();
+    return CPUMatmulAttr::getChecked(
+        [&] { return reader.emitError(); }, getContext(), sizes[0], sizes[1],
+        sizes[2], sizes[3], sizes[4], sizes[5], bf16Dot != 0);
   }
 
   Attribute readRenormalize(DialectBytecodeReader &reader) const {

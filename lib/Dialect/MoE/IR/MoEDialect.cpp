@@ -98,6 +98,36 @@ LogicalResult MoEDialect::verifyRegionResultAttribute(
 // Attributes
 //===----------------------------------------------------------------------===//
 
+LogicalResult
+CPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                      int64_t tileRows, int64_t tileColumns, int64_t blockRows,
+                      int64_t blockColumns, int64_t blockSum, int64_t lanes,
+                      bool bf16Dot) {
+  for (int64_t size :
+       {tileRows, tileColumns, blockRows, blockColumns, blockSum, lanes})
+    if (size < 1) // cpu_matmul_c1
+      return emitError() << "cpu_matmul: sizes must be at least 1, got "
+                         << size;
+  if (!llvm::isPowerOf2_64(lanes)) // cpu_matmul_c1
+    return emitError() << "cpu_matmul: lanes = " << lanes
+                       << " is not a power of two";
+  if (llvm::PowerOf2Ceil(tileColumns) > static_cast<uint64_t>(lanes))
+    return emitError() << "cpu_matmul: tile_columns = " << tileColumns // c1
+                       << " is more than lanes = " << lanes;
+  auto checkMultiple = [&](StringRef name, int64_t size,
+                           int64_t factor) -> LogicalResult {
+    if (size % factor == 0)
+      return success();
+    return emitError() << "cpu_matmul: " << name << " = " << size
+                       << " is not a multiple of " << factor;
+  };
+  if (failed(checkMultiple("block_rows", blockRows, tileRows)) ||
+      failed(checkMultiple("block_columns", blockColumns, tileColumns)) ||
+      failed(checkMultiple("block_columns", blockColumns, lanes)))
+    return failure(); // cpu_matmul_c2
+  return checkMultiple("block_sum", blockSum, bf16Dot ? 2 * lanes : lanes);
+}
+
 LogicalResult GroupsAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  int64_t count, int64_t keep, GroupScore,
                                  GroupMask) {

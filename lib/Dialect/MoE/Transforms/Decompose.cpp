@@ -26,12 +26,16 @@ using namespace mlir::moe;
 
 namespace {
 struct DecomposePass : moe::impl::MoEDecomposeBase<DecomposePass> {
+  using Base::Base;
+
   void runOnOperation() override {
     // Collected first, so that ops of other dialects are never visited by a
     // driver that folds; inner ops come before the experts that hold them.
     SmallVector<Operation *> ops;
     getOperation()->walk([&](linalg::AggregatedOpInterface op) {
-      if (isa_and_nonnull<MoEDialect>(op->getDialect()))
+      if (!isa_and_nonnull<MoEDialect>(op->getDialect()))
+        return;
+      if (!keepConfigured || !op->hasAttr(CPUMatmulAttr::kName))
         ops.push_back(op);
     });
     IRRewriter rewriter(&getContext());

@@ -57,4 +57,37 @@ def MoE_RenormalizeAttr : MoE_Attr<"Renormalize", "renormalize"> {
   let genVerifyDecl = 1;
 }
 
+def MoE_CPUMatmulAttr : MoE_Attr<"CPUMatmul", "cpu_matmul"> {
+  let summary = "how a grouped matmul runs on a CPU";
+  let description = [{
+    A tile of `tile_rows` × `tile_columns` results is kept in vector registers of
+    `lanes` f32 partial sums each, which run along k; with `bf16_dot` a step
+    multiplies pairs of bf16. `block_sum` elements of k are added before the lanes
+    are, so that the operands of a tile stay in the first cache. A task computes
+    `block_columns` columns, `block_rows` rows at a time.
+
+    * cpu_matmul_c1: all sizes are at least 1; lanes is a power of two, at least
+      tile_columns rounded up to one.
+    * cpu_matmul_c2: block_rows is a multiple of tile_rows, block_columns one of
+      tile_columns and of lanes, block_sum one of what a step takes (lanes, or
+      2 · lanes with bf16_dot).
+
+    Example: `#moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128,
+    block_columns = 48, block_sum = 2048, lanes = 16, bf16_dot = true>`
+  }];
+  let parameters = (ins
+    "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$block_rows,
+    "int64_t":$block_columns, "int64_t":$block_sum, "int64_t":$lanes,
+    DefaultValuedParameter<"bool", "false">:$bf16_dot
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The attribute's name on an op.
+    static constexpr ::llvm::StringLiteral kName = "moe.lowering_config";
+    /// Elements of k that a step multiplies.
+    int64_t getStep() const { return getBf16Dot() ? 2 * getLanes() : getLanes(); }
+  }];
+}
+
 #endif // MOE_ATTRS_TD

@@ -52,6 +52,10 @@ def MoEDecompose : Pass<"moe-decompose"> {
     "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
     "::mlir::tensor::TensorDialect", "::mlir::memref::MemRefDialect"
   ];
+  let options = [
+    Option<"keepConfigured", "keep-configured", "bool", /*default=*/"false",
+           "Leave ops that have a moe.lowering_config: a code generator takes them">
+  ];
   let statistics = [
     Statistic<"numDecomposed", "num-decomposed", "Number of moe ops replaced">
   ];

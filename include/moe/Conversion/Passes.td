@@ -1,0 +1,143 @@
+//===- Passes.td - From kernel-level ops to code ----------*- tablegen -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_CONVERSION_PASSES_TD
+#define MOE_CONVERSION_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
+  let summary = "decides how each grouped matmul runs on a CPU";
+  let description = [{
+    Writes a `moe.lowering_config = #moe.cpu_matmul<…>` on each
+    `moe.grouped_matmul` that moe-grouped-matmul-to-vector can lower, from the
+    vector instructions that `isa` names and the sizes of the op; an op that has
+    one (pinned by a user) keeps it. Later passes only read it. A *passed* remark
+    says what was chosen; ops that get none decompose, and a *missed* remark says
+    why and what to change.
+
+    What can be lowered: static N and K, factors of f32, f16 or bf16 without a
+    decode region, weights with k as the last index, extras that n indexes at most
+    as the last index, and an epilogue of elementwise ops.
+
+    Before:
+
+    ```mlir
+    %h = moe.grouped_matmul offsets(...) products(%x[t, k] * %w[e, n, k] : ...) outs(...) { ... }
+    ```
+
+    After `moe-select-cpu-strategy{isa=avx512bf16}`:
+
+    ```mlir
+    %h = moe.grouped_matmul offsets(...) products(%x[t, k] * %w[e, n, k] : ...) outs(...)
+        attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, ...>} { ... }
+    ```
+  }];
+  let options = [
+    Option<"isa", "isa", "std::string", "\"generic\"",
+           "The vector instructions: generic, avx2, avx512 or avx512bf16">
+  ];
+}
+
+def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
+  let summary = "lowers configured grouped matmuls on memrefs to vector code";
+  let description = [{
+    Takes each `moe.grouped_matmul` on memrefs that has a
+    `#moe.cpu_matmul` as `moe.lowering_config`; others are left alone.
+
+    Rows and weights are read where they are, in the layout they have: both run
+    along k, so a tile of `tile_rows` × `tile_columns` results keeps one vector of
+    partial sums for each, and adds their lanes at the end. No panel is packed,
+    and gathering costs one index a row. The sums of a block of columns go to a
+    scratch block that stays in the cache; the epilogue runs over it, along n.
+
+    Tasks of one parallel loop: (non-empty expert, block of columns) for stored
+    rows; a block of columns for combined ones, which adds the experts' rows in
+    ascending order into a slice of its own. So no result depends on the number
+    of threads, nor, as the order of a sum over k is one, on the other rows.
+
+    Before:
+
+    ```mlir
+    moe.grouped_matmul offsets(%o : memref<65xi32>) products(%x[m, k] * %w[e, n, k] : ...) outs(%y : ...) { ... }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    scf.parallel (%task) = (%c0) to (%num_tasks) step (%c1) {
+      %sums = memref.alloca() : memref<1x128x48xf32>
+      scf.for %n = ... {
+        scf.for %row = ... {
+          %acc:24 = scf.for %k = ... iter_args(...) {
+            %a = vector.load %x[%m, %k] : memref<?x2048xbf16>, vector<32xbf16>
+            %b = vector.load %w[%e, %n, %k] : memref<64x1024x2048xbf16>, vector<32xbf16>
+            %s = x86vector.avx512.dot %acc, %a, %b : vector<32xbf16> -> vector<16xf32>
+            ...
+          }
+          ... vector.shuffle, arith.addf: sums of lanes; vector.store %sums
+        }
+      }
+      scf.for %row = ... { ... epilogue on vectors; vector.store %y[%m, %n] }
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
+    "::mlir::vector::VectorDialect", "::mlir::x86vector::X86VectorDialect"
+  ];
+}
+
+def MoEApproximateVectorMath : Pass<"moe-approximate-vector-math"> {
+  let summary = "computes functions of vectors by polynomials";
+  let description = [{
+    `math` ops on vectors become polynomials (upstream's, within a few units in
+    the last place of f32), as no library is called for a vector; those on scalars
+    are left for libm. NaN and infinities come out as from libm.
+
+    Before: `%e = math.exp %x : vector<16xf32>`
+
+    After: a reduction of the argument, six `math.fma`, a scaling by a power of 2.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+    "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoEOutlineParallel : Pass<"moe-outline-parallel", "::mlir::ModuleOp"> {
+  let summary = "makes parallel loops calls of moe_rt_parallel_for";
+  let description = [{
+    The body of each one-dimensional `scf.parallel` without results becomes a
+    function, which `moe_rt_parallel_for` calls once for each task: an artifact
+    knows no threads, its host brings them (`moe/Runtime/moe.h`). Without a host's
+    function the tasks run one after the other. The values that the body uses
+    travel in a struct on the stack.
+
+    Before:
+
+    ```mlir
+    scf.parallel (%i) = (%c0) to (%n) step (%c1) { use(%buffer, %i) }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    llvm.store %buffer, %context[0]
+    llvm.call @moe_rt_parallel_for(%n, %layer_task0, %context)
+    ...
+    func.func private @layer_task0(%context: !llvm.ptr, %i: i64) { use(%buffer, %i) }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::scf::SCFDialect"
+  ];
+}
+
+#endif // MOE_CONVERSION_PASSES_TD

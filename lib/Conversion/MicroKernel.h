@@ -1,0 +1,46 @@
+//===- MicroKernel.h - A tile of sums over k in registers -------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_CONVERSION_MICROKERNEL_H
+#define LIB_CONVERSION_MICROKERNEL_H
+
+#include "mlir/IR/Builders.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+
+namespace mlir::moe {
+
+/// Values of e, m, t, j, n and k at some point of the code.
+using MatmulIndices = SmallVector<OpFoldResult>;
+
+/// The indices that `map` reads at.
+SmallVector<Value> buildIndices(OpBuilder &builder, Location loc, AffineMap map,
+                                const MatmulIndices &dims);
+
+/// Sums of a tile of rows × `numColumns` columns over k in [begin, end), with
+/// begin a multiple of the config's step.
+struct TileSums {
+  const GroupedMatmulOp::Term &term;
+  CPUMatmulAttr config;
+  /// e, and n of the first column; m and t of each row.
+  MatmulIndices dims;
+  ArrayRef<OpFoldResult> rows, tokens;
+  int64_t numColumns;
+  Value begin;
+  /// The end of whole steps, and the elements of a last, shorter one that
+  /// begins there (0 for none).
+  Value end;
+  int64_t tail;
+};
+
+/// One vector a row: the sums of its columns in f32, filled up with zeros to a
+/// power of two.
+SmallVector<Value> buildTileSums(OpBuilder &builder, Location loc,
+                                 const TileSums &tile);
+
+} // namespace mlir::moe
+
+#endif // LIB_CONVERSION_MICROKERNEL_H

@@ -1,0 +1,145 @@
+//===- SelectCPUStrategy.cpp - How a grouped matmul runs on a CPU ---------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "VectorRegion.h"
+#include "mlir/IR/Remarks.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+#include "llvm/ADT/StringSwitch.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOESELECTCPUSTRATEGY
+#include "moe/Conversion/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+namespace {
+/// What there is to know about a machine's vector instructions.
+struct VectorISA {
+  int64_t lanes;       ///< f32 in a register
+  int64_t tileRows;    ///< with tileColumns: accumulators that fit
+  int64_t tileColumns; ///< beside the operands of a step
+  bool bf16Dot;
+};
+} // namespace
+
+static std::optional<VectorISA> findISA(StringRef name) {
+  return llvm::StringSwitch<std::optional<VectorISA>>(name)
+      // Sixteen registers: 12 sums, 3 rows, 1 weight.
+      .Case("generic", VectorISA{4, 3, 4, false})
+      .Case("avx2", VectorISA{8, 3, 4, false})
+      // Thirty-two: 24 sums, 4 rows, 1 weight and what the scheduler wants.
+      .Case("avx512", VectorISA{16, 4, 6, false})
+      .Case("avx512bf16", VectorISA{16, 4, 6, true})
+      .Default(std::nullopt);
+}
+
+/// True if dimension `dim` is at most the last index of `map`, by itself or
+/// with a constant added.
+static bool isUnitStride(AffineMap map, unsigned dim) {
+  unsigned last = map.getNumResults() - 1;
+  for (unsigned i = 0; i < last; ++i)
+    if (map.getResult(i).isFunctionOfDim(dim))
+      return false;
+  AffineExpr expr = map.getResult(last);
+  AffineExpr zero = getAffineConstantExpr(0, map.getContext());
+  AffineExpr dimExpr = getAffineDimExpr(dim, map.getContext());
+  AffineExpr rest = simplifyAffineExpr(expr - dimExpr, map.getNumDims(), 0);
+  return isa<AffineConstantExpr>(rest) ||
+         (!rest.isFunctionOfDim(dim) && zero != expr);
+}
+
+/// Why a term cannot be lowered; empty if it can.
+static std::string findObstacle(const Matmul::Term &term) {
+  if (term.decode)
+    return "a weight is decoded; decode it before the layer";
+  if (ShapedType::isDynamic(term.getLength()) || term.getLength() < 1)
+    return "K, the length of a sum, is not a positive constant; make it static";
+  if (!isUnitStride(term.getWeightMap(), Matmul::kSum))
+    return "a weight does not have k as its last index; store it as E×N×K";
+  return "";
+}
+
+static std::string findObstacle(Matmul op) {
+  if (ShapedType::isDynamic(op.getNumColumns()) || op.getNumColumns() < 1)
+    return "N, the number of columns, is not a positive constant; make it "
+           "static";
+  for (const Matmul::Product &product : op.getProducts())
+    for (const Matmul::Term &term : product)
+      if (std::string obstacle = findObstacle(term); !obstacle.empty())
+        return obstacle;
+  for (AffineMap map : op.getExtraMaps().getAsValueRange<AffineMapAttr>())
+    if (map.isFunctionOfDim(Matmul::kColumn) &&
+        !isUnitStride(map, Matmul::kColumn))
+      return "an extra does not have n as its last index; transpose it";
+  if (Operation *scalar = findScalarOnlyOp(op.getEpilogue()))
+    return ("'" + scalar->getName().getStringRef() +
+            "' in the epilogue does not work on vectors; use elementwise ops "
+            "of arith and math")
+        .str();
+  return "";
+}
+
+static bool isAllBF16(Matmul op) {
+  return llvm::all_of(op.getFactors(), [](Value factor) {
+    return cast<ShapedType>(factor.getType()).getElementType().isBF16();
+  });
+}
+
+static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
+  bool bf16Dot = isa.bf16Dot && isAllBF16(op);
+  // A block of rows, 512 KB, stays in the second cache; the weights of a tile,
+  // 24 KB, in the first.
+  constexpr int64_t kBlockRows = 128, kTileBytes = 24 * 1024;
+  Type type = cast<ShapedType>(op.getFactors()[1].getType()).getElementType();
+  int64_t bytes = type.getIntOrFloatBitWidth() / 8;
+  int64_t step = (bf16Dot ? 2 : 1) * isa.lanes;
+  int64_t blockSum =
+      llvm::alignDown(kTileBytes / (bytes * isa.tileColumns), step);
+  int64_t width = std::lcm(isa.tileColumns, isa.lanes);
+  return CPUMatmulAttr::get(op.getContext(), isa.tileRows, isa.tileColumns,
+                            llvm::alignDown(kBlockRows, isa.tileRows), width,
+                            blockSum, isa.lanes, bf16Dot);
+}
+
+namespace {
+struct SelectCPUStrategyPass
+    : moe::impl::MoESelectCPUStrategyBase<SelectCPUStrategyPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    std::optional<VectorISA> vectorISA = findISA(isa);
+    if (!vectorISA) {
+      getOperation()->emitError("moe-select-cpu-strategy: unknown isa '")
+          << isa << "'; use generic, avx2, avx512 or avx512bf16";
+      return signalPassFailure();
+    }
+    getOperation()->walk([&](Matmul op) { select(op, *vectorISA); });
+  }
+
+  void select(Matmul op, const VectorISA &vectorISA) {
+    auto options = remark::RemarkOpts::name("cpu-strategy").category(getName());
+    std::string obstacle = findObstacle(op);
+    if (!obstacle.empty()) {
+      op->removeAttr(CPUMatmulAttr::kName);
+      remark::missed(op.getLoc(), options) << obstacle;
+      return;
+    }
+    if (op->hasAttr(CPUMatmulAttr::kName))
+      return;
+    CPUMatmulAttr config = chooseConfig(op, vectorISA);
+    op->setAttr(CPUMatmulAttr::kName, config);
+    std::string text;
+    llvm::raw_string_ostream(text) << config;
+    remark::passed(op.getLoc(), options) << text;
+  }
+};
+} // namespace

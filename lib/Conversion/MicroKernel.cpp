@@ -17,6 +17,7 @@
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Dialect/X86Vector/X86VectorDialect.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
@@ -146,6 +147,8 @@ private:
   /// sums[i, j] += lhs[i, k…] · weight[j, k…]; the lanes that `mask` (if any)
   /// leaves out count as 0.
   Carried addStep(Value k, ValueRange sums, Value mask) {
+    if (!mask)
+      prefetchNextTile(k);
     MatmulIndices dims = tile.dims;
     dims[GroupedMatmulOp::kSum] = k;
     SmallVector<Value> lhs;
@@ -168,6 +171,24 @@ private:
       }
     }
     return next;
+  }
+
+  /// The weights of the next tile on their way into the second cache: the rows
+  /// of this one are few when weights come from memory, and then what a tile
+  /// computes must hide what the next one waits for.
+  void prefetchNextTile(Value k) {
+    MatmulIndices dims = tile.dims;
+    dims[GroupedMatmulOp::kSum] = k;
+    OpFoldResult first = tile.dims[GroupedMatmulOp::kColumn];
+    AffineExpr column = b.getAffineDimExpr(0);
+    for (int64_t j = 0; j < tile.numColumns; ++j) {
+      dims[GroupedMatmulOp::kColumn] = affine::makeComposedFoldedAffineApply(
+          b, loc, column + tile.numColumns + j, {first});
+      memref::PrefetchOp::create(
+          b, loc, tile.term.getWeight(),
+          buildIndices(b, loc, tile.term.getWeightMap(), dims),
+          /*isWrite=*/false, /*localityHint=*/2, /*isDataCache=*/true);
+    }
   }
 
   /// A step of elements along k; in f32 unless the dot product takes bf16.

@@ -120,6 +120,17 @@ mlir::moe::createTargetMachine(const CodeGenOptions &options) {
   return machine;
 }
 
+std::string mlir::moe::getVectorISA(const llvm::TargetMachine &target) {
+  if (!target.getTargetTriple().isX86())
+    return "generic";
+  const llvm::MCSubtargetInfo &info = *target.getMCSubtargetInfo();
+  if (info.checkFeatures("+avx512bf16,+avx512bw,+avx512vl"))
+    return "avx512bf16";
+  if (info.checkFeatures("+avx512f,+avx512bw,+avx512vl"))
+    return "avx512";
+  return info.checkFeatures("+avx2,+fma") ? "avx2" : "generic";
+}
+
 //===----------------------------------------------------------------------===//
 // LLVM IR
 //===----------------------------------------------------------------------===//

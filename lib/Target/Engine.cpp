@@ -7,7 +7,9 @@
 
 #include "moe/Target/Engine.h"
 
+#include "moe/Runtime/moe.h"
 #include "moe/Target/Lowering.h"
+#include "llvm/ExecutionEngine/Orc/AbsoluteSymbols.h"
 #include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/Support/SmallVectorMemoryBuffer.h"
@@ -54,6 +56,15 @@ static llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> createJIT() {
   if (!library)
     return library.takeError();
   engine.getMainJITDylib().addGenerator(std::move(*library));
+  // The generated code's threads. Its reference is weak: it runs without.
+  llvm::orc::SymbolMap threads;
+  threads[engine.mangleAndIntern("moe_rt_parallel_for")] =
+      llvm::orc::ExecutorSymbolDef(
+          llvm::orc::ExecutorAddr::fromPtr(&moe_rt_parallel_for),
+          llvm::JITSymbolFlags::Exported);
+  if (llvm::Error error = engine.getMainJITDylib().define(
+          llvm::orc::absoluteSymbols(std::move(threads))))
+    return std::move(error);
   return jit;
 }
 

@@ -120,7 +120,12 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   readSizeChecks(shapes, *signature);
 
   auto bufferize = [&](OpPassManager &pm) {
-    buildGeneralBufferPipeline(pm, options.lowering);
+    if (options.isa.empty())
+      return buildGeneralBufferPipeline(pm, options.lowering);
+    CPULoweringOptions cpu;
+    cpu.isa = options.isa;
+    cpu.runtimeVerification = options.lowering.runtimeVerification;
+    buildCPUBufferPipeline(pm, cpu);
   };
   auto createCEntry = [&](OpPassManager &pm) {
     pm.addPass(createMoECreateCEntry({options.exportShapes}));

@@ -9,6 +9,7 @@
 #define MOE_TOOLS_COMMON_COMPILEFLAGS_H
 
 #include "Common/RemarkFlags.h"
+#include "moe/Target/CodeGen.h"
 
 namespace mlir::moe {
 
@@ -21,6 +22,7 @@ struct CompileFlags {
 
   llvm::cl::opt<std::string> entry;
   llvm::cl::opt<std::string> cpu; ///< Empty if none is named.
+  llvm::cl::opt<LoweringKind> lowering;
   llvm::cl::opt<unsigned> optLevel;
   llvm::cl::opt<std::string> dumpStages;
   RemarkFlags remarks;

@@ -253,6 +253,8 @@ Compilation::generate(llvm::Module &module) {
 llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   EntryOptions entry;
   entry.entry = options.compile.entry;
+  if (options.compile.lowering == LoweringKind::CPU)
+    entry.isa = getVectorISA(*target);
   FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
   if (failed(lowered))
     return makeReportedError();

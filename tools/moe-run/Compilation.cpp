@@ -53,8 +53,14 @@ llvm::Error Compilation::parse(const RemarkFlags &remarks) {
 }
 
 llvm::Expected<std::unique_ptr<Engine>>
-Compilation::compile(ModuleOp module, const EntryOptions &entry,
+Compilation::compile(ModuleOp module, EntryOptions entry,
                      const CodeGenOptions &codeGen, StageDumper &stages) {
+  if (codeGen.lowering == LoweringKind::CPU) {
+    auto target = createTargetMachine(codeGen);
+    if (!target)
+      return target.takeError();
+    entry.isa = getVectorISA(**target);
+  }
   FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
   if (failed(lowered))
     return makeReportedError();
@@ -78,7 +84,9 @@ llvm::Error Compilation::compileExtras(OwningOpRef<ModuleOp> check,
     if (failed(built))
       return makeReportedError();
     compiled.workProbe = std::move(*built);
-    auto engine = compile(*probe, entry, options.codeGen, noStages);
+    CodeGenOptions codeGen = options.codeGen;
+    codeGen.lowering = LoweringKind::General;
+    auto engine = compile(*probe, entry, codeGen, noStages);
     if (!engine)
       return engine.takeError();
     compiled.probe = std::move(*engine);
@@ -87,6 +95,7 @@ llvm::Error Compilation::compileExtras(OwningOpRef<ModuleOp> check,
     entry.lowering.plainLoops = true;
     CodeGenOptions codeGen = options.codeGen;
     codeGen.optLevel = 1;
+    codeGen.lowering = LoweringKind::General;
     auto engine = compile(*check, entry, codeGen, noStages);
     if (!engine)
       return engine.takeError();

@@ -63,7 +63,7 @@ public:
 
 private:
   llvm::Expected<std::unique_ptr<Engine>> compile(ModuleOp module,
-                                                  const EntryOptions &entry,
+                                                  EntryOptions entry,
                                                   const CodeGenOptions &codeGen,
                                                   StageDumper &stages);
   llvm::Error compileExtras(OwningOpRef<ModuleOp> check,

@@ -8,6 +8,7 @@
 #include "Common/CompileFlags.h"
 #include "Common/Version.h"
 #include "Runner.h"
+#include "moe/Runtime/moe.h"
 #include "moe/Support/OutputFile.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
@@ -84,8 +85,8 @@ struct Flags {
                           cl::desc("How long to repeat calls (default: 1)")};
   cl::opt<unsigned> threads{
       "threads", cl::value_desc("N"), cl::init(0), cl::cat(category),
-      cl::desc("Threads of the measured roof (default: all of this process). "
-               "Generated code runs on one thread so far")};
+      cl::desc("Threads of --lowering=cpu and of the measured roof (default: "
+               "all of this process)")};
   cl::opt<std::string> json{
       "json", cl::value_desc("FILE"), cl::cat(category),
       cl::desc("Write what is printed as JSON; '-' prints it instead")};
@@ -175,6 +176,7 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   if (!flags.compile.cpu.empty())
     options.compilation.codeGen.cpu = flags.compile.cpu;
   options.compilation.codeGen.optLevel = flags.compile.optLevel;
+  options.compilation.codeGen.lowering = flags.compile.lowering;
   options.compilation.runtimeVerification = flags.runtimeVerification;
   options.compilation.dumpStages = flags.compile.dumpStages;
   options.compilation.makeWorkProbe = flags.benchmark;
@@ -185,6 +187,7 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   options.minSeconds = flags.minTime;
   options.numThreads =
       flags.threads ? flags.threads.getValue() : getNumAvailableThreads();
+  moe_rt_set_num_threads(options.numThreads);
   if (flags.tolerance.getNumOccurrences())
     options.tolerance = flags.tolerance;
   if (Error error =

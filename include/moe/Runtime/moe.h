@@ -70,6 +70,18 @@ enum {
 #define MOE_STATUS_CODE(status) ((status) & 255)
 #define MOE_STATUS_TENSOR(status) (((status) >> 8) - 1)
 
+/* Calls task(context, 0) … task(context, count - 1), in any order and on any
+ * threads, and returns when all are done. A compiled layer calls it once for each
+ * parallel region; where the process has no such function, the layer runs on the
+ * calling thread. libMoERuntime.a has one for OpenMP; a host with threads of its
+ * own defines it instead. */
+void moe_rt_parallel_for(int64_t count, void (*task)(void *context, int64_t index),
+                         void *context);
+
+/* How many threads moe_rt_parallel_for of libMoERuntime.a uses when this thread
+ * calls it: at least 1; all there are unless told. */
+void moe_rt_set_num_threads(int32_t count);
+
 #ifdef __cplusplus
 }
 #endif

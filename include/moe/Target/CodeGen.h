@@ -26,6 +26,12 @@
 namespace mlir::moe {
 
 /// What to compile for.
+/// How tensors become code.
+enum class LoweringKind {
+  General, ///< Simple loops: the reference (moe-general-lowering).
+  CPU      ///< Fused, with vector code and threads (moe-cpu-lowering).
+};
+
 struct CodeGenOptions {
   /// A target triple; empty for this machine's.
   std::string triple;
@@ -34,6 +40,7 @@ struct CodeGenOptions {
   std::string cpu = "native";
   /// 0 to 3, as in -O3.
   unsigned optLevel = 3;
+  LoweringKind lowering = LoweringKind::General;
 };
 
 /// Makes position-independent code for `options`. Fails with a hint on a triple
@@ -46,6 +53,10 @@ createTargetMachine(const CodeGenOptions &options);
 /// `exported` stay visible; everything else defined there becomes internal.
 /// Fails if a symbol of `exported` is not defined, or is a function of the C
 /// library or a keyword of C.
+/// What moe-select-cpu-strategy calls the vector instructions of `target`:
+/// avx512bf16, avx512, avx2, or generic for all others.
+std::string getVectorISA(const llvm::TargetMachine &target);
+
 llvm::Expected<std::unique_ptr<llvm::Module>>
 translateToLLVMIR(ModuleOp module, llvm::TargetMachine &target,
                   llvm::ArrayRef<std::string> exported,

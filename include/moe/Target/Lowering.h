@@ -49,8 +49,11 @@ struct EntryOptions {
   /// sizes of the first result, then of the second, ...; -1 for a size that
   /// depends on the data. The JIT needs it, artifacts do not have it.
   bool exportShapes = false;
-  /// How tensors become loops.
+  /// How tensors become loops where `isa` is empty.
   GeneralLoweringOptions lowering;
+  /// The vector instructions that moe-cpu-lowering may use (getVectorISA); empty
+  /// for the general lowering.
+  std::string isa;
 };
 
 /// Lowers a module with a layer at tensor level to the LLVM dialect, in place:

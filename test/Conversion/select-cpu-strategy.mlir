@@ -1,0 +1,74 @@
+// RUN: moe-opt %s --moe-select-cpu-strategy=isa=avx512bf16 | FileCheck %s
+// RUN: moe-opt %s --moe-select-cpu-strategy=isa=avx2 | FileCheck %s --check-prefix=AVX2
+// RUN: moe-opt %s --moe-select-cpu-strategy=isa=avx512bf16 --remarks-filter-missed='.*' -o /dev/null 2>&1 | FileCheck %s --check-prefix=MISSED
+// RUN: not moe-opt %s --moe-select-cpu-strategy=isa=mmx 2>&1 | FileCheck %s --check-prefix=UNKNOWN
+
+// UNKNOWN: error: moe-select-cpu-strategy: unknown isa 'mmx'; use generic, avx2, avx512 or avx512bf16
+
+// CHECK-LABEL: func @bf16
+// CHECK: #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128, block_columns = 48, block_sum = 2048, lanes = 16, bf16_dot = true>
+// AVX2-LABEL: func @bf16
+// AVX2: #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 126, block_columns = 8, block_sum = {{[0-9]+}}, lanes = 8>
+func.func @bf16(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x32x64xbf16>)
+      outs(%init : tensor<?x32xbf16>) {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x32xbf16>
+}
+
+// One factor in f32: no bf16 products.
+// CHECK-LABEL: func @mixed
+// CHECK: lanes = 16>
+func.func @mixed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xbf16>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// A pinned decision stays.
+// CHECK-LABEL: func @pinned
+// CHECK: tile_rows = 2
+func.func @pinned(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xf32>)
+      outs(%init : tensor<?x32xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 2, block_rows = 4, block_columns = 8, block_sum = 32, lanes = 4>} {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// MISSED: a weight does not have k as its last index; store it as E×N×K
+// CHECK-LABEL: func @transposed
+// CHECK-NOT: cpu_matmul
+func.func @transposed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x64x32xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, k, n] : tensor<?x64xf32>, tensor<4x64x32xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// MISSED: K, the length of a sum, is not a positive constant; make it static
+// CHECK-LABEL: func @dynamic
+// CHECK-NOT: cpu_matmul
+func.func @dynamic(%offsets: tensor<5xi32>, %x: tensor<?x?xf32>, %w: tensor<4x32x?xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x?xf32>, tensor<4x32x?xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}

@@ -221,6 +221,10 @@ def _scores(layer: Layer, inputs: dict[str, Array]) -> tuple[Bounded, Array]:
     most = np.abs(np.float64(inputs["x"])) @ (wr if layer.router_by_rows else wr.T)
     most = most + np.abs(inputs.get("router_bias", 0))
     error = (layer.hidden + 3) * 2.0 ** -24 * most
+    if layer.router_cap:  # Of slope 1 at most; a quotient, tanh and a product.
+        error = error + 2.0 ** -20 * layer.router_cap
+    if layer.router_narrow:
+        error = error + 2.0 ** -8 * (np.abs(logits) + error)
     value = np.array([reference.scores(row, layer.score) for row in logits]).reshape(logits.shape)
     if layer.score == "softmax":
         change = value * np.expm1(2 * error.max(1, initial=0, keepdims=True))
@@ -261,7 +265,7 @@ def _check_routing(layer: Layer, inputs: dict[str, Array], actual: dict[str, Arr
         eps = Bounded(np.full(total.value.shape, layer.renormalize.eps))
         total = total + eps if layer.renormalize.mode == "add" else total.maximum(eps)
         picked = picked / Bounded(total.value[:, None], total.error[:, None])
-    check_bounded("weights", actual["weights"], picked * Bounded(layer.scale))
+    check_bounded("weights", actual["weights"], picked * Bounded(layer.scale * layer.weight_scale))
 
 
 def check(layer: Layer, inputs: dict[str, Array], actual: dict[str, Array]) -> None:

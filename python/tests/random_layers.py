@@ -40,6 +40,9 @@ class Layer:
     router: str | None = None  # logits = x·Wr: "exact" products, or any ("rounded")
     router_by_rows: bool = False  # Wr is H×E
     router_bias: bool = False
+    router_narrow: bool = False  # logits are rounded to bf16
+    router_cap: float | None = None  # cap · tanh(logits / cap)
+    weight_scale: float = 1.0  # a factor of the weights after the gate
     groups: Groups | None = None
     renormalize: Renormalize | None = None
     scale: float = 1.0
@@ -123,7 +126,8 @@ class Layer:
             return inputs["logits"]
         wr = np.float64(inputs["wr"])
         logits = np.float64(inputs["x"]) @ (wr if self.router_by_rows else wr.T)
-        return logits + inputs["router_bias"] if self.router_bias else logits
+        logits = logits + inputs["router_bias"] if self.router_bias else logits
+        return np.tanh(logits / self.router_cap) * self.router_cap if self.router_cap else logits
 
     def _make_logits(self, random: np.random.Generator, tokens: int) -> dict[str, Array]:
         """Keys that f32 tells apart as float64 does, or that are equal in both.
@@ -165,7 +169,7 @@ class Layer:
         weights, ids = reference.gate(
             self.make_logits(inputs), self.k, self.score, bias=inputs.get("bias"), mix=inputs.get("mix"),
             select_on=self.select_on, scope=self.scope, groups=self.groups,
-            renormalize=self.renormalize, scale=self.scale)
+            renormalize=self.renormalize, scale=self.scale * self.weight_scale)
         # Each of exp, ln, √ and a division: below 4 units; sums: a lane of E/16 and four levels;
         # the same twice with renormalization. Its sum of signed terms can cancel: scaled up.
         units = 2 * (16 + self.num_experts / 16)
@@ -173,6 +177,8 @@ class Layer:
         if self.renormalize:
             total = np.abs(weights).sum(1, keepdims=True)
             error = error * (2 + np.where(np.isfinite(total), total, 0))
+        if self.router_cap:  # Logits up to 8, and four roundings of each.
+            error = error + 2.0 ** -16 * np.abs(weights)
         return Bounded(weights, error + 2.0 ** -140, "f32"), ids
 
     def expect(self, inputs: dict[str, Array], routed: tuple[Bounded, Array] | None = None
@@ -257,7 +263,8 @@ def _choose_gate(random: np.random.Generator, p: Layer) -> None:
         p.renormalize = Renormalize(float(random.choice([0, 2.0 ** -20, 0.5])),
                                     str(random.choice(["add", "clamp"])))
     p.scale = float(random.choice([1, 1, 2.5, -0.5]))
-    if random.random() < 0.5:
+    p.weight_scale = float(random.choice([1, 1, 1, 4]))
+    if random.random() < 0.6:
         _choose_router(random, p)
 
 
@@ -267,6 +274,9 @@ def _choose_router(random: np.random.Generator, p: Layer) -> None:
     p.router = "rounded" if bounded and random.random() < 0.5 else "exact"
     p.router_by_rows = random.random() < 0.3
     p.router_bias = random.random() < 0.3 and p.groups is None
+    p.router_narrow = random.random() < 0.25
+    if random.random() < 0.25 and p.groups is None:
+        p.router_cap = 30.0
 
 
 def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = frozenset()
@@ -302,7 +312,9 @@ def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = fr
     if p.score is None:
         p.router, p.bias, p.mix, p.groups = None, False, False, None
     if p.router is None:
-        p.router_bias = False
+        p.router_bias, p.router_narrow, p.router_cap = False, False, None
+    if p.router == "exact" and p.router_cap:
+        p.router_narrow = False  # Of numbers that are not exact, it makes other ties.
     if p.capacity is None:
         p.priority, p.tokens_per_group = False, None
     weight = Value("%row_weight", None, p.kind) if p.row_weight else None
@@ -325,7 +337,8 @@ _DEFAULTS = {
     "column_sums": False, "base": None, "row_weight": False, "priority": False,
     "tokens_per_group": None, "capacity": None, "mix": False, "bias": False, "groups": None,
     "renormalize": None, "scale": 1.0, "scope": "all", "select_on": "scores",
-    "router_bias": False, "router_by_rows": False, "router": None, "score": None,
+    "weight_scale": 1.0, "router_cap": None, "router_narrow": False, "router_bias": False,
+    "router_by_rows": False, "router": None, "score": None,
     "skew": "any", "tokens": "%t", "kind": "f32", "out_kind": "f32",
 }
 # Names for `without`.

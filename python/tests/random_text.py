@@ -51,9 +51,15 @@ def _gate_text(p: Layer) -> list[str]:
         ins += f" bias(%bias : {tensor(p.experts, kind='f32')})"
     if p.mix:
         ins += f" mix(%mix : {of_experts})"
-    return [f"%weights, %ids = moe.gate {options}", f"    {ins}",
-            f"    outs(%w_init, %i_init : {tensor(p.tokens, p.k, kind='f32')}, "
-            f"{tensor(p.tokens, p.k, kind='i32')})"]
+    weights = tensor(p.tokens, p.k, kind="f32")
+    name = "%weights" if p.weight_scale == 1 else "%gated"
+    lines = [f"{name}, %ids = moe.gate {options}", f"    {ins}",
+             f"    outs(%w_init, %i_init : {weights}, {tensor(p.tokens, p.k, kind='i32')})"]
+    if p.weight_scale != 1:
+        lines += [f"%factor = arith.constant {p.weight_scale:e} : f32",
+                  f"%factors = linalg.fill ins(%factor : f32) outs(%w_init : {weights}) "
+                  f"-> {weights}", f"%weights = arith.mulf %gated, %factors : {weights}"]
+    return lines
 
 
 def _router_text(p: Layer) -> list[str]:
@@ -70,14 +76,32 @@ def _router_text(p: Layer) -> list[str]:
     maps = f"[#mk, {'#kn' if p.router_by_rows else '#nk'}, #mn]"
     lines += [f"%l_init = tensor.empty({sizes}) : {logits}", "%l_zero = arith.constant 0.0 : f32",
               f"%l_zeros = linalg.fill ins(%l_zero : f32) outs(%l_init : {logits}) -> {logits}",
-              f"%{'products' if p.router_bias else 'logits'} = linalg.matmul indexing_maps = {maps} "
+              f"%l0 = linalg.matmul indexing_maps = {maps} "
               f"ins({x}, {wr} : {wide}, {weight}) outs(%l_zeros : {logits}) -> {logits}"]
+    last = 0
+
+    def then(op: str, type_: str) -> str:
+        """A further line, in terms of the last result; returns the name of its own."""
+        nonlocal last
+        last += 1
+        lines.append(f"%l{last} = {op.replace('LAST', f'%l{last - 1}')} : {type_}")
+        return f"%l{last}"
     if p.router_bias:
         lines += [f"%b_init = tensor.empty({sizes}) : {logits}",
                   f"%b_rows = linalg.broadcast ins(%router_bias : {tensor(p.experts, kind='f32')}) "
-                  f"outs(%b_init : {logits}) dimensions = [0]",
-                  f"%logits = arith.addf %products, %b_rows : {logits}"]
-    return lines
+                  f"outs(%b_init : {logits}) dimensions = [0]"]
+        then("arith.addf LAST, %b_rows", logits)
+    if p.router_cap:
+        lines += [f"%cap = arith.constant {p.router_cap:e} : f32",
+                  f"%c_init = tensor.empty({sizes}) : {logits}",
+                  f"%caps = linalg.fill ins(%cap : f32) outs(%c_init : {logits}) -> {logits}"]
+        for op in ("arith.divf LAST, %caps", "math.tanh LAST", "arith.mulf LAST, %caps"):
+            then(op, logits)
+    if p.router_narrow:
+        narrow = tensor(p.tokens, p.experts, kind="bf16")
+        then("arith.truncf LAST", f"{logits} to {narrow}")
+        then("arith.extf LAST", f"{narrow} to {logits}")
+    return [line.replace(f"%l{last} ", "%logits ") for line in lines]
 
 
 def _router_type(p: Layer, kind: str) -> str:

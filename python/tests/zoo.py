@@ -2,6 +2,7 @@
 
     python zoo.py [FAMILY …]   compare all families, or some, and print what was measured
     python zoo.py --update     ... all, and write test/Zoo and docs/Zoo.md anew
+    python zoo.py --fused      only what the passes make of test/Zoo, into the table of docs/Zoo.md
 
 zoo_cases.py says what is particular about a family; the rest is the same for all: transformers
 makes a model with small widths and random weights and saves it, moe-import reads that folder,
@@ -12,6 +13,7 @@ exact in any order of summation, and ids must be equal wherever the model's own 
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import os
@@ -250,6 +252,31 @@ def round_up(error: float) -> str:
 
 
 COLUMNS = ("family", "`model_type`", "imports", "error in f32", "error in bf16", "lines", "its own")
+# What fuses a layer, in this order; the page has these columns from the day on that all are there.
+FUSION = ("moe-expert-to-grouped-matmul", "moe-fuse-dispatch", "moe-fuse-routing",
+          "moe-fuse-combine")
+FUSED_COLUMNS = ("one route op", "body fused")
+
+
+def can_fuse() -> bool:
+    """Whether moe-opt has all the passes that fuse a layer."""
+    known = run(tool("moe-opt"), "--help")
+    return all(f"--{name} " in known for name in FUSION)
+
+
+def count_ops(text: str) -> collections.Counter[str]:
+    """How many ops of the dialect there are of each kind."""
+    return collections.Counter(re.findall(r"(?:= |^ +)moe\.(\w+)", text, re.MULTILINE))
+
+
+def fused_cells(name: str) -> list[str]:
+    """What the passes make of the text of test/Zoo, for `FUSED_COLUMNS`."""
+    text = run(tool("moe-opt"), ROOT / f"test/Zoo/{name}.mlir", *(f"--{p}" for p in FUSION))
+    ops = count_ops(text)
+    routed = ops["route"] == 1 and not ops["gate"] + ops["plan"] + ops["dispatch"]
+    left = ", ".join(f"{ops[op]} {op}" for op in ("gate", "plan", "dispatch") if ops[op])
+    return ["yes" if routed else f"no: {left}",
+            "no" if ops["expert"] else f"{ops['grouped_matmul']} stages"]
 
 
 def import_published(name: str, folder: Path) -> str:
@@ -294,17 +321,40 @@ dozen lines and a line in `python/tests/zoo_cases.py`, and no C++ ([Importing](I
   rounding; others were not compared.
 * **lines**: of the text in bf16, without comments and blank lines; **its own**: of the family file's
   template, which puts the text together from parts that families share.
-
+{fused}
 What has no row: Mamba, attention and dense layers are not the importer's business; jitter and
 dropout of training are not imported. What a family refuses (other activations, biases that no
 published model of it has) it names when it is asked to.
 """
 
 
+FUSED_NOTE = """\
+* **one route op**, **body fused**: whether `moe.route` does all of the routing, and in how many
+  `moe.grouped_matmul` the experts are, after the passes that fuse a layer.
+"""
+
+
 def page(rows: list[list[str]]) -> str:
     """docs/Zoo.md."""
-    return PAGE.format(tokens=TOKENS, columns=" | ".join(COLUMNS), rule="---|" * len(COLUMNS),
+    columns = (COLUMNS + FUSED_COLUMNS)[:len(rows[0])]
+    fused = FUSED_NOTE if len(columns) > len(COLUMNS) else ""
+    return PAGE.format(tokens=TOKENS, fused=fused, columns=" | ".join(columns), rule="---|" * len(columns),
                        rows="\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def documented_row(name: str) -> list[str]:
+    """The row of docs/Zoo.md for a family."""
+    text = (ROOT / "docs/Zoo.md").read_text()
+    row = next(line for line in text.splitlines() if f"test/Zoo/{name}.mlir)" in line)
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def update_fused() -> None:
+    """Write the columns of docs/Zoo.md that say what is fused, and print them."""
+    rows = [documented_row(name)[:len(COLUMNS)] + fused_cells(name) for name in CASES]
+    (ROOT / "docs/Zoo.md").write_text(page(rows))
+    for row in rows:
+        print(f"{row[0]}: {', '.join(row[len(COLUMNS):])}")
 
 
 def update(results: dict[str, dict[str, Agreement]], folders: dict[str, Path]) -> None:
@@ -316,12 +366,16 @@ def update(results: dict[str, dict[str, Agreement]], folders: dict[str, Path]) -
         (ROOT / f"test/Zoo/Inputs/{name}.json").write_text(zoo_config(folder))
         save_published(name, folder.parent / "published")
         imported = import_published(name, folder.parent / "published")
-        rows.append(table_row(name, results[name], imported, import_layer(name, folder)))
+        row = table_row(name, results[name], imported, import_layer(name, folder))
+        rows.append(row + (fused_cells(name) if can_fuse() else []))
     (ROOT / "docs/Zoo.md").write_text(page(rows))
 
 
 def main() -> int:
     """Compare all families, or those that are named."""
+    if "--fused" in sys.argv:
+        update_fused()
+        return 0
     names = [name for name in sys.argv[1:] if not name.startswith("-")] or list(CASES)
     results: dict[str, dict[str, Agreement]] = {name: {} for name in names}
     with tempfile.TemporaryDirectory() as root:

@@ -85,6 +85,10 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   if (options.runtimeVerification)
     pm.addPass(createGenerateRuntimeVerificationPass());
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
+  // What the rest decomposes into may hold dense contractions.
+  pm.addPass(createMoEDecompose({/*keepConfigured=*/true}));
+  pm.addPass(createMoEContractionToGroupedMatmul());
+  pm.addPass(createMoESelectCPUStrategy({options.isa}));
   addBufferPipeline(pm, /*keepConfigured=*/true, /*plainLoops=*/false, [&] {
     pm.addPass(createMoEGroupedMatmulToVector());
     pm.addPass(createMoEApproximateVectorMath());

@@ -43,6 +43,38 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
   ];
 }
 
+def MoEContractionToGroupedMatmul : Pass<"moe-contraction-to-grouped-matmul"> {
+  let summary = "makes dense contractions grouped matmuls of one group";
+  let description = [{
+    A router's matmul, a shared expert's, and those of expert bodies that were not
+    fused are linalg contractions `out[m, n] += rows[m, k] · weights[n, k]` with
+    f32 sums. As a `moe.grouped_matmul` with one group of all rows they get the
+    code that experts get. Takes contractions on tensors with static weights of
+    f32, f16 or bf16 that k runs last in; others are left alone. What the output
+    held before is added by the epilogue.
+
+    Before:
+
+    ```mlir
+    %logits = linalg.matmul indexing_maps = [(t, e, k) -> (t, k), (t, e, k) -> (e, k), (t, e, k) -> (t, e)]
+        ins(%x, %router : tensor<?x2048xf32>, tensor<64x2048xf32>) outs(%zeros : tensor<?x64xf32>)
+    ```
+
+    After:
+
+    ```mlir
+    %offsets = tensor.from_elements %c0, %num_tokens : tensor<2xi32>
+    %logits = moe.grouped_matmul offsets(%offsets : tensor<2xi32>)
+        products(%x[m, k] * %router[n, k] : tensor<?x2048xf32>, tensor<64x2048xf32>)
+        outs(%empty : tensor<?x64xf32>) { ^bb0(%p: f32): moe.yield %p : f32 }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect",
+    "::mlir::moe::MoEDialect"
+  ];
+}
+
 def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
   let summary = "lowers configured grouped matmuls on memrefs to vector code";
   let description = [{

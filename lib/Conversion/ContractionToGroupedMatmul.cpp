@@ -1,0 +1,178 @@
+//===- ContractionToGroupedMatmul.cpp - One group of rows -----------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Matchers.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOECONTRACTIONTOGROUPEDMATMUL
+#include "moe/Conversion/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// True if the body adds a product of its extended inputs to the output, in
+/// f32.
+static bool isMultiplyAdd(linalg::LinalgOp op) {
+  Block *body = op.getBlock();
+  for (Operation &inner : body->without_terminator())
+    if (!isa<arith::ExtFOp, arith::MulFOp, arith::AddFOp>(inner))
+      return false;
+  auto sum =
+      body->getTerminator()->getOperand(0).getDefiningOp<arith::AddFOp>();
+  if (!sum || !sum.getType().isF32())
+    return false;
+  Value accumulator = op.getRegionOutputArgs()[0];
+  Value product = sum.getLhs() == accumulator ? sum.getRhs() : sum.getLhs();
+  if (sum.getLhs() != accumulator && sum.getRhs() != accumulator)
+    return false;
+  auto multiply = product.getDefiningOp<arith::MulFOp>();
+  if (!multiply || !multiply.getType().isF32())
+    return false;
+  auto inputOf = [&](Value value) {
+    if (auto extension = value.getDefiningOp<arith::ExtFOp>())
+      value = extension.getIn();
+    return value;
+  };
+  Value lhs = inputOf(multiply.getLhs()), rhs = inputOf(multiply.getRhs());
+  Value first = body->getArgument(0), second = body->getArgument(1);
+  return (lhs == first && rhs == second) || (lhs == second && rhs == first);
+}
+
+namespace {
+/// rows (m, k) · weights (n, k), by the positions of the inputs.
+struct Contraction {
+  Value rows, weights;
+};
+} // namespace
+
+/// Matches out[m, n] += rows[m, k] · weights[n, k].
+static FailureOr<Contraction> matchContraction(linalg::LinalgOp op) {
+  if (!op.hasPureTensorSemantics() || op.getNumDpsInputs() != 2 ||
+      op.getNumDpsInits() != 1 || op.getNumLoops() != 3 ||
+      op.getNumReductionLoops() != 1 || op.hasIndexSemantics() ||
+      !isMultiplyAdd(op))
+    return failure();
+  SmallVector<AffineMap> maps = op.getIndexingMapsArray();
+  auto dims = [&](AffineMap map) {
+    SmallVector<unsigned> positions;
+    for (AffineExpr expr : map.getResults())
+      if (auto dim = dyn_cast<AffineDimExpr>(expr))
+        positions.push_back(dim.getPosition());
+    return positions;
+  };
+  SmallVector<unsigned> out = dims(maps[2]);
+  SmallVector<unsigned> reduction;
+  op.getReductionDims(reduction);
+  if (out.size() != 2 || out[0] == out[1])
+    return failure();
+  SmallVector<unsigned> rows = {out[0], reduction[0]};
+  SmallVector<unsigned> weights = {out[1], reduction[0]};
+  Value first = op.getDpsInputOperand(0)->get();
+  Value second = op.getDpsInputOperand(1)->get();
+  if (dims(maps[0]) == rows && dims(maps[1]) == weights)
+    return Contraction{first, second};
+  if (dims(maps[1]) == rows && dims(maps[0]) == weights)
+    return Contraction{second, first};
+  return failure();
+}
+
+static bool isZeroFill(Value value) {
+  auto fill = value.getDefiningOp<linalg::FillOp>();
+  return fill && matchPattern(fill.getInputs()[0], m_AnyZeroFloat());
+}
+
+/// The sizes that moe-select-cpu-strategy asks for.
+static bool hasStaticSizes(const Contraction &contraction) {
+  auto type = cast<RankedTensorType>(contraction.weights.getType());
+  auto isSmallFloat = [](Value value) {
+    Type element = cast<ShapedType>(value.getType()).getElementType();
+    return element.isF32() || element.isF16() || element.isBF16();
+  };
+  return type.hasStaticShape() && type.getNumElements() > 0 &&
+         isSmallFloat(contraction.rows) && isSmallFloat(contraction.weights);
+}
+
+/// One group that owns all rows: offsets are 0 and M.
+static Value buildOffsets(OpBuilder &b, Location loc, Value rows) {
+  Value count = tensor::DimOp::create(b, loc, rows, 0);
+  Value end = arith::IndexCastOp::create(b, loc, b.getI32Type(), count);
+  return tensor::FromElementsOp::create(b, loc,
+                                        ValueRange{buildI32(b, loc, 0), end});
+}
+
+static void rewriteContraction(IRRewriter &rewriter, linalg::LinalgOp op,
+                               const Contraction &contraction) {
+  Location loc = op.getLoc();
+  rewriter.setInsertionPoint(op);
+  MLIRContext *context = op.getContext();
+  using Matmul = GroupedMatmulOp;
+  auto dim = [&](unsigned position) {
+    return getAffineDimExpr(position, context);
+  };
+  auto map = [&](unsigned outer, unsigned inner) {
+    return AffineMap::get(Matmul::kNumDims, 0, {dim(outer), dim(inner)},
+                          context);
+  };
+  Value init = op.getDpsInits()[0];
+  SmallVector<Value> extras;
+  SmallVector<AffineMap> extraMaps;
+  if (!isZeroFill(init)) {
+    extras.push_back(init);
+    extraMaps.push_back(map(Matmul::kRow, Matmul::kColumn));
+  }
+  Value out = init;
+  if (extras.empty())
+    out = cast<linalg::FillOp>(init.getDefiningOp()).getOutputs()[0];
+  else
+    out = tensor::EmptyOp::create(rewriter, loc,
+                                  tensor::getMixedSizes(rewriter, loc, init),
+                                  rewriter.getF32Type());
+  auto matmul = Matmul::create(
+      rewriter, loc, TypeRange(op->getResultTypes()),
+      buildOffsets(rewriter, loc, contraction.rows), /*source=*/Value(),
+      ValueRange{contraction.rows, contraction.weights}, extras,
+      /*slots=*/Value(), /*weights=*/Value(), /*base=*/Value(), ValueRange{out},
+      /*top_k=*/IntegerAttr(),
+      rewriter.getAffineMapArrayAttr({map(Matmul::kRow, Matmul::kSum),
+                                      map(Matmul::kColumn, Matmul::kSum)}),
+      rewriter.getDenseI32ArrayAttr({2}), rewriter.getDenseI32ArrayAttr({1}),
+      rewriter.getAffineMapArrayAttr(extraMaps), /*decodesCount=*/1);
+  OpBuilder::InsertionGuard guard(rewriter);
+  SmallVector<Type> types(1 + extras.size(), rewriter.getF32Type());
+  SmallVector<Location> locs(types.size(), loc);
+  Block *body = rewriter.createBlock(&matmul.getEpilogue(), {}, types, locs);
+  Value sum = body->getArgument(0);
+  if (!extras.empty())
+    sum = arith::AddFOp::create(rewriter, loc, body->getArgument(1), sum);
+  YieldOp::create(rewriter, loc, sum);
+  rewriter.replaceOp(op, matmul.getResults());
+}
+
+namespace {
+struct ContractionToGroupedMatmulPass
+    : moe::impl::MoEContractionToGroupedMatmulBase<
+          ContractionToGroupedMatmulPass> {
+  void runOnOperation() override {
+    SmallVector<std::pair<linalg::LinalgOp, Contraction>> found;
+    getOperation()->walk([&](linalg::LinalgOp op) {
+      FailureOr<Contraction> contraction = matchContraction(op);
+      if (succeeded(contraction) && hasStaticSizes(*contraction))
+        found.emplace_back(op, *contraction);
+    });
+    IRRewriter rewriter(&getContext());
+    for (auto [op, contraction] : found)
+      rewriteContraction(rewriter, op, contraction);
+  }
+};
+} // namespace

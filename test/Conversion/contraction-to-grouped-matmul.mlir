@@ -1,0 +1,43 @@
+// RUN: moe-opt %s --moe-contraction-to-grouped-matmul | FileCheck %s
+
+#rows = affine_map<(m, n, k) -> (m, k)>
+#weights = affine_map<(m, n, k) -> (n, k)>
+#transposed = affine_map<(m, n, k) -> (k, n)>
+#out = affine_map<(m, n, k) -> (m, n)>
+
+// One group of all rows.
+// CHECK-LABEL: func @router
+// CHECK: %[[OFFSETS:.*]] = tensor.from_elements %{{.*}}, %{{.*}} : tensor<2xi32>
+// CHECK: moe.grouped_matmul offsets(%[[OFFSETS]] : tensor<2xi32>) products(%{{.*}}[m, k] * %{{.*}}[n, k] : tensor<?x64xbf16>, tensor<8x64xbf16>) outs(
+// CHECK-NEXT: ^bb0(%[[P:.*]]: f32):
+// CHECK-NEXT: moe.yield %[[P]] : f32
+func.func @router(%x: tensor<?x64xbf16>, %w: tensor<8x64xbf16>, %init: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %zero = arith.constant 0.0 : f32
+  %fill = linalg.fill ins(%zero : f32) outs(%init : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %y = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%x, %w : tensor<?x64xbf16>, tensor<8x64xbf16>) outs(%fill : tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// What the output held is added.
+// CHECK-LABEL: func @accumulates
+// CHECK: extras(%{{.*}}[m, n] : tensor<?x8xf32>)
+// CHECK: arith.addf
+func.func @accumulates(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %init: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %y = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%x, %w : tensor<?x64xf32>, tensor<8x64xf32>) outs(%init : tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// k is not the last index of the weights; sums in bf16 round at each step.
+// CHECK-LABEL: func @declined
+// CHECK-NOT: moe.grouped_matmul
+func.func @declined(%x: tensor<?x64xf32>, %w: tensor<64x8xf32>, %init: tensor<?x8xf32>,
+                    %b: tensor<?x64xbf16>, %v: tensor<8x64xbf16>, %init16: tensor<?x8xbf16>)
+    -> (tensor<?x8xf32>, tensor<?x8xbf16>) {
+  %y = linalg.matmul indexing_maps = [#rows, #transposed, #out]
+      ins(%x, %w : tensor<?x64xf32>, tensor<64x8xf32>) outs(%init : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %z = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%b, %v : tensor<?x64xbf16>, tensor<8x64xbf16>) outs(%init16 : tensor<?x8xbf16>) -> tensor<?x8xbf16>
+  return %y, %z : tensor<?x8xf32>, tensor<?x8xbf16>
+}

@@ -285,12 +285,13 @@ Value ShapesWriter::checkChoices(const Choices &choices, Value rest) {
     return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::uge, value,
                                  limit);
   };
-  auto isEither = [&](Value lhs, Value rhs) -> Value {
-    return arith::OrIOp::create(builder, loc, lhs, rhs);
-  };
+  // One op a statement: compilers evaluate arguments in different orders.
   Value product = arith::MulIOp::create(builder, loc, tokens, k);
-  Value isBad = isEither(isTooLarge(product),
-                         isEither(isTooLarge(tokens), isTooLarge(k)));
+  Value isBad = isTooLarge(product);
+  for (Value factor : {tokens, k}) {
+    Value isFactorBad = isTooLarge(factor);
+    isBad = arith::OrIOp::create(builder, loc, isBad, isFactorBad);
+  }
   int64_t tensor = importer.getTensorOf(product);
   return select(isBad, MOE_TOO_MANY_CHOICES, tensor, rest);
 }

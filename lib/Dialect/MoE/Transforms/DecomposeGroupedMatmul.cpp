@@ -75,8 +75,10 @@ private:
                     [&](OpBuilder &b, Location, Value expert, ValueRange outs) {
                       indices[GroupedMatmulOp::kExpert] = expert;
                       Value next = arith::AddIOp::create(b, loc, expert, one);
-                      return buildFor(b, loc, readOffset(b, expert),
-                                      readOffset(b, next), outs,
+                      // One by one: g++ evaluates arguments from the right.
+                      Value begin = readOffset(b, expert);
+                      Value end = readOffset(b, next);
+                      return buildFor(b, loc, begin, end, outs,
                                       [&](OpBuilder &b, Location, Value row,
                                           ValueRange outs) {
                                         return buildRow(b, row, outs);

@@ -18,6 +18,10 @@ UNIT = {"f32": 2.0 ** -24, "bf16": 2.0 ** -8, "f16": 2.0 ** -11}
 TINY = {"f32": 2.0 ** -150, "bf16": 2.0 ** -134, "f16": 2.0 ** -25}
 
 
+class NoBound(ArithmeticError):
+    """The bounds have grown so large that a divisor may be zero: nothing can be said."""
+
+
 class Bounded:
     """Exact values, a bound on the error of each, and the type that they have when compiled."""
 
@@ -56,7 +60,8 @@ class Bounded:
 
     def __truediv__(self, other: Bounded) -> Bounded:
         least = np.abs(other.value) - other.error
-        assert (least > 0).all(), "a divisor may be zero: no bound"
+        if not (least > 0).all():
+            raise NoBound("a divisor may be zero")
         quotient = self.value / other.value
         return self._result(quotient, (self.error + np.abs(quotient) * other.error) / least)
 

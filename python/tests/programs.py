@@ -226,10 +226,13 @@ def _scores(layer: Layer, inputs: dict[str, Array]) -> tuple[Bounded, Array]:
     if layer.router_narrow:
         error = error + 2.0 ** -8 * (np.abs(logits) + error)
     value = np.array([reference.scores(row, layer.score) for row in logits]).reshape(logits.shape)
+    # How fast a score grows: its logarithm is nowhere steeper than this.
     if layer.score == "softmax":
         change = value * np.expm1(2 * error.max(1, initial=0, keepdims=True))
-    else:  # No slope is steeper: 1/4 of sigmoid, below 1/2 of sqrt-softplus.
-        change = error * {"sigmoid": 0.25, "sqrt_softplus": 0.5, "none": 1.0}[layer.score]
+    elif layer.score == "none":
+        change = error
+    else:
+        change = value * np.expm1(error * {"sigmoid": 1, "sqrt_softplus": 0.5}[layer.score])
     rounding = (32 + layer.num_experts / 8) * 2.0 ** -23 * np.abs(value)
     return Bounded(value, change + rounding), change + rounding
 

@@ -201,7 +201,7 @@ class Body:
         wide = self.cast(x, "f32")
         mean = self.div(self.reduced(self.mul(wide, wide), 1), self.filled(x.width, None, "f32"))
         root = self.unary("math.sqrt", self.add(mean, self.filled(0.0625, None, "f32")),
-                          lambda a: a.monotone(np.sqrt))
+                          lambda a: a.monotone(lambda v: np.sqrt(np.maximum(v, 0))))
         y = self.div(wide, self.spread(root, x.width))
         return self.mul(self.cast(y, self.kind), self.vector(x.width))
 
@@ -227,13 +227,15 @@ class Body:
 
 
 def make_body(random: np.random.Generator, kind: str, rows: Value, row_weight: Value | None,
-              steps: Collection[int] = range(3)) -> tuple[Body, Value]:
-    """A body of one to three steps on `rows`, of which `steps` are done; the rows that it yields."""
+              steps: Collection[int] = range(4)) -> tuple[Body, Value]:
+    """A body of up to four steps on `rows`, of which `steps` are done; the rows that it yields."""
     body, x, widths = Body(random, kind), rows, (1, 3, 8, 17)
     if row_weight and random.random() < 0.5:  # Weighted before, or after.
         x, row_weight = body.mul(x, body.spread(row_weight, x.width)), None
-    kinds = random.permutation(["glu", "linear", "norm", "bias", "expert", "residual", "low rank"])
-    for i, step in enumerate(kinds[:random.choice([1, 2, 3], p=[0.45, 0.4, 0.15])]):
+    matmuls, others = ["glu", "linear", "low rank"], ["norm", "bias", "expert", "residual"]
+    kinds = [*random.permutation(matmuls)[:random.choice([0, 1, 2], p=[0.15, 0.65, 0.2])],
+             *random.permutation(others)[:random.choice([0, 1, 2], p=[0.45, 0.4, 0.15])]]
+    for i, step in enumerate(random.permutation(kinds)):
         if i not in steps:
             continue
         if step == "glu":

@@ -285,7 +285,7 @@ def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = fr
 
     Its choices follow from its logits, unless `rounded` is allowed: then those of a "rounded" router
     are right within a bound only. `without` has names of fields to be left at their defaults, and
-    "step0" … "step2" of the body: a failing layer is made smaller that way.
+    "step0" … "step3" of the body: a failing layer is made smaller that way.
     """
     random = np.random.default_rng(seed)
     experts = int(random.choice([1, 2, 5, 8, 12]))
@@ -296,7 +296,7 @@ def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = fr
               kind=kind, out_kind=str(random.choice([kind, "f32"])), score=None,
               row_weight=random.random() < 0.4,
               base=[None, "argument", "x", "shared"][random.choice(4, p=[0.55, 0.15, 0.15, 0.15])],
-              column_sums=random.random() < 0.15,
+              column_sums=random.random() < 0.1,
               skew=str(random.choice(["any", "one", "nowhere"], p=[0.8, 0.1, 0.1])))
     if random.random() < 0.75:
         _choose_gate(random, p)
@@ -318,7 +318,7 @@ def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = fr
     if p.capacity is None:
         p.priority, p.tokens_per_group = False, None
     weight = Value("%row_weight", None, p.kind) if p.row_weight else None
-    steps = [i for i in range(3) if f"step{i}" not in without]
+    steps = [i for i in range(4) if f"step{i}" not in without]
     p.body, p.yielded = make_body(random, p.kind, Value("%rows", p.hidden, p.kind), weight, steps)
     if p.base == "x" and p.yielded.width != p.hidden:
         p.base = "shared"
@@ -342,4 +342,4 @@ _DEFAULTS = {
     "skew": "any", "tokens": "%t", "kind": "f32", "out_kind": "f32",
 }
 # Names for `without`.
-PARTS = ("step0", "step1", "step2", *_DEFAULTS, "experts")
+PARTS = ("step0", "step1", "step2", "step3", *_DEFAULTS, "experts")

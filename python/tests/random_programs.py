@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
 
+from bounded import NoBound  # noqa: E402
 from programs import (Broken, Case, Column, ROOT, TIMEOUT, build, call, check, count_ops,  # noqa: E402
                       has_pipeline, module_text, token_counts)
 from random_layers import PARTS  # noqa: E402
@@ -64,11 +65,11 @@ class Failure:
 # --- one batch ------------------------------------------------------------------------------------
 
 def run_cases(objects: dict[str, str], cases: Sequence[Case]) -> Iterator[tuple[str, Case, str]]:
-    """In this process: ("start" | "right" | "wrong", case, message)."""
+    """In this process: ("start" | "right" | "wrong" | "unbounded", case, message)."""
     libraries = {name: ctypes.CDLL(path) for name, path in objects.items()}
     for case in cases:
         yield "start", case, ""
-        message = ""
+        message, unbounded = "", False
         layer, random = case.layer(), np.random.default_rng(case.seed)
         for tokens in token_counts(layer, random):
             inputs = layer.make_inputs(random, tokens)
@@ -77,7 +78,9 @@ def run_cases(objects: dict[str, str], cases: Sequence[Case]) -> Iterator[tuple[
                     check(layer, inputs, call(library, f"layer_{case.seed}", layer, inputs))
                 except AssertionError as error:
                     message = message or f"{name}: wrong with T = {tokens}\n{error}"
-        yield ("wrong" if message else "right"), case, message
+                except NoBound:
+                    unbounded = True
+        yield ("wrong" if message else "unbounded" if unbounded else "right"), case, message
 
 
 def _worker() -> int:
@@ -89,9 +92,10 @@ def _worker() -> int:
     return 0
 
 
-def run_apart(objects: dict[str, Path], cases: Sequence[Case]) -> list[Failure]:
-    """Runs in other processes: after a crash, another one goes on."""
-    failures, remaining = [], list(cases)
+def run_apart(objects: dict[str, Path], cases: Sequence[Case]
+              ) -> tuple[list[Failure], collections.Counter]:
+    """Runs in other processes: after a crash, another one goes on. Counts the outcomes, too."""
+    failures, remaining, counts = [], list(cases), collections.Counter()
     while remaining:
         task = json.dumps({"objects": {name: str(path) for name, path in objects.items()},
                            "cases": [[case.seed, case.without] for case in remaining]})
@@ -104,6 +108,7 @@ def run_apart(objects: dict[str, Path], cases: Sequence[Case]) -> list[Failure]:
         reports = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
         failures += [Failure(remaining[[c.seed for c in remaining].index(seed)], message)
                      for what, seed, message in reports if what == "wrong"]
+        counts.update(what for what, _, _ in reports if what != "start")
         finished = {seed for what, seed, _ in reports if what != "start"}
         remaining = [case for case in remaining if case.seed not in finished]
         if status == 0:
@@ -113,7 +118,7 @@ def run_apart(objects: dict[str, Path], cases: Sequence[Case]) -> list[Failure]:
         asserted = [line for line in output.splitlines() if not line.startswith("[")]
         failures.append(Failure(remaining.pop(0), f"run: ended with {status}\n"
                                 + "\n".join(asserted + [stderr])))
-    return failures
+    return failures, counts
 
 
 def run_batch(columns: Sequence[Column], cases: Sequence[Case]
@@ -137,7 +142,8 @@ def run_batch(columns: Sequence[Column], cases: Sequence[Case]
             for ops in count_ops(folder, column).values():
                 counts.update(f"{column.name}: {op}" for op in ops)
                 counts[f"{column.name}: functions"] += 1
-        return run_apart(objects, cases), counts
+        failures, outcomes = run_apart(objects, cases)
+        return failures, counts + outcomes
 
 
 # --- making a failure smaller ---------------------------------------------------------------------

@@ -23,6 +23,7 @@ def test_programs():
     failed, counts = run_programs(SEED, COUNT, default_columns(), ROOT / "build/random-programs")
     print(*(f"{what}: {number}" for what, number in sorted(counts.items())), sep="\n")
     assert not failed, "\n".join(f"{path}: {failure.message}" for failure, path in failed)
+    assert counts["unbounded"] <= COUNT / 50 + 1, "too many programs that say nothing"
     if has_pipeline("moe-fuse") and "MOE_TEST_COLUMNS" not in os.environ and COUNT >= 100:
         assert counts["fused: moe.grouped_matmul"] > COUNT / 4, "hardly anything was fused"
 

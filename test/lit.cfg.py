@@ -95,7 +95,9 @@ for feature, flag in {
 }.items():
     if flag in cpu_flags():
         features.add(feature)
-features.update(f"python-{m}" for m in ("numpy", "torch", "transformers") if python_has(m))
+# Models are compared in the build that is not sanitized: the results are the same.
+modules = ["numpy"] if config.sanitizers else ["numpy", "torch", "transformers"]
+features.update(f"python-{m}" for m in modules if python_has(m))
 # REQUIRES: moe-run. A sanitizer build has some of the tools only.
 features.update(name for name in config.moe_tools
                 if os.path.exists(os.path.join(config.moe_tools_dir, name)))

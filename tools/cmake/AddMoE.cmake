@@ -25,6 +25,43 @@ function(moe_set_compile_options target)
   endif()
 endfunction()
 
+# What nearly every source of ours includes, of LLVM and MLIR alone. Nine tenths of the time of
+# a compilation with g++ are these headers. Sources still include what they use: builds
+# without MOE_PRECOMPILE_HEADERS, the embedding test among them, would fail otherwise.
+set(MOE_PRECOMPILED_HEADERS
+  <mlir/Dialect/Affine/IR/AffineOps.h>
+  <mlir/Dialect/Arith/IR/Arith.h>
+  <mlir/Dialect/Bufferization/IR/Bufferization.h>
+  <mlir/Dialect/Func/IR/FuncOps.h>
+  <mlir/Dialect/Linalg/IR/Linalg.h>
+  <mlir/Dialect/MemRef/IR/MemRef.h>
+  <mlir/Dialect/SCF/IR/SCF.h>
+  <mlir/Dialect/Tensor/IR/Tensor.h>
+  <mlir/IR/IRMapping.h>
+  <mlir/IR/PatternMatch.h>
+  <mlir/Pass/PassManager.h>
+  <mlir/Transforms/Passes.h>
+  <llvm/Support/CommandLine.h>
+  <llvm/Support/JSON.h>)
+
+# moe_precompile_headers(target): one precompiled header for all targets.
+function(moe_precompile_headers target)
+  if(MOE_PRECOMPILE_HEADERS)
+    target_precompile_headers(${target} REUSE_FROM MoEPrecompiledHeaders)
+  endif()
+endfunction()
+
+if(MOE_PRECOMPILE_HEADERS)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/MoEPrecompiledHeaders.cpp)
+  file(CONFIGURE OUTPUT ${source} CONTENT "")
+  add_library(MoEPrecompiledHeaders OBJECT ${source})
+  set_target_properties(MoEPrecompiledHeaders PROPERTIES
+    FOLDER "MoE/Libraries" POSITION_INDEPENDENT_CODE ON)
+  llvm_update_compile_flags(MoEPrecompiledHeaders)
+  moe_set_compile_options(MoEPrecompiledHeaders)
+  target_precompile_headers(MoEPrecompiledHeaders PRIVATE ${MOE_PRECOMPILED_HEADERS})
+endif()
+
 # add_moe_library(name [NO_INSTALL] sources... [DEPENDS ...] [MOE_LIBS ...] [MLIR_LIBS ...]
 #                 [LLVM_COMPONENTS ...])
 #
@@ -42,6 +79,7 @@ function(add_moe_library name)
   set_target_properties(${name} PROPERTIES
     FOLDER "MoE/Libraries" POSITION_INDEPENDENT_CODE ON)
   moe_set_compile_options(${name})
+  moe_precompile_headers(${name})
   if(ARG_MLIR_LIBS)
     mlir_target_link_libraries(${name} PUBLIC ${ARG_MLIR_LIBS})
   endif()
@@ -70,6 +108,7 @@ function(add_moe_tool name)
     FOLDER "MoE/Tools" INSTALL_RPATH_USE_LINK_PATH ON)
   llvm_update_compile_flags(${name})
   moe_set_compile_options(${name})
+  moe_precompile_headers(${name})
   target_link_libraries(${name} PRIVATE ${ARG_MOE_LIBS})
   if(ARG_MLIR_LIBS)
     mlir_target_link_libraries(${name} PRIVATE ${ARG_MLIR_LIBS})

@@ -67,6 +67,8 @@ func.func @plain(%x: tensor<16x8xf32>, %g: tensor<4x8xf32>, %w: tensor<16x2xf32>
 // VERIFY-LABEL: func @all
 // VERIFY: cf.assert {{.*}}a destination and x differ in the number of tokens
 // VERIFY: cf.assert {{.*}}tokens_per_group is not positive
+// VERIFY-COUNT-2: cf.assert {{.*}}an extra has fewer elements than its index reaches
+// VERIFY-NOT: an extra has fewer
 // VERIFY: cf.assert {{.*}}there are fewer rows than choices that are kept
 // DECOMPOSE-LABEL: func @all
 // DECOMPOSE: linalg.generic {{.*}} ins(%arg2, %arg3

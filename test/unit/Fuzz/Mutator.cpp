@@ -284,7 +284,7 @@ static ArrayRef<StringRef> getKind(StringRef word, bool odd = false) {
   static const StringRef oddTypes[] = {
       "f8E4M3FN",     "tf32",          "i4",         "ui8", "i0", "none",
       "complex<f32>", "vector<2xf32>", "tensor<f32>"};
-  static const StringRef kinds[][7] = {
+  static const StringRef kinds[][8] = {
       {"softmax", "sigmoid", "sqrt_softplus", "none"},
       {"scores", "logits", "all", "selected"},
       {"max", "top2_sum", "neg_inf", "zero", "add", "clamp"},
@@ -294,8 +294,11 @@ static ArrayRef<StringRef> getKind(StringRef word, bool odd = false) {
       {"ins", "outs", "ids", "in_bounds", "scope", "select_on", "order"},
       {"groups", "renormalize", "scale", "score"},
       {"eps", "mode", "count", "keep", "mask"},
+      {"router", "extras", "weight_extras", "id_map", "products", "combine",
+       "decode", "source"},
+      {"t", "e", "j", "k", "m", "n", "floordiv", "mod"},
       {"moe.gate", "moe.dispatch", "moe.plan", "moe.expert", "moe.combine",
-       "moe.yield"},
+       "moe.yield", "moe.route", "moe.grouped_matmul"},
       {"tensor", "memref", "vector"},
       {"arith.addf", "arith.mulf", "arith.divf", "arith.maximumf", "arith.subf",
        "math.atan2", "math.powf"},

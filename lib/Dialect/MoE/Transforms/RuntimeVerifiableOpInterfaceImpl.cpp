@@ -160,6 +160,32 @@ static void checkEnoughRows(RouteOp op, Checks &c) {
           "suffice");
 }
 
+/// route_c7 where sizes are dynamic and the index is t, e or j itself.
+static void checkExtras(RouteOp op, Checks &c, OperandRange extras,
+                        ArrayAttr maps) {
+  for (auto [extra, map] :
+       llvm::zip(extras, maps.getAsValueRange<AffineMapAttr>()))
+    for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
+      auto index = dyn_cast<AffineDimExpr>(expr);
+      if (!index)
+        continue;
+      bool isToken = index.getPosition() == RouteOp::kToken;
+      bool isExpert = index.getPosition() == RouteOp::kExpert;
+      Value counted = isToken    ? op.getX()
+                      : isExpert ? op.getRouter()
+                                 : op.getWeightsInit();
+      int64_t countedDim = isToken ? 0 : isExpert && op.isExpertMajor() ? 0 : 1;
+      auto isDynamic = [](Value value, int64_t d) {
+        return cast<ShapedType>(value.getType()).isDynamicDim(d);
+      };
+      if (isDynamic(extra, dim) || isDynamic(counted, countedDim))
+        c.check(c.builder,
+                c.compare(c.builder, arith::CmpIPredicate::sge,
+                          c.dim(extra, dim), c.dim(counted, countedDim)),
+                "an extra has fewer elements than its index reaches");
+    }
+}
+
 static void verifyAtRuntime(RouteOp op, Checks &c) {
   int64_t expertDim = op.isExpertMajor() ? 0 : 1;
   c.sameSize(op.getRouter(), 1 - expertDim, op.getX(), 1,
@@ -184,6 +210,8 @@ static void verifyAtRuntime(RouteOp op, Checks &c) {
       ShapedType::isDynamic(op.getTopK()))
     checkExperts(op.getGroupsAttr(), c.dim(op.getWeightsInit(), 1),
                  c.dim(op.getRouter(), expertDim), c);
+  checkExtras(op, c, op.getExtras(), op.getExtraMaps());
+  checkExtras(op, c, op.getWeightExtras(), op.getWeightExtraMaps());
   checkEnoughRows(op, c);
 }
 

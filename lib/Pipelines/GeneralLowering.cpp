@@ -159,4 +159,8 @@ void mlir::moe::registerPipelines() {
       "Lowers the functions that hold moe ops to LLVM, for any valid program: "
       "the reference that other lowerings are checked against",
       buildGeneralLoweringPipeline);
+  PassPipelineRegistration<>(
+      "moe-fuse",
+      "Fuses gate, dispatch, experts and combine into kernel-level ops",
+      buildFusePipeline);
 }

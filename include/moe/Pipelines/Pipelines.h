@@ -69,6 +69,12 @@ struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
       llvm::cl::init(false)};
 };
 
+/// Graph-level ops → kernel-level ops, on tensors: expert bodies to grouped
+/// matmuls, which read tokens through a plan and add into tokens. What cannot
+/// be fused stays, so that any program still lowers. Works on the functions
+/// that hold moe ops, like moe-general-lowering; registered as `moe-fuse`.
+void buildFusePipeline(OpPassManager &pm);
+
 /// Tensors → loops on memrefs, for any valid program: decompose, elementwise
 /// ops to linalg, bufferize in place with function boundaries (identity
 /// layouts), free what was allocated, linalg to loops. Anchored on a module.

@@ -170,4 +170,148 @@ def MoELinalgReductionsToLoops : Pass<"moe-linalg-reductions-to-loops"> {
   ];
 }
 
+def MoEExpertToGroupedMatmul : Pass<"moe-expert-to-grouped-matmul"> {
+  let summary = "cuts expert bodies into grouped matmuls with epilogues";
+  let description = [{
+    Replaces a `moe.expert` by stages that store rows. Where the results of
+    matmuls meet elementwise, up to the rows of the next matmul or the result,
+    that is one `moe.grouped_matmul`: the matmuls are its products, and the
+    elementwise work its epilogue, cast by cast, so that values round where the
+    body rounds. Whatever else the body does with rows (a norm or a softmax of
+    each row, a weight multiplied before the first matmul, work across rows)
+    stays as a smaller `moe.expert` between them.
+
+    There is no list of bodies and no form to keep to: elementwise work may be
+    arith and math on whole tensors, `linalg.generic`, `linalg.map`, broadcasts;
+    views (slices, reshapes, transposes, casts) become index expressions. So gate
+    and up may be two weights, halves of one, or interleaved, as `E×N×K` or
+    `E×K×N`, before or after the matmul: nothing is copied. A matmul that starts
+    from another matmul adds its terms to that (LoRA); one that starts from a
+    broadcast bias has the bias added in the epilogue, after the sum instead of
+    before it. An intermediate that two later stages read, or a product that two
+    stages need, is stored once.
+
+    A body stays as it is, with a missed remark that says what to change, if it
+    has no matmul of rows and weights that adds in f32, has a per-expert result,
+    or has no rows. A matmul is not taken if its result has an unknown width, or
+    its weight is computed in the body.
+
+    Before:
+
+    ```mlir
+    %y = moe.expert offsets(%o : tensor<5xi32>) rows(%x : tensor<?x8xf32>)
+        params(%up, %down : tensor<4x16x8xf32>, tensor<4x8x16xf32>)
+        outs(%init : tensor<?x8xf32>) {
+    ^bb0(%expert: index, %xe: tensor<?x8xf32>, %u: tensor<16x8xf32>, %d: tensor<8x16xf32>):
+      ...
+      %h = linalg.matmul indexing_maps = [#mk, #nk, #mn] ins(%xe, %u : ...) outs(%zeros : ...)
+      %a = arith.maximumf %h, %zeros : tensor<?x16xf32>
+      %r = linalg.matmul indexing_maps = [#mk, #nk, #mn] ins(%a, %d : ...) outs(%zeros2 : ...)
+      moe.yield %r : tensor<?x8xf32>
+    }
+    ```
+
+    After:
+
+    ```mlir
+    %a = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+        products(%x[m, k] * %up[e, n, k] : tensor<?x8xf32>, tensor<4x16x8xf32>)
+        outs(%empty : tensor<?x16xf32>) {
+    ^bb0(%product: f32):
+      %relu = arith.maximumf %product, %zero : f32
+      moe.yield %relu : f32
+    }
+    %y = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+        products(%a[m, k] * %down[e, n, k] : tensor<?x16xf32>, tensor<4x8x16xf32>)
+        outs(%init : tensor<?x8xf32>) {
+    ^bb0(%product: f32):
+      moe.yield %product : f32
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"
+  ];
+  let statistics = [
+    Statistic<"numRewritten", "num-rewritten", "Number of moe.experts cut into stages">,
+    Statistic<"numKept", "num-kept", "Number of moe.experts left as they are">
+  ];
+}
+
+def MoEFuseDispatch : Pass<"moe-fuse-dispatch"> {
+  let summary = "lets grouped matmuls read tokens instead of dispatched rows";
+  let description = [{
+    A `moe.grouped_matmul` that reads `%rows[m, k]` of a `moe.dispatch` reads the
+    tokens themselves, `%x[t, k]`, through `source`; payloads of choices become
+    extras `%w[t, j]`. A dispatch of which nobody reads rows any more becomes a
+    `moe.plan`: the sort without the copies. Capacity, order, priority and groups
+    carry over.
+
+    Payloads that something else reads, such as a `moe.expert`, stay with a
+    `moe.dispatch` beside the plan, and grouped matmuls read those rows in place;
+    if that spares no copy of whole tokens, nothing changes. The dispatch is left
+    alone as well if k is unknown. Missed remarks say what reads the rows.
+
+    Before:
+
+    ```mlir
+    %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<?x2xi32>)
+        tokens(%x : tensor<?x8xf32>)
+        outs(%o, %s, %r : tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>)
+    %h = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+        products(%rows[m, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x16x8xf32>) ...
+    ```
+
+    After:
+
+    ```mlir
+    %offsets, %slots, %source = moe.plan ids(%ids : tensor<?x2xi32>)
+        outs(%o, %s, %empty : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+    %h = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+        source(%source : tensor<?xi32>) top_k(2)
+        products(%x[t, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x16x8xf32>) ...
+    ```
+  }];
+  let dependentDialects = ["::mlir::tensor::TensorDialect"];
+  let statistics = [
+    Statistic<"numFused", "num-fused", "Number of dispatches whose rows are read as tokens">
+  ];
+}
+
+def MoEFuseCombine : Pass<"moe-fuse-combine"> {
+  let summary = "lets the last grouped matmul add its rows into the tokens";
+  let description = [{
+    A `moe.combine` of rows that a `moe.grouped_matmul` makes becomes the
+    `combine(…) base(…)` of that op. The epilogue still yields rows of the stored
+    type, so they round as before, and the sum is the same: in ascending order of
+    the slots, in f32, `base` last.
+
+    Declines, with a missed remark, if the rows have other readers, the grouped
+    matmul has more than one result, or its offsets and the slots do not come
+    from one dispatch or plan.
+
+    Before:
+
+    ```mlir
+    %rows = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+        products(%h[m, k] * %w[e, n, k] : tensor<?x16xf32>, tensor<4x8x16xf32>)
+        outs(%init : tensor<?x8xf32>) { ... }
+    %y = moe.combine rows(%rows : tensor<?x8xf32>) slots(%slots : tensor<?x2xi32>)
+        weights(%weights : tensor<?x2xf32>) outs(%out : tensor<?x8xf32>)
+    ```
+
+    After:
+
+    ```mlir
+    %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+        products(%h[m, k] * %w[e, n, k] : tensor<?x16xf32>, tensor<4x8x16xf32>)
+        combine(%slots : tensor<?x2xi32>, %weights : tensor<?x2xf32>)
+        outs(%out : tensor<?x8xf32>) { ... }
+    ```
+  }];
+  let statistics = [
+    Statistic<"numFused", "num-fused", "Number of combines that became part of a matmul">
+  ];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

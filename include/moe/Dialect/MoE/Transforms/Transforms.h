@@ -50,11 +50,33 @@ void populateDecomposePatterns(RewritePatternSet &patterns);
 FailureOr<RouteOp> fuseRouting(RewriterBase &rewriter, PlanOp plan);
 
 /// Replaces a reduction on memrefs by loops that carry the sums of up to
-/// `numChains` neighbouring outputs in registers. Fails, without a change, where
-/// moe-linalg-reductions-to-loops declines.
+/// `numChains` neighbouring outputs in registers. Fails, without a change,
+/// where moe-linalg-reductions-to-loops declines.
 LogicalResult rewriteReductionAsLoops(RewriterBase &rewriter,
                                       linalg::LinalgOp op,
                                       int64_t numChains = 8);
+
+/// Cuts the body of `expert` into stages and replaces it by moe.grouped_matmul
+/// where products meet elementwise, and by smaller moe.experts elsewhere.
+/// Fails, without a change and with a missed remark, if no part of it is a
+/// grouped matmul.
+LogicalResult rewriteExpertAsGroupedMatmuls(RewriterBase &rewriter,
+                                            ExpertOp expert);
+
+/// Lets the grouped matmuls that read rows of `dispatch` read the tokens
+/// themselves, and replaces it by moe.plan; payloads that others read stay with
+/// a moe.dispatch. Fails, without a change, if no payload is spared.
+LogicalResult rewriteDispatchAsPlan(RewriterBase &rewriter,
+                                    DispatchOp dispatch);
+
+/// Lets the grouped matmul that makes the rows of `combine` add them into the
+/// tokens. Fails, without a change, if others need the rows as well, or if
+/// its offsets and the slots are not of one plan.
+LogicalResult rewriteCombineIntoGroupedMatmul(RewriterBase &rewriter,
+                                              CombineOp combine);
+
+/// The last two as patterns, for hosts that run one driver for everything.
+void populateFusionPatterns(RewritePatternSet &patterns);
 
 /// AggregatedOpInterface for all ops (used by moe-decompose).
 void registerAggregatedOpInterfaceExternalModels(DialectRegistry &registry);

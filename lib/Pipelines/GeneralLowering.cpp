@@ -84,6 +84,7 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   pm.addPass(createCanonicalizerPass());
   if (options.runtimeVerification)
     pm.addPass(createGenerateRuntimeVerificationPass());
+  buildFusePipeline(pm);
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
   // What the rest decomposes into may hold dense contractions.
   pm.addPass(createMoEDecompose({/*keepConfigured=*/true}));

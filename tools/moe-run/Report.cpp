@@ -126,8 +126,11 @@ static void print(llvm::raw_ostream &os, const Report::Benchmark &benchmark,
   os << "roof: share " << formatv("{0:f2}", *share * 100) << " %, bound by "
      << (benchmark.bound.isMemory() ? "memory" : "arithmetic") << " ("
      << formatSeconds(benchmark.bound.get())
-     << "); generated code runs on 1 of " << numThreads
-     << " threads, since the general lowering is sequential\n";
+     << "); generated code runs on " << benchmark.codeThreads << " of " << numThreads
+     << " threads"
+     << (benchmark.codeThreads < numThreads ? ", since the general lowering is sequential"
+                                  : "")
+     << '\n';
 }
 
 void Report::print(llvm::raw_ostream &os) const {
@@ -241,7 +244,7 @@ static json::Value toJSON(const Report::Benchmark &benchmark) {
       {"bound_seconds", benchmark.bound.get()},
       {"bound_by", benchmark.bound.isMemory() ? "memory" : "arithmetic"},
       {"roof_share", nullptr},
-      {"generated_code_threads", 1}};
+      {"generated_code_threads", benchmark.codeThreads}};
   if (std::optional<double> share = benchmark.getRoofShare())
     object["roof_share"] = *share;
   return object;

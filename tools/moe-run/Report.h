@@ -41,6 +41,7 @@ struct Report {
     Work work;
     MachineRoof roof;
     MachineRoof::Bound bound;
+    unsigned codeThreads = 1; ///< What the generated code runs on.
 
     /// How much of the machine a call uses: the least time it could take, as a
     /// share of the median. None when nothing bounds it.
@@ -50,7 +51,7 @@ struct Report {
   std::string file, entry;
   std::string triple, cpu;
   unsigned optLevel = 0;
-  unsigned numThreads = 1; ///< Asked for; generated code uses one.
+  unsigned numThreads = 1; ///< Asked for.
   uint64_t seed = 0;
   std::vector<Tensor> arguments, results;
   std::vector<std::string> notes;

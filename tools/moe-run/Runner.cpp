@@ -242,6 +242,8 @@ Error Runner::benchmark() {
   benchmark.work = compiled.workProbe->read(*counts, arguments, results);
   benchmark.roof = *roof;
   benchmark.bound = roof->getBound(benchmark.work);
+  if (options.compilation.codeGen.lowering == LoweringKind::CPU)
+    benchmark.codeThreads = options.numThreads;
   CallTensors tensors(arguments, results);
   Engine::PackedFunction function = compiled.layer->getFunction();
   CallGuard guard(options.compilation.runtimeVerification);

@@ -3,7 +3,7 @@
 
 // REQUIRES: moe-compile
 
-// RUN: rm -rf %t && moe-compile %s -o %t.o --dump-stages=%t
+// RUN: rm -rf %t && moe-compile %s --lowering=general -o %t.o --dump-stages=%t
 // RUN: FileCheck %s < %t/02-buffers.mlir
 
 // CHECK-LABEL: func.func @experts

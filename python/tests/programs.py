@@ -11,6 +11,7 @@ import ctypes
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -42,9 +43,12 @@ class Column:
 
     @staticmethod
     def parse(text: str) -> Column:
-        """`NAME=FLAGS | FLAGS …`"""
+        """`NAME=FLAGS | FLAGS …`, flags as a shell reads them."""
         name, _, stages = text.partition("=")
-        return Column(name, tuple(tuple(stage.split()) for stage in stages.split("|")))
+        return Column(name, tuple(tuple(shlex.split(stage)) for stage in stages.split("|")))
+
+    def __str__(self) -> str:
+        return f"{self.name}={' | '.join(map(shlex.join, self.stages))}"
 
 
 @dataclass(frozen=True)

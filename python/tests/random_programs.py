@@ -14,6 +14,7 @@ import collections
 import ctypes
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -132,7 +133,11 @@ def run_batch(columns: Sequence[Column], cases: Sequence[Case]
         except Broken as error:
             if len(cases) == 1:
                 return [Failure(cases[0], str(error))], collections.Counter()
-            # The culprit is found by halving.
+            # If the first and the last fail alike, so does what is between: flags, say.
+            ends = [run_batch(columns, [case])[0] for case in (cases[0], cases[-1])]
+            if all(ends) and ends[0][0].kind == ends[1][0].kind:
+                return [end[0] for end in ends], collections.Counter()
+            # Otherwise the culprit is found by halving.
             half = len(cases) // 2
             first, counts = run_batch(columns, cases[:half])
             second, more = run_batch(columns, cases[half:])
@@ -170,7 +175,7 @@ def keep(failure: Failure, columns: Sequence[Column], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"layer_{failure.case.seed}.mlir"
     without = f" --without {','.join(failure.case.without)}" if failure.case.without else ""
-    flags = "".join(f' --column "{c.name}={" | ".join(map(" ".join, c.stages))}"' for c in columns)
+    flags = "".join(f" --column {shlex.quote(str(column))}" for column in columns)
     head = [f"python python/tests/random_programs.py --seed {failure.case.seed} --count 1"
             f"{without}{flags}", *failure.message.splitlines()]
     path.write_text("".join(f"// {line}\n" for line in head) + module_text([failure.case]),
@@ -216,7 +221,7 @@ def main() -> int:
     without = [part for part in arguments.without.split(",") if part]
     failed, counts = run_programs(arguments.seed, arguments.count, columns, arguments.failures,
                                   without, arguments.jobs)
-    for failure, path in failed:
+    for failure, path in failed[:10]:
         print(f"{path}: {failure.message}\n")
     for what, number in sorted(counts.items()):
         print(f"{what}: {number}")

@@ -34,7 +34,7 @@ def broken_text(old: str, new: str):
 
 
 @pytest.mark.parametrize("old, new, kind", [
-    ("arith.maximumf", "arith.minimumf", "decomposed: wrong with T"),
+    ("arith.addf", "arith.subf", "decomposed: wrong with T"),
     (" base(%", " test.unknown(%", "decomposed: moe-opt --moe-general-lowering"),
 ])
 def test_what_is_wrong_is_found_and_made_smaller(old, new, kind, monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,15 +60,22 @@ class Artifact:
 
     def __call__(self, *views: View) -> None:
         """Run on arguments, then results; results are written in place."""
+        self.bind(*views)()
+
+    def bind(self, *views: View) -> Callable[[], None]:
+        """A call on these tensors that is all prepared, for those who make it often."""
         shapes = [(ctypes.c_int64 * max(len(v.shape), 1))(*v.shape) for v in views]
         tensors = [_Tensor(v.address, shape, None, len(v.shape), TYPES[v.type])
                    for v, shape in zip(views, shapes)]
         packed = (ctypes.POINTER(_Tensor) * len(views))(*map(ctypes.pointer, tensors))
-        status = self._function(packed, None, 0)
-        if status:
-            code, at = status & 255, (status >> 8) - 1
-            what = f"tensor {at}, {views[at].shape} {views[at].type}: " if at >= 0 else ""
-            raise ValueError(f"{self.path.name}: {what}{_STATUS.get(code, f'status {code}')}")
+
+        def call() -> None:
+            status = self._function(packed, None, 0)
+            if status:
+                code, at = status & 255, (status >> 8) - 1
+                what = f"tensor {at}, {views[at].shape} {views[at].type}: " if at >= 0 else ""
+                raise ValueError(f"{self.path.name}: {what}{_STATUS.get(code, f'status {code}')}")
+        return call
 
 
 def find_compiler() -> Path:

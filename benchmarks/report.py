@@ -1,0 +1,119 @@
+"""JSON of run.py → a markdown table and a roofline picture.
+
+    python benchmarks/report.py OUT.json [--markdown=TABLE.md] [--picture=ROOFLINE.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+
+def heading(report: dict) -> str:
+    """Machine and date: figures mean nothing without them."""
+    return f"{report['cpu']}, {report['cores']} cores, {report['date']}"
+
+
+def _row(point: dict) -> str:
+    interval = point["ratio_interval"]
+    ends = f"{interval[0]:.2f}–{interval[1]:.2f}" if interval else "too few pairs"
+    roof = point["roof"]
+    rate = (f"{roof['read'] * 1e-9:.1f} GB/s" if point["bound_by"] == "memory"
+            else f"{roof['flops'][point['dtype']] * 1e-9:.0f} GFLOP/s")
+    return (f"| {point['case']} | {point['dtype']} | {point['tokens']} | {point['threads']} "
+            f"| {point['ours_seconds'] * 1e3:.3f} | {point['peer']} "
+            f"| {point['peer_seconds'] * 1e3:.3f} | {point['ratio']:.2f} ({ends}) "
+            f"| {point['verdict']} | {point['bound_seconds'] * 1e3:.3f} | {rate} "
+            f"| {point['ours_share']:.0%} | {point['peer_share']:.0%} "
+            f"| {point['foreign_cores']:.2f} |")
+
+
+def markdown(report: dict) -> str:
+    """A line for each point and peer, then what was not run."""
+    points, counts = report["points"], {}
+    for point in points:
+        counts[point["verdict"]] = counts.get(point["verdict"], 0) + 1
+    lines = [f"{heading(report)}. Ratio: the peer's time over ours, pair by pair, with its 95 % "
+             "interval. Bound: what the measured roof allows.", ""]
+    lines += ["| case | type | T | threads | ours ms | peer | peer ms | ratio | | bound ms | roof "
+              "| ours of bound | peer of bound | foreign cores |",
+              "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+              *map(_row, points), ""]
+    if points:
+        mean = math.exp(sum(math.log(p["ratio"]) for p in points) / len(points))
+        told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        lines.append(f"{len(points)} comparisons: {told}; geometric mean of the ratios {mean:.2f}.")
+    for rounding in sorted({f"{p['peer']}: {p['peer_rounding']}" for p in points}
+                           | {f"ours: {p['ours_rounding']}" for p in points}):
+        lines.append(f"* Rounding of {rounding}")
+    for entry in report["not_run"]:
+        lines.append(f"* Not run: {entry['case']} {entry['dtype']} {entry['peer']}: "
+                     f"{entry['reason']}")
+    return "\n".join(lines) + "\n"
+
+
+def picture(report: dict, path: Path) -> None:
+    """Operations a second over operations a byte; a panel for each type and number of threads."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    panels = sorted({(p["dtype"], p["threads"]) for p in report["points"]})
+    if not panels:
+        raise ValueError("there is no point to draw")
+    figure, axes = plt.subplots(1, len(panels), squeeze=False, layout="constrained",
+                                figsize=(1 + 5 * len(panels), 4.5))
+    for axis, (dtype, threads) in zip(axes[0], panels):
+        points = [p for p in report["points"] if (p["dtype"], p["threads"]) == (dtype, threads)]
+        _draw(axis, points, dtype)
+        axis.set(title=f"{dtype}, {threads} thread" + "s" * (threads > 1), xscale="log",
+                 yscale="log", xlabel="FLOP per touched byte", ylabel="GFLOP/s")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=7)
+    figure.suptitle(heading(report), fontsize=9)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw(axis, points: list[dict], dtype: str) -> None:
+    """Ours filled, each peer hollow, under the last roof that was measured for these points."""
+    def intensity(p: dict) -> float:
+        return p["flops"] / p["touched_bytes"]
+    low, high = (f(intensity(p) for p in points) for f in (min, max))
+    roof, steps = points[-1]["roof"], 60
+    xs = [low / 2 * (high / low * 4) ** (i / steps) for i in range(steps + 1)]
+    axis.plot(xs, [min(x * roof["read"], roof["flops"][dtype]) * 1e-9 for x in xs], color="black",
+              linewidth=1, label="roof")
+    for at, case in enumerate(sorted({p["case"] for p in points})):
+        for who, marker in (("ours", "o"), ("torch-eager", "s"), ("torch-grouped", "^"),
+                            ("zentorch", "D")):
+            chosen = [p for p in points
+                      if p["case"] == case and who in ("ours", p["peer"])]
+            key = "ours_seconds" if who == "ours" else "peer_seconds"
+            if chosen:
+                axis.plot([intensity(p) for p in chosen],
+                          [p["flops"] / p[key] * 1e-9 for p in chosen], marker,
+                          color=f"C{at}", markersize=5, label=f"{case} {who}",
+                          markerfacecolor=f"C{at}" if who == "ours" else "none")
+
+
+def main() -> None:
+    """Read the JSON; the table goes to standard output unless a file is named."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--picture", type=Path)
+    arguments = parser.parse_args()
+    report = json.loads(arguments.json.read_text())
+    table = markdown(report)
+    if arguments.markdown:
+        arguments.markdown.write_text(table)
+    else:
+        print(table, end="")
+    if arguments.picture:
+        picture(report, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()

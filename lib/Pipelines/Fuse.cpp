@@ -20,7 +20,8 @@ void mlir::moe::buildFusePipeline(OpPassManager &pm) {
   pipeline.addPass(createMoEExpertToGroupedMatmul());
   pipeline.addPass(createMoEFuseDispatch());
   pipeline.addPass(createMoEFuseCombine());
-  pipeline.addPass(createMoEFuseRouting()); // Of the plans that dispatches became.
+  pipeline.addPass(
+      createMoEFuseRouting()); // Of the plans that dispatches became.
   pipeline.addPass(createCanonicalizerPass());
   pipeline.addPass(createCSEPass());
   pm.addPass(createRunOnMoEFunctionsPass(std::move(pipeline)));

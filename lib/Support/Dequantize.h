@@ -18,8 +18,8 @@ namespace mlir::moe {
 inline constexpr int64_t kMxfp4BlockBytes = 16;
 inline constexpr int64_t kMxfp4BlockValues = 32;
 
-/// 2^(bits - 127), the value of an e8m0 scale of fp8: a subnormal for 0, and for
-/// 255 infinity, as in transformers (OCP's MX format has a NaN there).
+/// 2^(bits - 127), the value of an e8m0 scale of fp8: a subnormal for 0, and
+/// for 255 infinity, as in transformers (OCP's MX format has a NaN there).
 float e8m0ToF32(uint8_t bits);
 
 /// Fills `factors` with as many scales of type `type`: a float, or U8 for

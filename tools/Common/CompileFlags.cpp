@@ -18,12 +18,14 @@ CompileFlags::CompileFlags(cl::OptionCategory &category)
           cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or "
                    "native, this machine's (default; generic for another "
                    "target triple)")),
-      lowering("lowering", cl::cat(category), cl::init(LoweringKind::CPU),
-               cl::desc("How tensors become code:"),
-               cl::values(clEnumValN(LoweringKind::General, "general",
-                                     "simple loops, the reference"),
-                          clEnumValN(LoweringKind::CPU, "cpu",
-                                     "fused, with vector code and threads (default)"))),
+      lowering(
+          "lowering", cl::cat(category), cl::init(LoweringKind::CPU),
+          cl::desc("How tensors become code:"),
+          cl::values(
+              clEnumValN(LoweringKind::General, "general",
+                         "simple loops, the reference"),
+              clEnumValN(LoweringKind::CPU, "cpu",
+                         "fused, with vector code and threads (default)"))),
       optLevel("O", cl::Prefix, cl::init(3), cl::value_desc("0-3"),
                cl::cat(category), cl::desc("Optimization level (default: 3)")),
       dumpStages("dump-stages", cl::value_desc("FOLDER"), cl::cat(category),

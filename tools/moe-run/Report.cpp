@@ -125,11 +125,11 @@ static void print(llvm::raw_ostream &os, const Report::Benchmark &benchmark,
   }
   os << "roof: share " << formatv("{0:f2}", *share * 100) << " %, bound by "
      << (benchmark.bound.isMemory() ? "memory" : "arithmetic") << " ("
-     << formatSeconds(benchmark.bound.get())
-     << "); generated code runs on " << benchmark.codeThreads << " of " << numThreads
-     << " threads"
-     << (benchmark.codeThreads < numThreads ? ", since the general lowering is sequential"
-                                  : "")
+     << formatSeconds(benchmark.bound.get()) << "); generated code runs on "
+     << benchmark.codeThreads << " of " << numThreads << " threads"
+     << (benchmark.codeThreads < numThreads
+             ? ", since the general lowering is sequential"
+             : "")
      << '\n';
 }
 

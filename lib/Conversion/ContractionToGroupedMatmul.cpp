@@ -9,9 +9,11 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/MultiplyAdd.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOECONTRACTIONTOGROUPEDMATMUL
@@ -20,34 +22,6 @@ namespace mlir::moe {
 
 using namespace mlir;
 using namespace mlir::moe;
-
-/// True if the body adds a product of its extended inputs to the output, in
-/// f32.
-static bool isMultiplyAdd(linalg::LinalgOp op) {
-  Block *body = op.getBlock();
-  for (Operation &inner : body->without_terminator())
-    if (!isa<arith::ExtFOp, arith::MulFOp, arith::AddFOp>(inner))
-      return false;
-  auto sum =
-      body->getTerminator()->getOperand(0).getDefiningOp<arith::AddFOp>();
-  if (!sum || !sum.getType().isF32())
-    return false;
-  Value accumulator = op.getRegionOutputArgs()[0];
-  Value product = sum.getLhs() == accumulator ? sum.getRhs() : sum.getLhs();
-  if (sum.getLhs() != accumulator && sum.getRhs() != accumulator)
-    return false;
-  auto multiply = product.getDefiningOp<arith::MulFOp>();
-  if (!multiply || !multiply.getType().isF32())
-    return false;
-  auto inputOf = [&](Value value) {
-    if (auto extension = value.getDefiningOp<arith::ExtFOp>())
-      value = extension.getIn();
-    return value;
-  };
-  Value lhs = inputOf(multiply.getLhs()), rhs = inputOf(multiply.getRhs());
-  Value first = body->getArgument(0), second = body->getArgument(1);
-  return (lhs == first && rhs == second) || (lhs == second && rhs == first);
-}
 
 namespace {
 /// rows (m, k) · weights (n, k), by the positions of the inputs.
@@ -61,7 +35,7 @@ static FailureOr<Contraction> matchContraction(linalg::LinalgOp op) {
   if (!op.hasPureTensorSemantics() || op.getNumDpsInputs() != 2 ||
       op.getNumDpsInits() != 1 || op.getNumLoops() != 3 ||
       op.getNumReductionLoops() != 1 || op.hasIndexSemantics() ||
-      !isMultiplyAdd(op))
+      !addsProducts(op) || !getElementTypeOrSelf(op->getResult(0)).isF32())
     return failure();
   SmallVector<AffineMap> maps = op.getIndexingMapsArray();
   auto dims = [&](AffineMap map) {
@@ -95,12 +69,9 @@ static bool isZeroFill(Value value) {
 /// The sizes that moe-select-cpu-strategy asks for.
 static bool hasStaticSizes(const Contraction &contraction) {
   auto type = cast<RankedTensorType>(contraction.weights.getType());
-  auto isSmallFloat = [](Value value) {
-    Type element = cast<ShapedType>(value.getType()).getElementType();
-    return element.isF32() || element.isF16() || element.isBF16();
-  };
   return type.hasStaticShape() && type.getNumElements() > 0 &&
-         isSmallFloat(contraction.rows) && isSmallFloat(contraction.weights);
+         isFactorType(getElementTypeOrSelf(contraction.rows)) &&
+         isFactorType(type.getElementType());
 }
 
 /// One group that owns all rows: offsets are 0 and M.

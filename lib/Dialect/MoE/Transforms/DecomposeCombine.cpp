@@ -68,12 +68,6 @@ private:
     return place;
   }
 
-  Value extendToF32(OpBuilder &b, Value value) {
-    if (value.getType() == f32)
-      return value;
-    return arith::ExtFOp::create(b, loc, f32, value);
-  }
-
   /// linalg.generic over H: out[h] = compute(inputs[h]…, out[h]).
   Value elementwise(OpBuilder &b, ValueRange inputs, Value out,
                     function_ref<Value(OpBuilder &, ValueRange)> compute) {
@@ -152,15 +146,16 @@ private:
     auto toIndex = [&](Value id) -> Value {
       return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
     };
-    Value weight = extendToF32(
-        b, tensor::ExtractOp::create(b, loc, op.getWeights(),
-                                     ValueRange{token, toIndex(at.choice)}));
+    Value weight = buildExtensionToF32(
+        b, loc,
+        tensor::ExtractOp::create(b, loc, op.getWeights(),
+                                  ValueRange{token, toIndex(at.choice)}));
     Value row = sliceRow(b, op.getRows(), toIndex(at.slot));
-    return elementwise(b, row, sum,
-                       [&](OpBuilder &b, ValueRange args) -> Value {
-                         return math::FmaOp::create(
-                             b, loc, weight, extendToF32(b, args[0]), args[1]);
-                       });
+    return elementwise(
+        b, row, sum, [&](OpBuilder &b, ValueRange args) -> Value {
+          return math::FmaOp::create(
+              b, loc, weight, buildExtensionToF32(b, loc, args[0]), args[1]);
+        });
   }
 
   /// out[token] = sum [+ base[token]], rounded once.
@@ -174,8 +169,8 @@ private:
         [&](OpBuilder &b, ValueRange args) -> Value {
           Value value = args[0];
           if (op.getBase())
-            value =
-                arith::AddFOp::create(b, loc, value, extendToF32(b, args[1]));
+            value = arith::AddFOp::create(b, loc, value,
+                                          buildExtensionToF32(b, loc, args[1]));
           if (elementType == f32)
             return value;
           return arith::TruncFOp::create(b, loc, elementType, value);

@@ -11,11 +11,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/IRMapping.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
 
@@ -139,8 +136,9 @@ private:
           b, loc, zero, length, sum,
           [&](OpBuilder &b, Location, Value k, ValueRange sum) -> Carried {
             indices[GroupedMatmulOp::kSum] = k;
-            Value lhs = extendToF32(b, read(b, term.lhs, term.lhsMap));
-            Value weight = extendToF32(b, readWeight(b, term));
+            Value lhs =
+                buildExtensionToF32(b, loc, read(b, term.lhs, term.lhsMap));
+            Value weight = buildExtensionToF32(b, loc, readWeight(b, term));
             Value scaled = arith::MulFOp::create(b, loc, lhs, weight);
             return {arith::AddFOp::create(b, loc, sum[0], scaled)};
           })[0];
@@ -160,33 +158,7 @@ private:
 
   /// The element of `tensor` that `map` names at the current indices.
   Value read(OpBuilder &b, Value tensor, AffineMap map) {
-    SmallVector<OpFoldResult> dims = getAsOpFoldResult(indices);
-    SmallVector<Value> at;
-    for (unsigned i = 0; i < map.getNumResults(); ++i)
-      at.push_back(getValueOrCreateConstantIndexOp(
-          b, loc,
-          affine::makeComposedFoldedAffineApply(b, loc, map.getSubMap({i}),
-                                                dims)));
-    return tensor::ExtractOp::create(b, loc, tensor, at);
-  }
-
-  Value extendToF32(OpBuilder &b, Value value) {
-    if (value.getType() == f32)
-      return value;
-    return arith::ExtFOp::create(b, loc, f32, value);
-  }
-
-  /// Clones a region of one block; returns what it yields.
-  static SmallVector<Value> inlineRegion(OpBuilder &b, Region &region,
-                                         ValueRange args) {
-    IRMapping mapping;
-    mapping.map(region.getArguments(), args);
-    for (Operation &inner : region.front().without_terminator())
-      b.clone(inner, mapping);
-    SmallVector<Value> values;
-    for (Value value : region.front().getTerminator()->getOperands())
-      values.push_back(mapping.lookupOrDefault(value));
-    return values;
+    return buildRead(b, loc, tensor, map, indices);
   }
 };
 

@@ -10,12 +10,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/IRMapping.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
@@ -89,7 +86,8 @@ private:
                filled, maps, iterators,
                [&](OpBuilder &b, Location, ValueRange args) {
                  Value product = arith::MulFOp::create(
-                     b, loc, extendToF32(b, args[0]), extendToF32(b, args[1]));
+                     b, loc, buildExtensionToF32(b, loc, args[0]),
+                     buildExtensionToF32(b, loc, args[1]));
                  linalg::YieldOp::create(
                      b, loc,
                      arith::AddFOp::create(b, loc, args[2], product)
@@ -208,35 +206,9 @@ private:
   /// Appends the element of each extra that its map names at `indices`.
   void readExtras(OpBuilder &b, OperandRange extras, ArrayAttr maps,
                   ArrayRef<Value> indices, SmallVectorImpl<Value> &elements) {
-    SmallVector<OpFoldResult> dims = getAsOpFoldResult(indices);
     for (auto [extra, map] :
-         llvm::zip(extras, maps.getAsValueRange<AffineMapAttr>())) {
-      SmallVector<Value> at;
-      for (unsigned i = 0; i < map.getNumResults(); ++i)
-        at.push_back(getValueOrCreateConstantIndexOp(
-            b, loc,
-            affine::makeComposedFoldedAffineApply(b, loc, map.getSubMap({i}),
-                                                  dims)));
-      elements.push_back(extract(b, extra, at));
-    }
-  }
-
-  Value extendToF32(OpBuilder &b, Value value) {
-    if (value.getType() == f32)
-      return value;
-    return arith::ExtFOp::create(b, loc, f32, value);
-  }
-
-  /// Clones a region of one block; returns what it yields.
-  static Carried inlineRegion(OpBuilder &b, Region &region, ValueRange args) {
-    IRMapping mapping;
-    mapping.map(region.getArguments(), args);
-    for (Operation &inner : region.front().without_terminator())
-      b.clone(inner, mapping);
-    Carried values;
-    for (Value value : region.front().getTerminator()->getOperands())
-      values.push_back(mapping.lookupOrDefault(value));
-    return values;
+         llvm::zip(extras, maps.getAsValueRange<AffineMapAttr>()))
+      elements.push_back(buildRead(b, loc, extra, map, indices));
   }
 };
 

@@ -9,6 +9,11 @@
 // tensors in arith and math or linalg, to a source and to tensors that do not
 // depend on it, and writes the same computation on scalars into a block.
 //
+// BodyTracer (ExpertElements.h) follows elements too, and is another class for
+// what it is asked: where the stages of a body are is known only after its
+// elements are, so it builds a graph that is cut, and traced again, before any
+// op is written. Here the one source is given, and a path is a region at once.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef LIB_DIALECT_MOE_TRANSFORMS_ELEMENTTRACER_H

@@ -7,6 +7,7 @@
 
 #include "ExpertElements.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "moe/Dialect/MoE/Utils/MultiplyAdd.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -16,33 +17,6 @@ using Dims = GroupedMatmulOp;
 //===----------------------------------------------------------------------===//
 // The form of a contraction
 //===----------------------------------------------------------------------===//
-
-/// The op that a value of a region comes from, before an extension to f32.
-static Value skipExtension(Value value) {
-  auto extension = value.getDefiningOp<arith::ExtFOp>();
-  return extension ? extension.getIn() : value;
-}
-
-/// Whether `op` yields out + ext(a) * ext(b) for its two inputs a and b.
-static bool addsProducts(linalg::LinalgOp op) {
-  Block *block = op.getBlock();
-  auto add =
-      block->getTerminator()->getOperand(0).getDefiningOp<arith::AddFOp>();
-  if (!add)
-    return false;
-  Value out = block->getArgument(2);
-  Value scaled = add.getLhs() == out ? add.getRhs() : add.getLhs();
-  auto mul = scaled.getDefiningOp<arith::MulFOp>();
-  if (!mul || (add.getLhs() != out && add.getRhs() != out))
-    return false;
-  Value a = skipExtension(mul.getLhs()), b = skipExtension(mul.getRhs());
-  Value first = block->getArgument(0), second = block->getArgument(1);
-  return (a == first && b == second) || (a == second && b == first);
-}
-
-static bool isSmallFloat(Type type) {
-  return type.isF32() || type.isF16() || type.isBF16();
-}
 
 /// Whether the indices of `operand` are the two loops, in any order.
 static bool isIndexedBy(linalg::LinalgOp op, OpOperand *operand, unsigned a,
@@ -93,8 +67,8 @@ std::optional<Contraction> mlir::moe::matchContraction(linalg::LinalgOp op,
     return refuse("adds in " + name + ", and a grouped matmul adds in f32",
                   "give the matmul an f32 destination and truncate its result");
   }
-  if (!isSmallFloat(elementTypeOf(found.lhs->get())) ||
-      !isSmallFloat(elementTypeOf(found.weight->get())))
+  if (!isFactorType(elementTypeOf(found.lhs->get())) ||
+      !isFactorType(elementTypeOf(found.weight->get())))
     return refuse("multiplies other types than f32, f16 and bf16",
                   "extend or convert the operands first");
   return found;
@@ -134,7 +108,7 @@ Value BodyTracer::findLhs(Value value, IndexExprs index) {
       return found;
     if (auto extension = dyn_cast<arith::ExtFOp>(op);
         extension &&
-        isSmallFloat(getElementTypeOrSelf(extension.getIn().getType()))) {
+        isFactorType(getElementTypeOrSelf(extension.getIn().getType()))) {
       value = extension.getIn();
     } else if (auto cast = dyn_cast<tensor::CastOp>(op)) {
       value = cast.getSource();
@@ -167,7 +141,7 @@ std::optional<ProductTerm> BodyTracer::traceTerm(Operation *op, Value lhs,
     element = element->operands[0];
   if (!element || element->kind != Element::Kind::Stored ||
       isRowValue(element->value) ||
-      !isSmallFloat(getElementTypeOrSelf(element->value.getType()))) {
+      !isFactorType(getElementTypeOrSelf(element->value.getType()))) {
     refuse(op, "multiplies with a weight that the body computes",
            "pass the weight as a parameter of the moe.expert");
     return std::nullopt;

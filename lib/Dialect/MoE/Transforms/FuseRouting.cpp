@@ -12,13 +12,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "ElementTracer.h"
+#include "FusionRemarks.h"
 #include "RouterMatmul.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
-#include "mlir/IR/Remarks.h"
 #include "mlir/IR/TypeUtilities.h"
-#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
@@ -31,25 +30,8 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
-/// Category of the pass's remarks.
-static constexpr StringLiteral kRoutingRemark("moe-fuse-routing");
-
-/// A missed remark at `at`, about `op`: the routing is not fused for `reason`;
-/// `advice`, if any, is what to change.
-static void remarkNotFused(Operation *op, Location at, StringRef reason,
-                           StringRef advice) {
-  auto function = op->getParentOfType<FunctionOpInterface>();
-  remark::detail::InFlightRemark missed = remark::missed(
-      at, remark::RemarkOpts::name("routing is not fused")
-              .category(kRoutingRemark)
-              .function(function ? function.getName() : StringRef()));
-  if (!missed)
-    return;
-  missed << remark::add("{0}", "routing is not fused");
-  missed << remark::reason("{0}", reason.str());
-  if (!advice.empty())
-    missed << remark::suggest("{0}", advice.str());
-}
+/// What the pass's remarks say first.
+static constexpr StringLiteral kNotFused("routing is not fused");
 
 namespace {
 
@@ -121,7 +103,8 @@ private:
 
   LogicalResult decline(Operation *at, const Twine &reason,
                         const Twine &advice = "") {
-    remarkNotFused(plan, at->getLoc(), reason.str(), advice.str());
+    remarkMissed(kRoutingRemark, plan, at->getLoc(), kNotFused, reason.str(),
+                 advice.str());
     return rewriter.notifyMatchFailure(plan, reason);
   }
 
@@ -449,9 +432,9 @@ void remarkDispatch(GateOp gate) {
   for (Operation *user : gate->getResult(1).getUsers())
     if (auto dispatch = dyn_cast<DispatchOp>(user))
       if (dispatch.getIds() == gate->getResult(1))
-        remarkNotFused(gate, dispatch.getLoc(),
-                       "a moe.dispatch copies rows of the tokens",
-                       "run moe-fuse-dispatch before; it says who reads them");
+        remarkMissed(kRoutingRemark, gate, dispatch.getLoc(), kNotFused,
+                     "a moe.dispatch copies rows of the tokens",
+                     "run moe-fuse-dispatch before; it says who reads them");
 }
 
 struct FuseRoutingPass : moe::impl::MoEFuseRoutingBase<FuseRoutingPass> {

@@ -18,6 +18,7 @@
 namespace mlir::moe {
 
 /// Categories of the remarks: the passes' names.
+inline constexpr llvm::StringLiteral kRoutingRemark("moe-fuse-routing");
 inline constexpr llvm::StringLiteral
     kExpertRemark("moe-expert-to-grouped-matmul");
 inline constexpr llvm::StringLiteral kDispatchRemark("moe-fuse-dispatch");

@@ -9,6 +9,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/MoE/Utils/MultiplyAdd.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -19,36 +20,6 @@ bool mlir::moe::isMatmulLike(Operation *op) {
          linalgOp.getNumReductionLoops() >= 1 &&
          linalgOp.getNumDpsInputs() == 2 && linalgOp.getNumDpsInits() == 1 &&
          cast<ShapedType>(linalgOp.getDpsInits()[0].getType()).getRank() == 2;
-}
-
-/// `value` without an extension to f32.
-static Value skipExtension(Value value) {
-  auto extension = value.getDefiningOp<arith::ExtFOp>();
-  return extension ? extension.getIn() : value;
-}
-
-/// out + ext(a) · ext(b): nothing is rounded but the products and sums in f32.
-static bool addsProducts(linalg::LinalgOp op) {
-  Block *body = op.getBlock();
-  auto add =
-      body->getTerminator()->getOperand(0).getDefiningOp<arith::AddFOp>();
-  if (!add || !add.getType().isF32())
-    return false;
-  Value sum = body->getArgument(2);
-  Value term = add.getLhs() == sum   ? add.getRhs()
-               : add.getRhs() == sum ? add.getLhs()
-                                     : Value();
-  auto product = term ? term.getDefiningOp<arith::MulFOp>() : nullptr;
-  if (!product || !product.getType().isF32())
-    return false;
-  Value a = skipExtension(product.getLhs()),
-        b = skipExtension(product.getRhs());
-  Value first = body->getArgument(0), second = body->getArgument(1);
-  return (a == first && b == second) || (a == second && b == first);
-}
-
-static bool isSmallFloat(Type type) {
-  return type.isF32() || type.isF16() || type.isBF16();
 }
 
 /// The input of an operation that only extends or transposes a matrix; sets
@@ -79,7 +50,7 @@ static Value skipViews(Value value, bool &transposed) {
     bool transposes;
     Value input = getViewed(value.getDefiningOp(), transposes);
     if (!input || !isa<RankedTensorType>(input.getType()) ||
-        !isSmallFloat(getElementTypeOrSelf(input)))
+        !isFactorType(getElementTypeOrSelf(input)))
       return value;
     transposed ^= transposes;
     value = input;
@@ -134,7 +105,7 @@ FailureOr<RouterMatmul> mlir::moe::matchRouterMatmul(Operation *op,
   if (swapped[0])
     return decline("the tokens are K×T", "store them as T×K");
   for (Value operand : operands)
-    if (!isSmallFloat(getElementTypeOrSelf(operand)))
+    if (!isFactorType(getElementTypeOrSelf(operand)))
       return decline(
           "an operand of the router's matmul is not f32, f16 or bf16",
           "decode it before");

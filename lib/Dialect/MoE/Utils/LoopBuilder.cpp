@@ -7,9 +7,12 @@
 
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
 
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/IRMapping.h"
 #include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
@@ -62,6 +65,40 @@ Value mlir::moe::buildFloat(OpBuilder &builder, Location loc, Type like,
     return arith::ConstantOp::create(builder, loc,
                                      DenseElementsAttr::get(shaped, scalar));
   return arith::ConstantOp::create(builder, loc, scalar);
+}
+
+Value mlir::moe::buildExtensionToF32(OpBuilder &builder, Location loc,
+                                     Value value) {
+  Type f32 = builder.getF32Type();
+  if (auto shaped = dyn_cast<ShapedType>(value.getType()))
+    f32 = shaped.clone(f32);
+  if (value.getType() == f32)
+    return value;
+  return arith::ExtFOp::create(builder, loc, f32, value);
+}
+
+Value mlir::moe::buildRead(OpBuilder &builder, Location loc, Value tensor,
+                           AffineMap map, ValueRange dims) {
+  SmallVector<OpFoldResult> operands = getAsOpFoldResult(dims);
+  SmallVector<Value> at;
+  for (unsigned i = 0; i < map.getNumResults(); ++i)
+    at.push_back(getValueOrCreateConstantIndexOp(
+        builder, loc,
+        affine::makeComposedFoldedAffineApply(builder, loc, map.getSubMap({i}),
+                                              operands)));
+  return tensor::ExtractOp::create(builder, loc, tensor, at);
+}
+
+Carried mlir::moe::inlineRegion(OpBuilder &builder, Region &region,
+                                ValueRange arguments) {
+  IRMapping mapping;
+  mapping.map(region.getArguments(), arguments);
+  for (Operation &inner : region.front().without_terminator())
+    builder.clone(inner, mapping);
+  Carried values;
+  for (Value value : region.front().getTerminator()->getOperands())
+    values.push_back(mapping.lookupOrDefault(value));
+  return values;
 }
 
 Value ElementBuilder::extract(OpBuilder &b, Value tensor, ValueRange at) const {

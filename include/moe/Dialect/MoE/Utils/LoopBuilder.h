@@ -9,6 +9,7 @@
 #define MOE_DIALECT_MOE_UTILS_LOOPBUILDER_H
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/AffineMap.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/ValueRange.h"
 
@@ -38,6 +39,17 @@ Carried buildIf(OpBuilder &builder, Location loc, Value condition,
 Value buildIndex(OpBuilder &builder, Location loc, int64_t value);
 Value buildI32(OpBuilder &builder, Location loc, int32_t value);
 Value buildFloat(OpBuilder &builder, Location loc, Type like, double value);
+
+/// A scalar or vector of floats, extended to f32 where it is narrower.
+Value buildExtensionToF32(OpBuilder &builder, Location loc, Value value);
+
+/// The element of `tensor` that `map` names where its dimensions are `dims`.
+Value buildRead(OpBuilder &builder, Location loc, Value tensor, AffineMap map,
+                ValueRange dims);
+
+/// Copies what is in `region`, of one block, and returns what it yields for
+/// `arguments`.
+Carried inlineRegion(OpBuilder &builder, Region &region, ValueRange arguments);
 
 /// What loops do with single elements, for a class that builds its code at one
 /// location.

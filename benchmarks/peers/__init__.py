@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 
 # Name on the command line → environment. "" is the project's own.
-PEERS = {"torch-eager": "", "torch-grouped": "", "zentorch": "zentorch"}
+PEERS = {"torch-eager": "", "torch-grouped": "", "zentorch": "zentorch",
+         "vllm-experts": "vllm", "vllm-fused": "vllm"}
 
 
 def load(name: str):
@@ -29,13 +30,14 @@ def load(name: str):
 
 
 def interpreter(name: str) -> Path:
-    """The Python of a peer's environment: $MOE_PEERS/ENVIRONMENT/bin/python."""
+    """The Python of a peer's environment, which benchmarks/setup-peer makes."""
     environment = PEERS[name]
     if not environment:
         return Path(sys.executable)
-    root = os.environ.get("MOE_PEERS")
-    python = Path(root or "MOE_PEERS") / environment / "bin/python"
-    if not root or not python.exists():
-        raise FileNotFoundError(f"{name} has an environment of its own: make one at {python} "
-                                "(docs/Benchmarks.md), and set MOE_PEERS to the folder above it")
+    root = Path(os.environ.get("MOE_PEERS") or Path(__file__).resolve().parents[1] / ".peers")
+    python = root / environment / "bin/python"
+    if not python.exists():
+        raise FileNotFoundError(f"{name} has an environment of its own, and {python} is not there: "
+                                f"run benchmarks/setup-peer {environment}, or set MOE_PEERS to the "
+                                "folder that it was made in")
     return python

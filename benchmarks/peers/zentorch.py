@@ -11,6 +11,8 @@ from peers.torch_common import TorchPeer, gate_up, tensor
 class Peer(TorchPeer):
     """zentorch packs the weights when it first meets them; the router is torch's."""
 
+    rounding = "relaxed: the kernel's own; logits and y in the storage type"
+
     def prepare(self, case, weights) -> None:
         self.keep(case, weights)
         self.gate_up, self.down = gate_up(weights), tensor(weights.down)

@@ -124,10 +124,10 @@ def test_harness_on_a_tiny_case(tmp_path):
 
 def test_bad_command_lines(tmp_path, monkeypatch):
     """Each says what is wrong; nothing is written."""
-    monkeypatch.delenv("MOE_PEERS", raising=False)
+    monkeypatch.setenv("MOE_PEERS", str(tmp_path))
     for options, message in (
             (["--case=Z"], "'Z' is none of A, B"), (["--case=A", "--tokens=0"], "'0' is not a list"),
-            ([], "--suite or --case"), (["--case=A", "--peers=zentorch"], "set MOE_PEERS")):
+            ([], "--suite or --case"), (["--case=A", "--peers=zentorch"], "benchmarks/setup-peer zentorch")):
         done, out = _run(tmp_path, *options)
         assert done.returncode and message in done.stderr and not out.exists()
 

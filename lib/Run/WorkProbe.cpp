@@ -17,45 +17,13 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
-#include <numeric>
 
 using namespace mlir;
 using namespace mlir::moe;
 
-StringRef mlir::moe::getName(WorkClass type) {
-  static constexpr StringLiteral names[] = {"f64", "f32", "f16", "bf16",
-                                            "integer"};
-  return names[static_cast<size_t>(type)];
-}
-
-double Work::getOperations() const {
-  return std::accumulate(operations.begin(), operations.end(), 0.0);
-}
-
 //===----------------------------------------------------------------------===//
 // Contractions
 //===----------------------------------------------------------------------===//
-
-/// The element type before a widening cast.
-static Type getStoredElementType(Value value) {
-  while (auto cast = value.getDefiningOp<arith::ExtFOp>())
-    value = cast.getIn();
-  return getElementTypeOrSelf(value.getType());
-}
-
-static WorkClass classify(linalg::LinalgOp op) {
-  Type lhs = getStoredElementType(op.getDpsInputOperand(0)->get());
-  Type rhs = getStoredElementType(op.getDpsInputOperand(1)->get());
-  if (!isa<FloatType>(lhs) || !isa<FloatType>(rhs))
-    return WorkClass::Integer;
-  if (lhs == rhs && lhs.isBF16())
-    return WorkClass::BF16;
-  if (lhs == rhs && lhs.isF16())
-    return WorkClass::F16;
-  if (lhs.isF64() || rhs.isF64())
-    return WorkClass::F64;
-  return WorkClass::F32;
-}
 
 /// 2 times the number of iterations, as i64.
 static Value countOperations(ImplicitLocOpBuilder &b, linalg::LinalgOp op) {

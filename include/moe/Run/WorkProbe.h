@@ -16,27 +16,18 @@
 #ifndef MOE_RUN_WORKPROBE_H
 #define MOE_RUN_WORKPROBE_H
 
+#include "moe/Dialect/MoE/Analysis/WorkClass.h"
 #include "moe/Run/HostTensor.h"
 #include "moe/Target/EntrySignature.h"
-#include <array>
 
 namespace mlir::moe {
-
-/// The classes of contractions, by what a machine multiplies. bf16 that is
-/// widened to f32 on its way into a contraction counts as BF16: products of two
-/// bf16 are exact in f32.
-enum class WorkClass : uint8_t { F64, F32, F16, BF16, Integer };
-inline constexpr size_t kNumWorkClasses = 5;
-
-/// "f64", ..., "integer".
-llvm::StringRef getName(WorkClass type);
 
 /// The work of one call.
 struct Work {
   /// Of all contractions: two operations a multiply-add (matmuls and whatever
   /// linalg calls a contraction). The rest (gate, activations, sums of
   /// combine) is not counted.
-  std::array<double, kNumWorkClasses> operations{};
+  Operations operations{};
   /// Of each moe.expert, in the order of the text.
   struct Expert {
     int64_t numExperts = 0, numActive = 0, numRows = 0;
@@ -52,7 +43,7 @@ struct Work {
   /// Contractions in the text that are not counted: those inside control flow.
   unsigned numUncounted = 0;
 
-  double getOperations() const;
+  double getOperations() const { return getSum(operations); }
 };
 
 /// The probe of one function.

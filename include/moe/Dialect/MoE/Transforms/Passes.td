@@ -314,4 +314,44 @@ def MoEFuseCombine : Pass<"moe-fuse-combine"> {
   ];
 }
 
+def MoECostReport : Pass<"moe-cost-report"> {
+  let summary = "counts operations and bytes of layers, without running them";
+  let description = [{
+    For each function with moe ops: operations of contractions, bytes of weights
+    of the experts that have rows, bytes of other tensors that each op reads and
+    writes, and operations a byte; op by op and in total. Changes nothing, so it
+    may stand anywhere in a pipeline: before and after moe-fuse it tells what
+    fusion saves. [Cost](Cost.md) has the formulas and an example to check by
+    hand.
+
+    Graph-level and kernel-level ops on tensors, linalg ops and elementwise work.
+    What stands inside control flow is not counted, and said so. A size that is
+    neither in the IR nor in an option is an error.
+
+    Before: any layer.
+
+    After `moe-cost-report{tokens=256 routing=zipf:1.0}`: the same layer, and on
+    standard error
+
+    ```
+    cost of @layer: 256 tokens, routing zipf:1.0
+      2048 rows on 64 of 64 experts, at most 256 rows on one
+      op                          FLOP    weight bytes    bytes read   bytes written   FLOP/byte
+      moe.route:12            67108864          262144       1048576           ...
+    ```
+  }];
+  let options = [
+    Option<"tokens", "tokens", "int64_t", "-1",
+           "The number of tokens T, where the layer does not say it">,
+    Option<"experts", "experts", "int64_t", "-1",
+           "The number of stacked experts, where the layer does not say it">,
+    Option<"routing", "routing", "std::string", "\"uniform\"",
+           "Which experts tokens choose: uniform, zipf:EXPONENT, or file:PATH with a count for each "
+           "expert (JSON, or numbers)">,
+    Option<"format", "format", "std::string", "\"text\"", "text or json">,
+    Option<"output", "output", "std::string", "\"\"",
+           "The file to write; - is standard output, and nothing standard error">
+  ];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

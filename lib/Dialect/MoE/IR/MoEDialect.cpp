@@ -15,6 +15,7 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "mlir/Interfaces/RuntimeVerifiableOpInterface.h"
+#include "mlir/Interfaces/TilingInterface.h"
 #include "mlir/Transforms/InliningUtils.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -60,6 +61,8 @@ void MoEDialect::initialize() {
   declarePromisedInterfaces<RuntimeVerifiableOpInterface, GateOp, DispatchOp,
                             ExpertOp, CombineOp, PlanOp, GroupedMatmulOp,
                             RouteOp>();
+  declarePromisedInterfaces<TilingInterface, GateOp, CombineOp,
+                            GroupedMatmulOp>();
 }
 
 /// argument_c3

@@ -90,6 +90,12 @@ void registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry);
 void registerRuntimeVerifiableOpInterfaceExternalModels(
     DialectRegistry &registry);
 
+/// TilingInterface: moe.gate by tokens, moe.combine by tokens and columns,
+/// moe.grouped_matmul by rows and columns, or by columns alone where it adds
+/// into tokens. On tensors; a tile is the op on slices, with the same bits.
+/// moe.route, moe.plan and moe.dispatch count over all tokens and have none.
+void registerTilingInterfaceExternalModels(DialectRegistry &registry);
+
 } // namespace moe
 } // namespace mlir
 

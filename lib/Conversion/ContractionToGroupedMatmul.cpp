@@ -117,8 +117,10 @@ static void rewriteContraction(IRRewriter &rewriter, linalg::LinalgOp op,
       /*top_k=*/IntegerAttr(),
       rewriter.getAffineMapArrayAttr({map(Matmul::kRow, Matmul::kSum),
                                       map(Matmul::kColumn, Matmul::kSum)}),
-      rewriter.getDenseI32ArrayAttr({2}), rewriter.getDenseI32ArrayAttr({1}),
-      rewriter.getAffineMapArrayAttr(extraMaps), /*decodesCount=*/1);
+      /*term_sizes=*/rewriter.getDenseI32ArrayAttr({2}),
+      /*lhs_sizes=*/rewriter.getDenseI32ArrayAttr({1}),
+      /*product_sizes=*/rewriter.getDenseI32ArrayAttr({1}),
+      rewriter.getAffineMapArrayAttr(extraMaps), /*factorRegionsCount=*/2);
   OpBuilder::InsertionGuard guard(rewriter);
   SmallVector<Type> types(1 + extras.size(), rewriter.getF32Type());
   SmallVector<Location> locs(types.size(), loc);

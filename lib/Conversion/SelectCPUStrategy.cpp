@@ -59,6 +59,8 @@ static bool isUnitStride(AffineMap map, unsigned dim) {
 
 /// Why a term cannot be lowered; empty if it can.
 static std::string findObstacle(const Matmul::Term &term) {
+  if (term.prologue)
+    return "rows are computed in a prologue; compute them before the layer";
   if (term.decode)
     return "a weight is decoded; decode it before the layer";
   if (ShapedType::isDynamic(term.getLength()) || term.getLength() < 1)

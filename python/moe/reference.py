@@ -274,18 +274,25 @@ class Indexed:
 
 @dataclass(frozen=True)
 class Term:
-    """Σ_k lhs · decode(n, k, stored …), or Σ_k lhs · weight where there is no decode."""
+    """Σ_k prologue(lhs, extras …) · decode(n, k, stored …).
+
+    Where there is no prologue or no decode, the lhs or the weight as it is.
+    """
 
     lhs: Indexed
     stored: Sequence[Indexed]
     decode: Callable[..., float] | None = None
+    extras: Sequence[Indexed] = ()
+    prologue: Callable[..., float] | None = None
 
     def sum(self, e: int, m: int, t: int, j: int, n: int) -> float:
         total = 0.0
         for k in range(self.lhs.array.shape[1]):
             values = [operand.at(e, m, t, j, n, k) for operand in self.stored]
             weight = self.decode(n, k, *values) if self.decode else values[0]
-            total += float(self.lhs.at(e, m, t, j, n, k)) * float(weight)
+            row = [operand.at(e, m, t, j, n, k) for operand in (self.lhs, *self.extras)]
+            lhs = self.prologue(*row) if self.prologue else row[0]
+            total += float(lhs) * float(weight)
         return total
 
 

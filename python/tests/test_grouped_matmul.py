@@ -47,17 +47,31 @@ class Operand:
 
 @dataclass(frozen=True)
 class Summand:
-    """lhs * weight, or lhs * decode(stored …) with the text of the region and what it computes."""
+    """lhs * weight; with the text of a region for either side, and what the region computes."""
 
     lhs: Operand
     stored: tuple[Operand, ...]
     region: str = ""
     decode: Callable[..., float] | None = None
+    extras: tuple[Operand, ...] = ()
+    lhs_region: str = ""
+    prologue: Callable[..., float] | None = None
+
+    @property
+    def factors(self) -> tuple[Operand, ...]:
+        return (self.lhs, *self.extras, *self.stored)
 
     @property
     def text(self) -> str:
+        rows = ", ".join(operand.text for operand in (self.lhs, *self.extras))
         stored = ", ".join(operand.text for operand in self.stored)
-        return f"{self.lhs.text} * " + (f"decode({stored})" if self.region else stored)
+        return ((f"prologue({rows})" if self.lhs_region else rows) + " * "
+                + (f"decode({stored})" if self.region else stored))
+
+    @property
+    def regions(self) -> str:
+        named = (("prologue", self.lhs_region), ("decode", self.region))
+        return "".join(f" {name} {{\n{text}}}" for name, text in named if text)
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class Case:
     @property
     def operands(self) -> list[Operand]:
         terms = [term for product in self.products for term in product]
-        listed = [o for term in terms for o in (term.lhs, *term.stored)] + list(self.extras)
+        listed = [o for term in terms for o in term.factors] + list(self.extras)
         return list({operand.name: operand for operand in listed}.values())
 
     def text(self) -> str:
@@ -95,7 +109,7 @@ class Case:
             op += f" source(%source : tensor<?xi32>) top_k({TOP_K})"
         op += "\n    products(" + ", ".join(
             " + ".join(term.text for term in product) for product in self.products)
-        op += " : " + ", ".join(o.type for term in terms for o in (term.lhs, *term.stored)) + ")"
+        op += " : " + ", ".join(o.type for term in terms for o in term.factors) + ")"
         if self.extras:
             op += (f"\n    extras({', '.join(o.text for o in self.extras)} : "
                    f"{', '.join(o.type for o in self.extras)})")
@@ -107,13 +121,13 @@ class Case:
         names = ", ".join(f"%init{i}" for i in range(len(inits)))
         blocks = ", ".join([f"%p{i}: f32" for i in range(len(self.products))]
                            + ([self.arguments] if self.arguments else []))
-        decodes = "".join(f" decode {{\n{term.region}}}" for term in terms if term.region)
+        regions = "".join(term.regions for term in terms)
         count = f":{len(inits)}" if len(inits) > 1 else ""
         results = ", ".join(f"%r#{i}" for i in range(len(inits))) if count else "%r"
         signature = ", ".join(f"%{name}: {type_}" for name, type_ in arguments)
         return (f"func.func @op({signature})\n    -> ({', '.join(inits)}) {{\n"
                 f"  %r{count} = moe.grouped_matmul {op}\n    outs({names} : {', '.join(inits)}) {{\n"
-                f"  ^bb0({blocks}):\n{self.body}  }}{decodes}\n"
+                f"  ^bb0({blocks}):\n{self.body}  }}{regions}\n"
                 f"  return {results} : {', '.join(inits)}\n}}\n")
 
 
@@ -182,6 +196,23 @@ def int4(n: int, k: int, code: int, scale: float) -> float:
     return nibble * float(scale) + n
 
 
+# Rows that are computed first: tokens times the weight of the choice, rounded in bf16 (which is
+# exact here), and codes with a scale for each row, an offset for each place of the sum, by expert.
+WEIGHTED = """\
+  ^bb0(%row: bf16, %weight: bf16):
+    %value = arith.mulf %row, %weight : bf16
+    moe.yield %value : bf16
+"""
+ROW_CODES = """\
+  ^bb0(%code: i8, %scale: f32, %offset: f16):
+    %float = arith.sitofp %code : i8 to f32
+    %scaled = arith.mulf %float, %scale : f32
+    %wide = arith.extf %offset : f16 to f32
+    %value = arith.addf %scaled, %wide : f32
+    moe.yield %value : f32
+"""
+
+
 # Every index that an extra may have, each with its weight in the sum.
 EXTRAS = (Operand("of_en", "e, n", (EXPERTS, N)), Operand("of_tj", "t, j", ("t", TOP_K)),
           Operand("of_m", "m", ("m",)), Operand("of_tn", "t, n", ("t", N), "bf16"),
@@ -225,6 +256,14 @@ CASES = {
     "decode": Case([[Summand(X, (CODES, SCALES), INT4, int4), Summand(X, (W,)),
                      Summand(ROWS, (index_of("bytes", (EXPERTS, N, K), "i8"),), INT8,
                              lambda n, k, code: code)]], "", YIELD, first),
+    "prologue": Case(
+        [[Summand(XH, (STACKED,), extras=(Operand("of_tj", "t, j", ("t", TOP_K), "bf16"),),
+                  lhs_region=WEIGHTED, prologue=lambda row, weight: float(row) * float(weight))],
+         [Summand(X, (W,)), Summand(
+             Operand("row_codes", "m, k", ("m", K), "i8"), (CODES, SCALES), INT4, int4,
+             (Operand("of_m", "m", ("m",)), Operand("of_ek", "e, 6 - k", (EXPERTS, K), "f16")),
+             ROW_CODES, lambda code, scale, offset: int(code) * float(scale) + float(offset))]],
+        "", yield_all(2), lambda p, q: (p, q), ("f32", "f32")),
     "extras": Case([[Summand(X, (W,))]], "%en: f32, %tj: f32, %m: f32, %tn: bf16, %mn: f16, "
                    "%none: f32, %half: i32", ADD_EXTRAS,
                    lambda p, en, tj, m, tn, mn, none, half:
@@ -286,7 +325,8 @@ def stored(array: Array, kind: str) -> Array:
 
 def expected_rows(case: Case, plan: tuple[Array, Array, Array], arrays: dict[str, Array],
                   inits: Sequence[Array]) -> list[Array]:
-    products = [[Term(s.lhs.indexed(arrays), [o.indexed(arrays) for o in s.stored], s.decode)
+    products = [[Term(s.lhs.indexed(arrays), [o.indexed(arrays) for o in s.stored], s.decode,
+                      [o.indexed(arrays) for o in s.extras], s.prologue)
                  for s in product] for product in case.products]
     return reference.grouped_matmul(
         plan[0], products, case.epilogue, inits, extras=[o.indexed(arrays) for o in case.extras],

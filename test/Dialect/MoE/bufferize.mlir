@@ -77,23 +77,30 @@ func.func @grouped_matmul(%scale: f32, %o: tensor<5xi32>, %s: tensor<32xi32>, %x
                           %w: tensor<4x6x8xi8>, %b: tensor<4x6xf32>, %y: tensor<32x6xf32>)
     -> tensor<32x6xf32> {
   // CHECK-NEXT: moe.grouped_matmul offsets(%arg1 : memref<5xi32>) source(%arg2 : memref<32xi32>) top_k(2)
-  // CHECK-SAME: products(%arg3[t, k] * decode(%arg4[e, n, k]) : memref<16x8xf32>, memref<4x6x8xi8>)
+  // CHECK-SAME: products(prologue(%arg3[t, k]) * decode(%arg4[e, n, k]) : memref<16x8xf32>, memref<4x6x8xi8>)
   // CHECK-SAME: extras(%arg5[e, n] : memref<4x6xf32>) outs(%arg6 : memref<32x6xf32>)
   // CHECK-SAME: attributes {test.note = "kept"} {
   // CHECK-NEXT: ^bb0(%[[P:.*]]: f32, %[[B:.*]]: f32):
   // CHECK-NEXT:   %[[Z:.*]] = arith.addf %[[P]], %[[B]]
   // CHECK-NEXT:   moe.yield %[[Z]]
+  // CHECK-NEXT: } prologue {
+  // CHECK:        arith.subf %{{.*}}, %arg0
+  // CHECK-NEXT:   moe.yield
   // CHECK-NEXT: } decode {
   // CHECK:        arith.mulf %{{.*}}, %arg0
   // CHECK-NEXT:   moe.yield
   // CHECK-NEXT: }
   // CHECK-NEXT: return %arg6
   %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>) source(%s : tensor<32xi32>) top_k(2)
-      products(%x[t, k] * decode(%w[e, n, k]) : tensor<16x8xf32>, tensor<4x6x8xi8>)
+      products(prologue(%x[t, k]) * decode(%w[e, n, k]) : tensor<16x8xf32>, tensor<4x6x8xi8>)
       extras(%b[e, n] : tensor<4x6xf32>) outs(%y : tensor<32x6xf32>) attributes {test.note = "kept"} {
   ^bb0(%p: f32, %be: f32):
     %z = arith.addf %p, %be : f32
     moe.yield %z : f32
+  } prologue {
+  ^bb0(%row: f32):
+    %less = arith.subf %row, %scale : f32
+    moe.yield %less : f32
   } decode {
   ^bb0(%n: index, %k: index, %q: i8):
     %v = arith.sitofp %q : i8 to f32

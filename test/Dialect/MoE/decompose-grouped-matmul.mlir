@@ -45,6 +45,32 @@ func.func @grouped_matmul(%o: tensor<5xi32>, %s: tensor<?xi32>, %x: tensor<?x8xb
   return %0 : tensor<?x6xbf16>
 }
 
+// What a prologue yields is extended, as what is stored is.
+// CHECK-LABEL: func @prologue
+func.func @prologue(%o: tensor<5xi32>, %s: tensor<?xi32>, %x: tensor<?x8xbf16>, %g: tensor<?x2xbf16>,
+                    %w: tensor<4x6x8xf32>, %y: tensor<?x6xf32>) -> tensor<?x6xf32> {
+  // CHECK: %[[T:.*]] = arith.divui
+  // CHECK: %[[J:.*]] = arith.remui
+  // CHECK: scf.for %[[K:[a-z0-9]+]] = {{.*}} -> (f32)
+  // CHECK: %[[X:.*]] = tensor.extract %arg2[%[[T]], %[[K]]]
+  // CHECK: %[[G:.*]] = tensor.extract %arg3[%[[T]], %[[J]]]
+  // CHECK: %[[ROW:.*]] = arith.mulf %[[X]], %[[G]] : bf16
+  // CHECK: %[[LHS:.*]] = arith.extf %[[ROW]] : bf16 to f32
+  // CHECK: %[[W:.*]] = tensor.extract %arg4
+  // CHECK: arith.mulf %[[LHS]], %[[W]] : f32
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>) source(%s : tensor<?xi32>) top_k(2)
+      products(prologue(%x[t, k], %g[t, j]) * %w[e, n, k]
+               : tensor<?x8xbf16>, tensor<?x2xbf16>, tensor<4x6x8xf32>) outs(%y : tensor<?x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%row: bf16, %weight: bf16):
+    %weighted = arith.mulf %row, %weight : bf16
+    moe.yield %weighted : bf16
+  }
+  return %0 : tensor<?x6xf32>
+}
+
 // Rows of the type that the epilogue yields, then moe.combine.
 // CHECK-LABEL: func @grouped_matmul_combine
 func.func @grouped_matmul_combine(%o: tensor<5xi32>, %h: tensor<?x8xbf16>, %w: tensor<4x6x8xbf16>,

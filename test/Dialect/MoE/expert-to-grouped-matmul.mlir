@@ -576,13 +576,18 @@ func.func @three_layers(%offsets: tensor<4xi32>, %x: tensor<?x6xf32>, %w1: tenso
   return %y : tensor<?x6xf32>
 }
 
-// The product of a row and its weight rounds, so it is stored.
+// The product of a row and its weight rounds, in a prologue.
 
 // CHECK-LABEL: func.func @weight_at_input(
-// CHECK: %[[X:.*]] = moe.expert offsets(%arg0 : tensor<4xi32>) rows(%arg1, %arg2 :
-// CHECK: arith.mulf %{{.*}} : tensor<?x6xbf16>
-// CHECK: products(%[[X]][m, k] * %arg3[e, n, k] :
+// CHECK-NOT: moe.expert
+// CHECK: products(prologue(%arg1[m, k], %arg2[m]) * %arg3[e, n, k] : tensor<?x6xbf16>, tensor<?xbf16>, tensor<3x5x6xbf16>)
+// CHECK: } prologue {
+// CHECK-NEXT: ^bb0(%[[ROW:.*]]: bf16, %[[WEIGHT:.*]]: bf16):
+// CHECK-NEXT: %[[WEIGHTED:.*]] = arith.mulf %[[ROW]], %[[WEIGHT]] : bf16
+// CHECK-NEXT: moe.yield %[[WEIGHTED]] : bf16
+// CHECK-NEXT: }
 // CHECK: moe.grouped_matmul
+// CHECK-NOT: moe.expert
 func.func @weight_at_input(%offsets: tensor<4xi32>, %x: tensor<?x6xbf16>,
     %weight: tensor<?xbf16>, %up: tensor<3x5x6xbf16>, %down: tensor<3x6x5xbf16>) -> tensor<?x6xbf16> {
   %c0 = arith.constant 0 : index
@@ -613,6 +618,67 @@ func.func @weight_at_input(%offsets: tensor<4xi32>, %x: tensor<?x6xbf16>,
         ins(%a, %down_e : tensor<?x5xbf16>, tensor<6x5xbf16>) outs(%d_z : tensor<?x6xf32>) -> tensor<?x6xf32>
     %d_b = arith.truncf %d : tensor<?x6xf32> to tensor<?x6xbf16>
     moe.yield %d_b : tensor<?x6xbf16>
+  }
+  return %y : tensor<?x6xbf16>
+}
+
+// Gate and up read rows that a shift and a scale of the expert change first, in f32; the rounding stays
+// and the extension after it is the product's own. The residual reads the rows as they are.
+
+// CHECK-LABEL: func.func @shifted_rows(
+// CHECK-NOT: moe.expert
+// CHECK: products(prologue(%arg1[m, k], %arg2[e, k]) * %arg3[e, n, k], prologue(%arg1[m, k], %arg2[e, k]) * %arg3[e, n + 5, k] :
+// CHECK: } prologue {
+// CHECK-NEXT: ^bb0(%[[ROW:.*]]: bf16, %[[SHIFT:.*]]: f32):
+// CHECK: %[[SUM:.*]] = arith.addf %{{.*}}, %[[SHIFT]] : f32
+// CHECK: %[[LOW:.*]] = arith.truncf %{{.*}} : f32 to bf16
+// CHECK-NEXT: moe.yield %[[LOW]] : bf16
+// CHECK-NEXT: } prologue {
+// CHECK: moe.yield %{{.*}} : bf16
+// CHECK-NEXT: }
+// CHECK: products(%{{.*}}[m, k] * %arg4[e, n, k] :
+// CHECK-SAME: extras(%arg1[m, n] :
+// CHECK-NOT: moe.expert
+func.func @shifted_rows(%offsets: tensor<4xi32>, %x: tensor<?x6xbf16>, %shift: tensor<3x6xf32>,
+    %both: tensor<3x10x6xf32>, %down: tensor<3x6x5xbf16>) -> tensor<?x6xbf16> {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f32
+  %quarter = arith.constant 0.25 : f32
+  %zero_n = arith.constant 0.0 : bf16
+  %M = tensor.dim %x, %c0 : tensor<?x6xbf16>
+  %empty = tensor.empty(%M) : tensor<?x6xbf16>
+  %init = linalg.fill ins(%zero_n : bf16) outs(%empty : tensor<?x6xbf16>) -> tensor<?x6xbf16>
+  %y = moe.expert offsets(%offsets : tensor<4xi32>) rows(%x : tensor<?x6xbf16>)
+      params(%shift, %both, %down : tensor<3x6xf32>, tensor<3x10x6xf32>, tensor<3x6x5xbf16>)
+      outs(%init : tensor<?x6xbf16>) {
+  ^bb0(%expert: index, %xe: tensor<?x6xbf16>, %shift_e: tensor<6xf32>, %both_e: tensor<10x6xf32>,
+       %down_e: tensor<6x5xbf16>):
+    %r = tensor.dim %xe, %c0 : tensor<?x6xbf16>
+    %wide = arith.extf %xe : tensor<?x6xbf16> to tensor<?x6xf32>
+    %x_i = tensor.empty(%r) : tensor<?x6xf32>
+    %shifts = linalg.broadcast ins(%shift_e : tensor<6xf32>) outs(%x_i : tensor<?x6xf32>) dimensions = [0]
+    %shifted = arith.addf %wide, %shifts : tensor<?x6xf32>
+    %quarters = linalg.fill ins(%quarter : f32) outs(%x_i : tensor<?x6xf32>) -> tensor<?x6xf32>
+    %scaled = arith.mulf %shifted, %quarters : tensor<?x6xf32>
+    %low = arith.truncf %scaled : tensor<?x6xf32> to tensor<?x6xbf16>
+    %lhs = arith.extf %low : tensor<?x6xbf16> to tensor<?x6xf32>
+    %gate_e = tensor.extract_slice %both_e[0, 0] [5, 6] [1, 1] : tensor<10x6xf32> to tensor<5x6xf32>
+    %up_e = tensor.extract_slice %both_e[5, 0] [5, 6] [1, 1] : tensor<10x6xf32> to tensor<5x6xf32>
+    %u_e = tensor.empty(%r) : tensor<?x5xf32>
+    %u_z = linalg.fill ins(%zero : f32) outs(%u_e : tensor<?x5xf32>) -> tensor<?x5xf32>
+    %g = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%lhs, %gate_e : tensor<?x6xf32>, tensor<5x6xf32>) outs(%u_z : tensor<?x5xf32>) -> tensor<?x5xf32>
+    %u = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%lhs, %up_e : tensor<?x6xf32>, tensor<5x6xf32>) outs(%u_z : tensor<?x5xf32>) -> tensor<?x5xf32>
+    %relu = arith.maximumf %g, %u_z : tensor<?x5xf32>
+    %p = arith.mulf %relu, %u : tensor<?x5xf32>
+    %a = arith.truncf %p : tensor<?x5xf32> to tensor<?x5xbf16>
+    %d_z = linalg.fill ins(%zero : f32) outs(%x_i : tensor<?x6xf32>) -> tensor<?x6xf32>
+    %d = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%a, %down_e : tensor<?x5xbf16>, tensor<6x5xbf16>) outs(%d_z : tensor<?x6xf32>) -> tensor<?x6xf32>
+    %d_b = arith.truncf %d : tensor<?x6xf32> to tensor<?x6xbf16>
+    %sum = arith.addf %d_b, %xe : tensor<?x6xbf16>
+    moe.yield %sum : tensor<?x6xbf16>
   }
   return %y : tensor<?x6xbf16>
 }

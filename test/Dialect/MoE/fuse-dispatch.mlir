@@ -37,6 +37,51 @@ func.func @all_spared(%ids: tensor<?x2xi32>, %x: tensor<?x8xf32>, %c: tensor<?x2
   return %y, %slots : tensor<?x8xf32>, tensor<?x2xi32>
 }
 
+// What a prologue reads is gathered as well.
+
+// CHECK-LABEL: func.func @prologue(
+// CHECK-NOT: moe.dispatch
+// CHECK: products(prologue(%arg1[t, k], %arg2[t, j]) * %arg3[e, n, k] : tensor<?x8xf32>, tensor<?x2xf32>, tensor<4x8x8xf32>)
+// CHECK: arith.mulf
+func.func @prologue(%ids: tensor<?x2xi32>, %x: tensor<?x8xf32>, %c: tensor<?x2xf32>,
+    %w: tensor<4x8x8xf32>, %o: tensor<5xi32>, %s: tensor<?x2xi32>, %r: tensor<?x8xf32>,
+    %rc: tensor<?xf32>) -> tensor<?x8xf32> {
+  %offsets, %slots, %rows, %row_c = moe.dispatch ids(%ids : tensor<?x2xi32>)
+      tokens(%x : tensor<?x8xf32>) choices(%c : tensor<?x2xf32>)
+      outs(%o, %s, %r, %rc : tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>, tensor<?xf32>)
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(prologue(%rows[m, k], %row_c[m]) * %w[e, n, k]
+               : tensor<?x8xf32>, tensor<?xf32>, tensor<4x8x8xf32>)
+      outs(%r : tensor<?x8xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%a: f32, %b: f32):
+    %ab = arith.mulf %a, %b : f32
+    moe.yield %ab : f32
+  }
+  return %y : tensor<?x8xf32>
+}
+
+// A row for each choice is no lhs that can be gathered.
+
+// CHECK-LABEL: func.func @rows_of_choices(
+// CHECK: moe.dispatch
+// CHECK: products(%{{.*}}[m, k] *
+func.func @rows_of_choices(%ids: tensor<?x2xi32>, %c: tensor<?x2x8xf32>, %w: tensor<4x8x8xf32>,
+    %o: tensor<5xi32>, %s: tensor<?x2xi32>, %r: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<?x2xi32>)
+      choices(%c : tensor<?x2x8xf32>)
+      outs(%o, %s, %r : tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>)
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%rows[m, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x8x8xf32>)
+      outs(%r : tensor<?x8xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x8xf32>
+}
+
 // A moe.expert reads the payload of the choices: that stays dispatched, the tokens are spared.
 
 // CHECK-LABEL: func.func @tokens_spared(

@@ -129,11 +129,11 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %s:
 func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
   // expected-error @+1 {{a product has 0 terms, needs one}}
   %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{factor_maps = [#mk, #enk],
-      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, product_sizes = array<i32: 0, 1>,
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1>, product_sizes = array<i32: 0, 1>,
       term_sizes = array<i32: 2>}> ({
   ^bb0(%p: f32, %q: f32):
     "moe.yield"(%p) : (f32) -> ()
-  }, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
   return
 }
 
@@ -144,11 +144,11 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y:
 func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
   // expected-error @+1 {{a term has 1 factors, needs an lhs and a weight}}
   %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{factor_maps = [#mk, #enk],
-      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, product_sizes = array<i32: 1>,
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1>, product_sizes = array<i32: 1>,
       term_sizes = array<i32: 1>}> ({
   ^bb0(%p: f32):
     "moe.yield"(%p) : (f32) -> ()
-  }, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
   return
 }
 
@@ -157,13 +157,43 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y:
 #enk = affine_map<(e, m, t, j, n, k) -> (e, n, k)>
 // grouped_matmul_c4: the numbers add up
 func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
-  // expected-error @+1 {{product_sizes count 2 terms, term_sizes 2, decode regions 1; term_sizes count 4 factors of 2}}
+  // expected-error @+1 {{product_sizes count 2 terms, term_sizes 2 and two factor regions each, of which there are 2; term_sizes count 4 factors of 2}}
   %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{factor_maps = [#mk, #enk],
-      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, product_sizes = array<i32: 1, 1>,
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1, 1>, product_sizes = array<i32: 1, 1>,
       term_sizes = array<i32: 2, 2>}> ({
   ^bb0(%p: f32, %q: f32):
     "moe.yield"(%p) : (f32) -> ()
-  }, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  return
+}
+
+// -----
+#mk = affine_map<(e, m, t, j, n, k) -> (m, k)>
+#enk = affine_map<(e, m, t, j, n, k) -> (e, n, k)>
+// grouped_matmul_c4: a weight for each term
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{a term of 2 factors has 2 of them for its lhs, needs at least one, and one for its weight}}
+  %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{factor_maps = [#mk, #enk],
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 2>, product_sizes = array<i32: 1>,
+      term_sizes = array<i32: 2>}> ({
+  ^bb0(%p: f32):
+    "moe.yield"(%p) : (f32) -> ()
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  return
+}
+
+// -----
+#mk = affine_map<(e, m, t, j, n, k) -> (m, k)>
+#enk = affine_map<(e, m, t, j, n, k) -> (e, n, k)>
+// grouped_matmul_c4: as many sizes as terms
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{lhs_sizes has 2 elements, needs one for each of 1 terms}}
+  %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{factor_maps = [#mk, #enk],
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1, 1>, product_sizes = array<i32: 1>,
+      term_sizes = array<i32: 2>}> ({
+  ^bb0(%p: f32):
+    "moe.yield"(%p) : (f32) -> ()
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
   return
 }
 
@@ -173,7 +203,7 @@ func.func @f(%o: tensor<5xi32>, %b: tensor<6xf32>, %y: tensor<32x6xf32>) {
   // expected-error @+1 {{product_sizes count 0 terms}}
   %0 = "moe.grouped_matmul"(%o, %b, %y) <{factor_maps = [],
       extra_maps = [affine_map<(e, m, t, j, n, k) -> (n)>],
-      operandSegmentSizes = array<i32: 1, 0, 0, 1, 0, 0, 0, 1>, product_sizes = array<i32>,
+      operandSegmentSizes = array<i32: 1, 0, 0, 1, 0, 0, 0, 1>, lhs_sizes = array<i32>, product_sizes = array<i32>,
       term_sizes = array<i32>}> ({
   ^bb0(%p: f32):
     "moe.yield"(%p) : (f32) -> ()
@@ -213,11 +243,11 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %b:
 func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
   // expected-error @+1 {{has 2 factors, but 1 index maps for them}}
   %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{factor_maps = [#mk],
-      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, product_sizes = array<i32: 1>,
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1>, product_sizes = array<i32: 1>,
       term_sizes = array<i32: 2>}> ({
   ^bb0(%p: f32):
     "moe.yield"(%p) : (f32) -> ()
-  }, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
   return
 }
 
@@ -227,11 +257,11 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y:
   // expected-error @+1 {{factor #0 has rank 2 and needs as many index expressions in e, m, t, j, n, k, got 2}}
   %0 = "moe.grouped_matmul"(%o, %x, %w, %y) <{
       factor_maps = [affine_map<(m, k) -> (m, k)>, affine_map<(e, n, k) -> (e, n, k)>],
-      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, product_sizes = array<i32: 1>,
+      operandSegmentSizes = array<i32: 1, 0, 2, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1>, product_sizes = array<i32: 1>,
       term_sizes = array<i32: 2>}> ({
   ^bb0(%p: f32):
     "moe.yield"(%p) : (f32) -> ()
-  }, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>) -> tensor<32x6xf32>
   return
 }
 
@@ -255,6 +285,23 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<8xf32>, %w: tensor<4x6x8xf32>, %y: te
       products(%x[k] * %w[e, n, k] : tensor<8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
   ^bb0(%p: f32):
     moe.yield %p : f32
+  }
+  return
+}
+
+// -----
+// grouped_matmul_c6: an lhs is one for all columns
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %r: tensor<6xf32>, %w: tensor<4x6x8xf32>,
+             %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{an operand of a prologue cannot be indexed by n; an lhs is the same for all columns}}
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(prologue(%x[m, k], %r[n]) * %w[e, n, k]
+               : tensor<32x8xf32>, tensor<6xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
   }
   return
 }
@@ -560,11 +607,11 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %s:
              %y: tensor<32x6xf32>) {
   // expected-error @+1 {{a term of 3 factors needs a decode region; write decode(…)}}
   %0 = "moe.grouped_matmul"(%o, %x, %w, %s, %y) <{factor_maps = [#mk, #enk, #en],
-      operandSegmentSizes = array<i32: 1, 0, 3, 0, 0, 0, 0, 1>, product_sizes = array<i32: 1>,
+      operandSegmentSizes = array<i32: 1, 0, 3, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 1>, product_sizes = array<i32: 1>,
       term_sizes = array<i32: 3>}> ({
   ^bb0(%p: f32):
     "moe.yield"(%p) : (f32) -> ()
-  }, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<4x6xf32>, tensor<32x6xf32>)
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<4x6x8xf32>, tensor<4x6xf32>, tensor<32x6xf32>)
       -> tensor<32x6xf32>
   return
 }
@@ -623,6 +670,74 @@ func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xi8>, %b: 
     %v = memref.load %b[] : memref<f32>
     moe.yield %v : f32
   }
+  return
+}
+
+// -----
+// grouped_matmul_c16: a prologue
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %b: memref<f32>,
+             %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{the prologue must have no side effects, but holds 'memref.load'}}
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, n, k] : tensor<32x8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%a: f32):
+    // expected-note @+1 {{the operation in question}}
+    %v = memref.load %b[] : memref<f32>
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+// grouped_matmul_c17: the arguments
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf16>, %r: tensor<32xf32>, %w: tensor<4x6x8xf32>,
+             %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{the prologue's arguments must be ('f16', 'f32'), got ('f16')}}
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(prologue(%x[m, k], %r[m]) * %w[e, n, k]
+               : tensor<32x8xf16>, tensor<32xf32>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%a: f16):
+    moe.yield %a : f16
+  }
+  return
+}
+
+// -----
+// grouped_matmul_c17: what it yields
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf64>, %w: tensor<4x6x8xf32>, %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{a prologue must be one block that yields one float of at most 32 bits}}
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, n, k] : tensor<32x8xf64>, tensor<4x6x8xf32>) outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%a: f64):
+    moe.yield %a : f64
+  }
+  return
+}
+
+// -----
+#mk = affine_map<(e, m, t, j, n, k) -> (m, k)>
+#m = affine_map<(e, m, t, j, n, k) -> (m)>
+#enk = affine_map<(e, m, t, j, n, k) -> (e, n, k)>
+// grouped_matmul_c17: there is a region
+func.func @f(%o: tensor<5xi32>, %x: tensor<32x8xf32>, %r: tensor<32xf32>, %w: tensor<4x6x8xf32>,
+             %y: tensor<32x6xf32>) {
+  // expected-error @+1 {{a term with 2 operands for its lhs needs a prologue; write prologue(…)}}
+  %0 = "moe.grouped_matmul"(%o, %x, %r, %w, %y) <{factor_maps = [#mk, #m, #enk],
+      operandSegmentSizes = array<i32: 1, 0, 3, 0, 0, 0, 0, 1>, lhs_sizes = array<i32: 2>, product_sizes = array<i32: 1>,
+      term_sizes = array<i32: 3>}> ({
+  ^bb0(%p: f32):
+    "moe.yield"(%p) : (f32) -> ()
+  }, {}, {}) : (tensor<5xi32>, tensor<32x8xf32>, tensor<32xf32>, tensor<4x6x8xf32>, tensor<32x6xf32>)
+      -> tensor<32x6xf32>
   return
 }
 

@@ -118,6 +118,45 @@ func.func @decode(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %q: tensor<4x6x4xi8>, 
   return
 }
 
+// Rows that are computed first: of another type, with operands of every index but n; beside a decode
+// region of the same term, and a term that is read as it is.
+// CHECK-LABEL: func @prologue
+func.func @prologue(%o: tensor<5xi32>, %src: tensor<?xi32>, %x: tensor<?x8xbf16>, %g: tensor<?x2xf32>,
+                    %c: tensor<32x8xi8>, %r: tensor<32xf32>, %s: tensor<4x8xf16>, %w: tensor<4x6x8xbf16>,
+                    %q: tensor<4x6x8xi8>, %y: tensor<32x6xf32>) {
+  // CHECK: products(prologue(%arg2[t, k], %arg3[t, j]) * %arg7[e, n, k],
+  // CHECK-SAME: prologue(%arg4[m, k], %arg5[m], %arg6[e, k]) * decode(%arg8[e, n, k]) + %arg2[t, k] * %arg7[e, n, k] :
+  // CHECK-SAME: outs(%arg9 : tensor<32x6xf32>) {
+  // CHECK: } prologue {
+  // CHECK-NEXT: ^bb0(%[[X:.*]]: bf16, %[[G:.*]]: f32):
+  // CHECK-NEXT:   moe.yield %[[X]] : bf16
+  // CHECK-NEXT: } prologue {
+  // CHECK-NEXT: ^bb0(%{{.*}}: i8, %[[R:.*]]: f32, %{{.*}}: f16):
+  // CHECK-NEXT:   moe.yield %[[R]] : f32
+  // CHECK-NEXT: } decode {
+  // CHECK-NEXT: ^bb0(%{{.*}}: index, %{{.*}}: index, %{{.*}}: i8):
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>) source(%src : tensor<?xi32>) top_k(2)
+      products(prologue(%x[t, k], %g[t, j]) * %w[e, n, k],
+               prologue(%c[m, k], %r[m], %s[e, k]) * decode(%q[e, n, k]) + %x[t, k] * %w[e, n, k]
+               : tensor<?x8xbf16>, tensor<?x2xf32>, tensor<4x6x8xbf16>, tensor<32x8xi8>, tensor<32xf32>,
+                 tensor<4x8xf16>, tensor<4x6x8xi8>, tensor<?x8xbf16>, tensor<4x6x8xbf16>)
+      outs(%y : tensor<32x6xf32>) {
+  ^bb0(%p: f32, %z: f32):
+    moe.yield %z : f32
+  } prologue {
+  ^bb0(%a: bf16, %b: f32):
+    moe.yield %a : bf16
+  } prologue {
+  ^bb0(%a: i8, %b: f32, %d: f16):
+    moe.yield %b : f32
+  } decode {
+  ^bb0(%n: index, %k: index, %b: i8):
+    %v = arith.sitofp %b : i8 to f32
+    moe.yield %v : f32
+  }
+  return
+}
+
 // Extras of every index, of any element type and rank, and several destinations.
 // CHECK-LABEL: func @extras
 func.func @extras(%o: tensor<5xi32>, %s: tensor<32xi32>, %x: tensor<16x8xf32>, %w: tensor<4x6x8xf32>,

@@ -139,6 +139,29 @@ func.func @grouped_matmul(%o: tensor<?xi32>, %s: tensor<?xi32>, %x: tensor<?x?xf
   return %0#0 : tensor<?x?xf32>
 }
 
+// What a prologue reads, as well: a choice, e and k of a scale.
+// CHECK-LABEL: func @prologue
+func.func @prologue(%o: tensor<?xi32>, %s: tensor<?xi32>, %x: tensor<?x?xf32>, %g: tensor<?x2xf32>,
+                    %r: tensor<?x?xf32>, %w: tensor<?x?x?xf32>, %y: tensor<?x?xf32>) -> tensor<?x?xf32> {
+  // CHECK: tensor.extract %arg1
+  // CHECK-COUNT-2: arith.cmpi slt
+  // CHECK: cf.assert {{.*}}the source of a row that is computed is outside [0, T{{.*}}k)
+  // CHECK-COUNT-6: cf.assert {{.*}}an index expression leaves its operand
+  // CHECK-NOT: cf.assert
+  // CHECK: moe.grouped_matmul
+  %0 = moe.grouped_matmul offsets(%o : tensor<?xi32>) source(%s : tensor<?xi32>) top_k(2)
+      products(prologue(%x[t, k], %g[t, j], %r[e, k]) * %w[e, n, k]
+               : tensor<?x?xf32>, tensor<?x2xf32>, tensor<?x?xf32>, tensor<?x?x?xf32>)
+      outs(%y : tensor<?x?xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%a: f32, %b: f32, %c: f32):
+    moe.yield %a : f32
+  }
+  return %0 : tensor<?x?xf32>
+}
+
 // CHECK-LABEL: func @grouped_matmul_combine
 func.func @grouped_matmul_combine(%o: memref<5xi32>, %x: memref<32x8xf32>, %w: memref<4x6x8xf32>,
                                   %s: memref<?x?xi32>, %g: memref<?x?xf32>, %b: memref<?x?xf32>,

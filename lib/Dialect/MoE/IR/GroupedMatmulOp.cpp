@@ -54,15 +54,25 @@ SmallVector<Product> GroupedMatmulOp::getProducts() {
   for (int32_t numTerms : getProductSizes()) {
     Product &product = products.emplace_back();
     for (int32_t i = 0; i < numTerms; ++i, ++term) {
-      size_t numStored = getTermSizes()[term] - 1;
-      Region &decode = getDecodes()[term];
-      product.push_back({getFactors()[factor], mapList[factor],
-                         llvm::to_vector_of<Value, 1>(
-                             getFactors().slice(factor + 1, numStored)),
-                         llvm::to_vector_of<AffineMap, 1>(
-                             ArrayRef(mapList).slice(factor + 1, numStored)),
-                         decode.empty() ? nullptr : &decode});
-      factor += 1 + numStored;
+      size_t stored = factor + getLhsSizes()[term];
+      size_t end = factor + getTermSizes()[term];
+      auto values = [&](size_t from, size_t to) {
+        return getFactors().slice(from, to - from);
+      };
+      auto maps = [&](size_t from, size_t to) {
+        return ArrayRef(mapList).slice(from, to - from);
+      };
+      auto region = [&](size_t side) -> Region * {
+        Region &region = getFactorRegions()[2 * term + side];
+        return region.empty() ? nullptr : &region;
+      };
+      product.push_back(
+          {getFactors()[factor], mapList[factor],
+           llvm::to_vector_of<Value, 0>(values(factor + 1, stored)),
+           llvm::to_vector_of<AffineMap, 0>(maps(factor + 1, stored)),
+           region(0), llvm::to_vector_of<Value, 1>(values(stored, end)),
+           llvm::to_vector_of<AffineMap, 1>(maps(stored, end)), region(1)});
+      factor = end;
     }
   }
   return products;
@@ -121,9 +131,14 @@ void GroupedMatmulOp::getAsmBlockArgumentNames(Region &region,
                                                                  : "extra");
     return;
   }
+  bool isPrologue =
+      (region.getRegionNumber() - getEpilogue().getRegionNumber()) % 2;
   for (BlockArgument arg : region.getArguments()) {
     unsigned i = arg.getArgNumber();
-    setName(arg, i == 0 ? "n" : i == 1 ? "k" : i == 2 ? "stored" : "scale");
+    if (isPrologue)
+      setName(arg, i == 0 ? "row" : "extra");
+    else
+      setName(arg, i == 0 ? "n" : i == 1 ? "k" : i == 2 ? "stored" : "scale");
   }
 }
 
@@ -165,16 +180,26 @@ static LogicalResult verifyStructure(GroupedMatmulOp op) {
              << size << " factors, needs an lhs and a weight";
     numFactors += size;
   }
+  if (op.getLhsSizes().size() != op.getTermSizes().size())
+    return op.emitOpError("lhs_sizes has ")
+           << op.getLhsSizes().size() << " elements, needs one for each of "
+           << op.getTermSizes().size() << " terms";
+  for (auto [lhs, all] : llvm::zip(op.getLhsSizes(), op.getTermSizes()))
+    if (lhs < 1 || lhs >= all)
+      return op.emitOpError("a term of ")
+             << all << " factors has " << lhs
+             << " of them for its lhs, needs at least one, and one for its "
+                "weight";
   if (numTerms == static_cast<int64_t>(op.getTermSizes().size()) &&
-      numTerms == static_cast<int64_t>(op.getDecodes().size()) &&
+      2 * numTerms == static_cast<int64_t>(op.getFactorRegions().size()) &&
       numFactors == static_cast<int64_t>(op.getFactors().size()) &&
       !op.getProductSizes().empty())
     return success();
   return op.emitOpError("product_sizes count ")
          << numTerms << " terms, term_sizes " << op.getTermSizes().size()
-         << ", decode regions " << op.getDecodes().size()
-         << "; term_sizes count " << numFactors << " factors of "
-         << op.getFactors().size();
+         << " and two factor regions each, of which there are "
+         << op.getFactorRegions().size() << "; term_sizes count " << numFactors
+         << " factors of " << op.getFactors().size();
 }
 
 /// grouped_matmul_c5 for a list of operands.
@@ -208,7 +233,8 @@ static std::string str(AffineExpr expr) {
   return text;
 }
 
-/// grouped_matmul_c6, grouped_matmul_c7, grouped_matmul_c14, grouped_matmul_c15
+/// grouped_matmul_c6, grouped_matmul_c7, grouped_matmul_c14,
+/// grouped_matmul_c15, grouped_matmul_c17
 static LogicalResult verifyTerm(GroupedMatmulOp op, const Term &term) {
   using Op = GroupedMatmulOp;
   auto isSmallFloat = [](Type type) {
@@ -225,6 +251,10 @@ static LogicalResult verifyTerm(GroupedMatmulOp op, const Term &term) {
                                          [](AffineExpr e) { return str(e); }),
                          ", ")
            << "]";
+  for (AffineMap extra : term.lhsExtraMaps)
+    if (uses(extra, Op::kColumn))
+      return op.emitOpError("an operand of a prologue cannot be indexed by n; "
+                            "an lhs is the same for all columns");
   for (AffineMap stored : term.storedMaps)
     for (unsigned dim : {Op::kRow, Op::kToken, Op::kChoice})
       if (uses(stored, dim))
@@ -234,11 +264,16 @@ static LogicalResult verifyTerm(GroupedMatmulOp op, const Term &term) {
     return op.emitOpError("a term of ")
            << 1 + term.stored.size()
            << " factors needs a decode region; write decode(…)";
-  if (!isSmallFloat(elementType(term.lhs)) ||
+  if (!term.prologue && !term.lhsExtras.empty())
+    return op.emitOpError("a term with ")
+           << 1 + term.lhsExtras.size()
+           << " operands for its lhs needs a prologue; write prologue(…)";
+  if ((!term.prologue && !isSmallFloat(elementType(term.lhs))) ||
       (!term.decode && !isSmallFloat(elementType(term.getWeight()))))
     return op.emitOpError("factors must be f32, f16 or bf16, got ")
            << elementType(term.lhs) << " and " << elementType(term.getWeight())
-           << "; decode a weight of another type";
+           << "; decode a weight of another type, and extend other rows in a "
+              "prologue";
   return success();
 }
 
@@ -334,6 +369,9 @@ static LogicalResult verifyAllBounds(GroupedMatmulOp op) {
     for (const Term &term : product) {
       if (failed(verifyBounds(op, term.lhs, term.lhsMap, term.getLength())))
         return failure();
+      for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
+        if (failed(verifyBounds(op, extra, map, term.getLength())))
+          return failure();
       for (auto [stored, map] : llvm::zip(term.stored, term.storedMaps))
         if (failed(verifyBounds(op, stored, map, term.getLength())))
           return failure();
@@ -402,21 +440,35 @@ static LogicalResult verifyEpilogue(GroupedMatmulOp op) {
          << op.getInits().getTypes() << "), got (" << yielded << ")";
 }
 
+/// What c14 and c17 ask of a region that computes a factor.
+static LogicalResult verifyFactorRegion(GroupedMatmulOp op, Region &region,
+                                        StringRef name, TypeRange expected) {
+  if (failed(verifyArguments(op, region, name, expected)))
+    return failure();
+  auto yield = dyn_cast<YieldOp>(region.front().getTerminator());
+  if (!region.hasOneBlock() || !yield || yield.getValues().size() != 1 ||
+      !isFloatUpTo32(yield.getValues()[0].getType()))
+    return op.emitOpError("a ") << name
+                                << " must be one block that yields one float "
+                                   "of at most 32 bits";
+  return verifyNoSideEffects(op, region, name); // grouped_matmul_c16
+}
+
 /// grouped_matmul_c14
 static LogicalResult verifyDecode(GroupedMatmulOp op, const Term &term) {
   Type index = IndexType::get(op.getContext());
   SmallVector<Type> expected = {index, index};
   for (Value stored : term.stored)
     expected.push_back(elementType(stored));
-  if (failed(verifyArguments(op, *term.decode, "decode region", expected)))
-    return failure();
-  auto yield = dyn_cast<YieldOp>(term.decode->front().getTerminator());
-  if (!term.decode->hasOneBlock() || !yield || yield.getValues().size() != 1 ||
-      !isFloatUpTo32(yield.getValues()[0].getType()))
-    return op.emitOpError("a decode region must be one block that yields one "
-                          "float of at most 32 bits");
-  return verifyNoSideEffects(op, *term.decode,
-                             "decode region"); // grouped_matmul_c16
+  return verifyFactorRegion(op, *term.decode, "decode region", expected);
+}
+
+/// grouped_matmul_c17
+static LogicalResult verifyPrologue(GroupedMatmulOp op, const Term &term) {
+  SmallVector<Type> expected = {elementType(term.lhs)};
+  for (Value extra : term.lhsExtras)
+    expected.push_back(elementType(extra));
+  return verifyFactorRegion(op, *term.prologue, "prologue", expected);
 }
 
 LogicalResult GroupedMatmulOp::verifyRegions() {
@@ -424,7 +476,8 @@ LogicalResult GroupedMatmulOp::verifyRegions() {
     return failure();
   for (const Product &product : getProducts())
     for (const Term &term : product)
-      if (term.decode && failed(verifyDecode(*this, term)))
+      if ((term.prologue && failed(verifyPrologue(*this, term))) ||
+          (term.decode && failed(verifyDecode(*this, term))))
         return failure();
   return verifyNoSideEffects(*this, getEpilogue(),
                              "epilogue"); // grouped_matmul_c16

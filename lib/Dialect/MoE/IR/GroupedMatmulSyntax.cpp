@@ -13,33 +13,41 @@
 using namespace mlir;
 using namespace mlir::moe;
 
+/// The keyword of factor region `i`.
+static StringRef keywordOf(size_t i) { return i % 2 ? "decode" : "prologue"; }
+
 namespace {
 /// What the syntax of products fills.
 struct ProductParser {
   OpAsmParser &parser;
   SmallVectorImpl<OpAsmParser::UnresolvedOperand> &factors;
-  SmallVectorImpl<std::unique_ptr<Region>> &decodes;
+  SmallVectorImpl<std::unique_ptr<Region>> &regions;
   SmallVector<Attribute> maps = {};
-  SmallVector<int32_t> termSizes = {}, productSizes = {};
+  SmallVector<int32_t> termSizes = {}, lhsSizes = {}, productSizes = {};
 
   ParseResult parseFactor() {
     return parseIndexedOperand(parser, GroupedMatmulOp::getDimNames(),
                                factors.emplace_back(), maps.emplace_back());
   }
 
-  ParseResult parseWeight() {
-    auto &decode = decodes.emplace_back(std::make_unique<Region>());
-    if (failed(parser.parseOptionalKeyword("decode")))
+  /// %x[…], or, where a region computes it, its keyword(%x[…], …)
+  ParseResult parseSide() {
+    StringRef keyword = keywordOf(regions.size());
+    auto &region = regions.emplace_back(std::make_unique<Region>());
+    if (failed(parser.parseOptionalKeyword(keyword)))
       return parseFactor();
-    decode->emplaceBlock();
+    region->emplaceBlock();
     return parser.parseCommaSeparatedList(AsmParser::Delimiter::Paren,
                                           [&] { return parseFactor(); });
   }
 
-  /// lhs * weight
+  /// lhs * weight, each as it is or computed
   ParseResult parseTerm() {
     size_t before = factors.size();
-    if (parseFactor() || parser.parseStar() || parseWeight())
+    if (parseSide())
+      return failure();
+    lhsSizes.push_back(factors.size() - before);
+    if (parser.parseStar() || parseSide())
       return failure();
     termSizes.push_back(factors.size() - before);
     ++productSizes.back();
@@ -62,9 +70,9 @@ ParseResult mlir::moe::parseProducts(
     OpAsmParser &parser,
     SmallVectorImpl<OpAsmParser::UnresolvedOperand> &factors,
     SmallVectorImpl<Type> &types, ArrayAttr &maps, DenseI32ArrayAttr &termSizes,
-    DenseI32ArrayAttr &productSizes,
-    SmallVectorImpl<std::unique_ptr<Region>> &decodes) {
-  ProductParser products{parser, factors, decodes};
+    DenseI32ArrayAttr &lhsSizes, DenseI32ArrayAttr &productSizes,
+    SmallVectorImpl<std::unique_ptr<Region>> &regions) {
+  ProductParser products{parser, factors, regions};
   if (parser.parseKeyword("products") || parser.parseLParen() ||
       parser.parseCommaSeparatedList([&] { return products.parseProduct(); }) ||
       parser.parseColonTypeList(types) || parser.parseRParen())
@@ -72,6 +80,7 @@ ParseResult mlir::moe::parseProducts(
   Builder &builder = parser.getBuilder();
   maps = builder.getArrayAttr(products.maps);
   termSizes = builder.getDenseI32ArrayAttr(products.termSizes);
+  lhsSizes = builder.getDenseI32ArrayAttr(products.lhsSizes);
   productSizes = builder.getDenseI32ArrayAttr(products.productSizes);
   return success();
 }
@@ -79,13 +88,19 @@ ParseResult mlir::moe::parseProducts(
 void mlir::moe::printProducts(OpAsmPrinter &printer, Operation *op,
                               OperandRange factors, TypeRange types, ArrayAttr,
                               DenseI32ArrayAttr, DenseI32ArrayAttr,
-                              RegionRange) {
+                              DenseI32ArrayAttr, RegionRange) {
   auto print = [&](Value value, AffineMap map) {
     printIndexedOperand(printer, value, map, GroupedMatmulOp::getDimNames());
   };
   auto printTerm = [&](const GroupedMatmulOp::Term &term) {
+    printer << (term.prologue ? "prologue(" : "");
     print(term.lhs, term.lhsMap);
-    printer << (term.decode ? " * decode(" : " * ");
+    for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps)) {
+      printer << ", ";
+      print(extra, map);
+    }
+    printer << (term.prologue ? ") * " : " * ")
+            << (term.decode ? "decode(" : "");
     llvm::interleaveComma(
         llvm::zip(term.stored, term.storedMaps), printer,
         [&](auto pair) { print(std::get<0>(pair), std::get<1>(pair)); });
@@ -99,26 +114,25 @@ void mlir::moe::printProducts(OpAsmPrinter &printer, Operation *op,
   printer << " : " << types << ')';
 }
 
-ParseResult
-mlir::moe::parseDecodes(OpAsmParser &parser,
-                        SmallVectorImpl<std::unique_ptr<Region>> &decodes) {
-  for (std::unique_ptr<Region> &decode : decodes) {
-    if (decode->empty())
+ParseResult mlir::moe::parseFactorRegions(
+    OpAsmParser &parser, SmallVectorImpl<std::unique_ptr<Region>> &regions) {
+  for (auto [i, region] : llvm::enumerate(regions)) {
+    if (region->empty())
       continue;
-    decode->getBlocks().clear();
-    if (parser.parseKeyword("decode") || parser.parseRegion(*decode))
+    region->getBlocks().clear();
+    if (parser.parseKeyword(keywordOf(i)) || parser.parseRegion(*region))
       return failure();
   }
   return success();
 }
 
-void mlir::moe::printDecodes(OpAsmPrinter &printer, Operation *,
-                             RegionRange decodes) {
-  for (Region *decode : decodes) {
-    if (decode->empty())
+void mlir::moe::printFactorRegions(OpAsmPrinter &printer, Operation *,
+                                   RegionRange regions) {
+  for (auto [i, region] : llvm::enumerate(regions)) {
+    if (region->empty())
       continue;
-    printer << " decode ";
-    printer.printRegion(*decode);
+    printer << ' ' << keywordOf(i) << ' ';
+    printer.printRegion(*region);
   }
 }
 

@@ -7,9 +7,12 @@
 //
 // The custom directives of its assembly format:
 //
-//   products(%x[t, k] * %w[e, n, k] + %l[m, k] * decode(%q[…], %s[…]) : types)
+//   products(%x[t, k] * %w[e, n, k] + prologue(%l[m, k], %r[m]) * decode(%q[…])
+//            : types)
 //   extras(%b[e, n] : types)
-//   decode { … }      after the epilogue, one for each decode(…), in order
+//   prologue { … } decode { … }
+//                     after the epilogue, one for each in the products, in
+//                     order
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,22 +23,26 @@
 
 namespace mlir::moe {
 
-/// Creates a region for each term: empty where the weight is read as it is,
-/// with a block to replace where it is decoded.
+/// Creates two regions for each term, of its lhs and of its weight: empty where
+/// that is read as it is, with a block to replace where it is computed.
 ParseResult
 parseProducts(OpAsmParser &parser,
               SmallVectorImpl<OpAsmParser::UnresolvedOperand> &factors,
               SmallVectorImpl<Type> &types, ArrayAttr &maps,
-              DenseI32ArrayAttr &termSizes, DenseI32ArrayAttr &productSizes,
-              SmallVectorImpl<std::unique_ptr<Region>> &decodes);
+              DenseI32ArrayAttr &termSizes, DenseI32ArrayAttr &lhsSizes,
+              DenseI32ArrayAttr &productSizes,
+              SmallVectorImpl<std::unique_ptr<Region>> &regions);
 void printProducts(OpAsmPrinter &printer, Operation *op, OperandRange factors,
                    TypeRange types, ArrayAttr maps, DenseI32ArrayAttr termSizes,
-                   DenseI32ArrayAttr productSizes, RegionRange decodes);
+                   DenseI32ArrayAttr lhsSizes, DenseI32ArrayAttr productSizes,
+                   RegionRange regions);
 
-/// Parses the regions of the terms that parseProducts saw a decode in.
-ParseResult parseDecodes(OpAsmParser &parser,
-                         SmallVectorImpl<std::unique_ptr<Region>> &decodes);
-void printDecodes(OpAsmPrinter &printer, Operation *op, RegionRange decodes);
+/// Parses the regions that parseProducts saw a prologue or decode for.
+ParseResult
+parseFactorRegions(OpAsmParser &parser,
+                   SmallVectorImpl<std::unique_ptr<Region>> &regions);
+void printFactorRegions(OpAsmPrinter &printer, Operation *op,
+                        RegionRange regions);
 
 ParseResult parseExtras(OpAsmParser &parser,
                         SmallVectorImpl<OpAsmParser::UnresolvedOperand> &extras,

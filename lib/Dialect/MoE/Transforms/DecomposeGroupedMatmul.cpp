@@ -136,14 +136,22 @@ private:
           b, loc, zero, length, sum,
           [&](OpBuilder &b, Location, Value k, ValueRange sum) -> Carried {
             indices[GroupedMatmulOp::kSum] = k;
-            Value lhs =
-                buildExtensionToF32(b, loc, read(b, term.lhs, term.lhsMap));
+            Value lhs = buildExtensionToF32(b, loc, readLhs(b, term));
             Value weight = buildExtensionToF32(b, loc, readWeight(b, term));
             Value scaled = arith::MulFOp::create(b, loc, lhs, weight);
             return {arith::AddFOp::create(b, loc, sum[0], scaled)};
           })[0];
     }
     return sum;
+  }
+
+  Value readLhs(OpBuilder &b, const GroupedMatmulOp::Term &term) {
+    SmallVector<Value> args = {read(b, term.lhs, term.lhsMap)};
+    if (!term.prologue)
+      return args[0];
+    for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
+      args.push_back(read(b, extra, map));
+    return inlineRegion(b, *term.prologue, args)[0];
   }
 
   Value readWeight(OpBuilder &b, const GroupedMatmulOp::Term &term) {

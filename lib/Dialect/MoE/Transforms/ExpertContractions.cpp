@@ -124,21 +124,50 @@ Value BodyTracer::findLhs(Value value, IndexExprs index) {
   }
 }
 
+/// The row argument that a prologue for `element` reads at [m, k]; null if the
+/// element is none of a prologue. Work on what an earlier stage stores is not:
+/// it belongs to that stage, once for each row.
+Value BodyTracer::findPrologueRows(const Element *element) {
+  Value rows;
+  bool isOfArguments = true;
+  walkElements(element, [&](const Element &leaf) {
+    if (leaf.kind == Element::Kind::Product)
+      isOfArguments = false;
+    if (leaf.kind != Element::Kind::Stored)
+      return;
+    isOfArguments &= !stored.contains(leaf.value);
+    if (!rows && isRowValue(leaf.value) && isIndex(leaf.index, Dims::kSum))
+      rows = leaf.value;
+  });
+  return isOfArguments ? rows : Value();
+}
+
+/// `element` before an extension to f32, which products do by themselves.
+static const Element *withoutExtension(const Element *element) {
+  bool extends = element && element->kind == Element::Kind::Operation &&
+                 isa_and_nonnull<arith::ExtFOp>(element->op);
+  return extends ? element->operands[0] : element;
+}
+
 std::optional<ProductTerm> BodyTracer::traceTerm(Operation *op, Value lhs,
                                                  IndexExprs lhsIndex,
                                                  Value weight,
                                                  IndexExprs weightIndex) {
   ProductTerm term;
   term.lhs = findLhs(lhs, lhsIndex);
+  if (!term.lhs || !isRowValue(term.lhs)) {
+    const Element *element = withoutExtension(traceAt(lhs, lhsIndex));
+    if (Value rows = element ? findPrologueRows(element) : Value()) {
+      term.lhs = rows;
+      term.prologue = element;
+    }
+  }
   if (!term.lhs || (!isRowValue(term.lhs) && !isStorable(term.lhs))) {
     refuse(op, "multiplies rows whose number or width is unknown",
            "give the rows of the matmul a known width");
     return std::nullopt;
   }
-  const Element *element = traceAt(weight, weightIndex);
-  if (element && element->kind == Element::Kind::Operation && element->op &&
-      isa<arith::ExtFOp>(element->op))
-    element = element->operands[0];
+  const Element *element = withoutExtension(traceAt(weight, weightIndex));
   if (!element || element->kind != Element::Kind::Stored ||
       isRowValue(element->value) ||
       !isFactorType(getElementTypeOrSelf(element->value.getType()))) {

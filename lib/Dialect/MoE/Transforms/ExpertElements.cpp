@@ -11,11 +11,28 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
 using Dims = GroupedMatmulOp;
+
+static void walk(const Element *element,
+                 llvm::SmallPtrSetImpl<const Element *> &visited,
+                 function_ref<void(const Element &)> visit) {
+  if (!visited.insert(element).second)
+    return;
+  for (const Element *operand : element->operands)
+    walk(operand, visited, visit);
+  visit(*element);
+}
+
+void mlir::moe::walkElements(const Element *root,
+                             function_ref<void(const Element &)> visit) {
+  llvm::SmallPtrSet<const Element *, 16> visited;
+  walk(root, visited, visit);
+}
 
 //===----------------------------------------------------------------------===//
 // What is stored
@@ -64,6 +81,8 @@ bool BodyTracer::hasAllRows(Value value) const {
     return false;
   if (auto empty = dyn_cast<tensor::EmptyOp>(op))
     return isNumRows(*this, empty.getMixedSizes()[0]);
+  if (auto splat = dyn_cast<tensor::SplatOp>(op))
+    return type.isDynamicDim(0) && isNumRows(*this, splat.getDynamicSizes()[0]);
   if (auto style = dyn_cast<DestinationStyleOpInterface>(op))
     return hasAllRows(
         style.getDpsInitOperand(cast<OpResult>(value).getResultNumber())
@@ -224,6 +243,8 @@ const Element *BodyTracer::computeOp(OpResult value, const IndexExprs &index) {
     return traceLinalg(linalgOp, value, index);
   if (OpTrait::hasElementwiseMappableTraits(op))
     return traceElementwise(value, index);
+  if (auto splat = dyn_cast<tensor::SplatOp>(op))
+    return traceScalar(splat.getInput());
   if (auto cast = dyn_cast<tensor::CastOp>(op))
     return traceAt(cast.getSource(), index);
   if (auto slice = dyn_cast<tensor::ExtractSliceOp>(op))

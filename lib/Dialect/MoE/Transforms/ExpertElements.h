@@ -29,11 +29,16 @@ namespace mlir::moe {
 /// is that of the expert in the body and that of all experts outside.
 using IndexExprs = SmallVector<AffineExpr, 4>;
 
+struct Element;
+
 /// Σ_k lhs[m, k] · weight[…], where the indices of the weight are made of n, k
 /// and, for values from above, e.
 struct ProductTerm {
-  /// A row argument, or a value of the body that has to be stored.
+  /// A row argument, or a value of the body that has to be stored. With a
+  /// prologue, the row argument that it computes the lhs from first of all.
   Value lhs;
+  /// The element [m, k] that is multiplied; null where it is that of `lhs`.
+  const Element *prologue = nullptr;
   /// A per-expert argument of the body, or a value from above.
   Value weight;
   IndexExprs weightIndex;
@@ -64,6 +69,11 @@ struct Element {
   unsigned result = 0;
   SmallVector<const Element *, 3> operands;
 };
+
+/// Calls `visit` for each element that `root` is computed from, operands
+/// first, once. What a product multiplies is not among them.
+void walkElements(const Element *root,
+                  function_ref<void(const Element &)> visit);
 
 /// Why something cannot be an element: what the op is and does, and what to
 /// write instead.
@@ -127,6 +137,7 @@ private:
                                        IndexExprs lhsIndex, Value weight,
                                        IndexExprs weightIndex);
   Value findLhs(Value value, IndexExprs index);
+  Value findPrologueRows(const Element *element);
   const Element *addInit(linalg::LinalgOp op, const IndexExprs &index,
                          Element &product);
 

@@ -9,26 +9,9 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Transforms/RegionUtils.h"
-#include "llvm/ADT/SmallPtrSet.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-static void walk(const Element *element,
-                 llvm::SmallPtrSetImpl<const Element *> &visited,
-                 function_ref<void(const Element &)> visit) {
-  if (!visited.insert(element).second)
-    return;
-  for (const Element *operand : element->operands)
-    walk(operand, visited, visit);
-  visit(*element);
-}
-
-void mlir::moe::walkElements(const Element *root,
-                             function_ref<void(const Element &)> visit) {
-  llvm::SmallPtrSet<const Element *, 16> visited;
-  walk(root, visited, visit);
-}
 
 /// Whether `op` is among the products of `root`; any product if null.
 static bool hasProduct(const Element *root, Operation *op = nullptr) {
@@ -150,8 +133,14 @@ void StageFinder::readElement(Part &part, const Element *element) {
   walkElements(element, [&](const Element &leaf) {
     if (leaf.kind == Element::Kind::Stored && tracer.isRowValue(leaf.value))
       part.reads.insert(leaf.value);
-    for (const ProductTerm &term : leaf.terms)
+    for (const ProductTerm &term : leaf.terms) {
       part.reads.insert(term.lhs);
+      if (term.prologue)
+        walkElements(term.prologue, [&](const Element &read) {
+          if (tracer.isRowValue(read.value))
+            part.reads.insert(read.value);
+        });
+    }
   });
 }
 

@@ -72,11 +72,6 @@ private:
   Obstacle obstacle;
 };
 
-/// Calls `visit` for each element that `root` is computed from, operands
-/// first, once.
-void walkElements(const Element *root,
-                  function_ref<void(const Element &)> visit);
-
 } // namespace mlir::moe
 
 #endif // LIB_DIALECT_MOE_TRANSFORMS_EXPERTSTAGES_H

@@ -128,97 +128,128 @@ private:
   //===--- Grouped matmuls
   //-------------------------------------------------===//
 
-  struct Epilogue {
-    IndexedOperands extras;
+  /// A scalar region while its operands are found: the values of its arguments
+  /// are those of the products, then those of the operands.
+  struct ScalarRegion {
+    IndexedOperands operands;
     SmallVector<const Element *> products;
-    /// Position among the products or extras.
+    /// Position among the products or operands.
     DenseMap<const Element *, unsigned> position;
     DenseMap<const Element *, Value> scalars;
   };
 
-  void findOperands(const Stage &stage, Epilogue &epilogue) {
+  void findOperands(ArrayRef<const Element *> roots, ScalarRegion &region) {
     auto visit = [&](const Element &element) {
       if (element.kind == Element::Kind::Stored) {
         IndexExprs index = element.index;
         Value value = outside(element.value, index);
-        epilogue.position[&element] = epilogue.extras.find(value, index);
+        region.position[&element] = region.operands.find(value, index);
       } else if (element.kind == Element::Kind::Product) {
-        auto *known =
-            llvm::find_if(epilogue.products, [&](const Element *other) {
-              return other->op == element.op && other->column == element.column;
-            });
-        epilogue.position[&element] = known - epilogue.products.begin();
-        if (known == epilogue.products.end())
-          epilogue.products.push_back(&element);
+        auto *known = llvm::find_if(region.products, [&](const Element *other) {
+          return other->op == element.op && other->column == element.column;
+        });
+        region.position[&element] = known - region.products.begin();
+        if (known == region.products.end())
+          region.products.push_back(&element);
       }
     };
-    for (const Element *element : stage.elements)
-      walkElements(element, visit);
+    for (const Element *root : roots)
+      walkElements(root, visit);
+  }
+
+  /// The factors of products while they are listed.
+  struct Factors {
+    IndexedOperands operands;
+    SmallVector<int32_t> termSizes, lhsSizes, productSizes;
+    /// Of each term; what has no element has no prologue.
+    SmallVector<std::pair<const Element *, ScalarRegion>> prologues;
+  };
+
+  void appendTerm(const ProductTerm &term, Factors &factors) {
+    IndexedOperands &operands = factors.operands;
+    size_t before = operands.values.size();
+    auto &[element, prologue] = factors.prologues.emplace_back();
+    element = term.prologue;
+    // The rows come first.
+    prologue.operands.append(
+        rows.at(term.lhs),
+        {tracer.dim(GroupedMatmulOp::kRow), tracer.dim(GroupedMatmulOp::kSum)});
+    if (element)
+      findOperands(element, prologue);
+    llvm::append_range(operands.values, prologue.operands.values);
+    llvm::append_range(operands.maps, prologue.operands.maps);
+    factors.lhsSizes.push_back(operands.values.size() - before);
+    IndexExprs index = term.weightIndex;
+    Value weight = outside(term.weight, index);
+    operands.append(weight, index);
+    factors.termSizes.push_back(operands.values.size() - before);
   }
 
   Operation *buildGroupedMatmul(const Stage &stage, ArrayRef<unsigned> stored,
                                 ValueRange inits) {
-    Epilogue epilogue;
-    findOperands(stage, epilogue);
-    IndexedOperands factors;
-    SmallVector<int32_t> termSizes, productSizes;
+    ScalarRegion epilogue;
+    findOperands(stage.elements, epilogue);
+    Factors factors;
     for (const Element *product : epilogue.products) {
-      productSizes.push_back(product->terms.size());
-      for (const ProductTerm &term : product->terms) {
-        termSizes.push_back(2);
-        factors.append(rows.at(term.lhs), {tracer.dim(GroupedMatmulOp::kRow),
-                                           tracer.dim(GroupedMatmulOp::kSum)});
-        IndexExprs index = term.weightIndex;
-        Value weight = outside(term.weight, index);
-        factors.append(weight, index);
-      }
+      factors.productSizes.push_back(product->terms.size());
+      for (const ProductTerm &term : product->terms)
+        appendTerm(term, factors);
     }
     auto op = GroupedMatmulOp::create(
         b, loc, TypeRange(inits), expert.getOffsets(), /*source=*/Value(),
-        factors.values, epilogue.extras.values, /*slots=*/Value(),
+        factors.operands.values, epilogue.operands.values, /*slots=*/Value(),
         /*weights=*/Value(), /*base=*/Value(), inits, /*top_k=*/IntegerAttr(),
-        b.getArrayAttr(factors.maps), termSizes, productSizes,
-        b.getArrayAttr(epilogue.extras.maps), termSizes.size());
-    buildEpilogue(op, stage, stored, epilogue);
+        b.getArrayAttr(factors.operands.maps), factors.termSizes,
+        factors.lhsSizes, factors.productSizes,
+        b.getArrayAttr(epilogue.operands.maps), 2 * factors.termSizes.size());
+    SmallVector<const Element *> yielded;
+    for (unsigned i : stored)
+      yielded.push_back(stage.elements[i]);
+    buildRegion(op.getEpilogue(), yielded, epilogue);
+    for (auto [i, entry] : llvm::enumerate(factors.prologues))
+      if (entry.first)
+        buildRegion(op.getFactorRegions()[2 * i], entry.first, entry.second);
     return op;
   }
 
-  void buildEpilogue(GroupedMatmulOp op, const Stage &stage,
-                     ArrayRef<unsigned> stored, Epilogue &epilogue) {
+  /// Writes what computes `yielded` into an empty region.
+  void buildRegion(Region &region, ArrayRef<const Element *> yielded,
+                   ScalarRegion &found) {
     OpBuilder::InsertionGuard guard(b);
-    SmallVector<Type> types(epilogue.products.size(), b.getF32Type());
-    for (Value extra : epilogue.extras.values)
-      types.push_back(getElementTypeOrSelf(extra.getType()));
-    Block *block = b.createBlock(&op.getEpilogue(), {}, types,
+    SmallVector<Type> types(found.products.size(), b.getF32Type());
+    for (Value operand : found.operands.values)
+      types.push_back(getElementTypeOrSelf(operand.getType()));
+    Block *block = b.createBlock(&region, {}, types,
                                  SmallVector<Location>(types.size(), loc));
     auto visit = [&](const Element &element) {
-      epilogue.scalars[&element] = buildScalar(element, *block, epilogue);
+      if (!found.scalars.contains(&element))
+        found.scalars[&element] = buildScalar(element, *block, found);
     };
-    for (const Element *element : stage.elements)
-      walkElements(element, visit);
-    SmallVector<Value> yielded;
-    for (unsigned i : stored)
-      yielded.push_back(epilogue.scalars[stage.elements[i]]);
-    YieldOp::create(b, loc, yielded);
+    SmallVector<Value> values;
+    for (const Element *root : yielded) {
+      walkElements(root, visit);
+      values.push_back(found.scalars[root]);
+    }
+    YieldOp::create(b, loc, values);
   }
 
-  Value buildScalar(const Element &element, Block &block, Epilogue &epilogue) {
+  Value buildScalar(const Element &element, Block &block, ScalarRegion &found) {
     switch (element.kind) {
     case Element::Kind::Constant:
       return arith::ConstantOp::create(b, loc, element.constant);
     case Element::Kind::Captured:
       return element.value;
     case Element::Kind::Product:
-      return block.getArgument(epilogue.position[&element]);
+      return block.getArgument(found.position[&element]);
     case Element::Kind::Stored:
-      return block.getArgument(epilogue.products.size() +
-                               epilogue.position[&element]);
+      return block.getArgument(found.products.size() +
+                               found.position[&element]);
     case Element::Kind::Operation:
       break;
     }
     SmallVector<Value> operands;
     for (const Element *operand : element.operands)
-      operands.push_back(epilogue.scalars[operand]);
+      operands.push_back(found.scalars[operand]);
     if (!element.op)
       return arith::AddFOp::create(b, loc, operands[0], operands[1]);
     OperationState state(element.op->getLoc(), element.op->getName());

@@ -52,8 +52,9 @@ LogicalResult mlir::moe::rewriteCombineIntoGroupedMatmul(RewriterBase &rewriter,
       matmul.getSource(), matmul.getFactors(), matmul.getExtras(),
       combine.getSlots(), combine.getWeights(), combine.getBase(),
       combine.getInits(), matmul.getTopKAttr(), matmul.getFactorMapsAttr(),
-      matmul.getTermSizesAttr(), matmul.getProductSizesAttr(),
-      matmul.getExtraMapsAttr(), matmul.getDecodes().size());
+      matmul.getTermSizesAttr(), matmul.getLhsSizesAttr(),
+      matmul.getProductSizesAttr(), matmul.getExtraMapsAttr(),
+      matmul.getFactorRegions().size());
   fused->setDiscardableAttrs(matmul->getDiscardableAttrDictionary());
   for (auto [from, to] : llvm::zip(matmul->getRegions(), fused->getRegions()))
     rewriter.inlineRegionBefore(from, to, to.begin());

@@ -70,9 +70,20 @@ private:
     if (!matmul || matmul.getSource() ||
         matmul.getOffsets() != dispatch.getResult(0))
       return false;
+    auto result = cast<OpResult>(use.get());
+    if (!isToken(result.getResultNumber() - 2) && isLhs(matmul, use.get()))
+      return false; // It has a row for each choice, which an lhs cannot say.
     AffineMapAttr map = mapOf(matmul, use);
     return map && map.getValue().getResult(0) ==
                       getAffineDimExpr(Dims::kRow, b.getContext());
+  }
+
+  static bool isLhs(GroupedMatmulOp matmul, Value rows) {
+    for (const GroupedMatmulOp::Product &product : matmul.getProducts())
+      for (const GroupedMatmulOp::Term &term : product)
+        if (term.lhs == rows)
+          return true;
+    return false;
   }
 
   /// The index of an operand of the products or extras; null for others.

@@ -116,6 +116,8 @@ private:
     for (const GroupedMatmulOp::Product &product : op.getProducts())
       for (const GroupedMatmulOp::Term &term : product) {
         Value length = c.dim(term.lhs, 1);
+        for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
+          visit(extra, map, length);
         for (auto [stored, map] : llvm::zip(term.stored, term.storedMaps))
           visit(stored, map, length);
       }

@@ -186,16 +186,17 @@ private:
                                  OpFoldResult by) {
     if (isZeroInteger(by))
       return;
-    for (Region &decode : matmul.getDecodes()) {
-      if (decode.empty() || decode.getArgument(0).use_empty())
-        continue;
-      OpBuilder b = OpBuilder::atBlockBegin(&decode.front());
-      Value column = decode.getArgument(0);
-      auto moved = arith::AddIOp::create(
-          b, tiled.loc, column,
-          getValueOrCreateConstantIndexOp(b, tiled.loc, by));
-      column.replaceAllUsesExcept(moved, moved);
-    }
+    for (const GroupedMatmulOp::Product &product : matmul.getProducts())
+      for (const GroupedMatmulOp::Term &term : product) {
+        if (!term.decode || term.decode->getArgument(0).use_empty())
+          continue;
+        OpBuilder b = OpBuilder::atBlockBegin(&term.decode->front());
+        Value column = term.decode->getArgument(0);
+        auto moved = arith::AddIOp::create(
+            b, tiled.loc, column,
+            getValueOrCreateConstantIndexOp(b, tiled.loc, by));
+        column.replaceAllUsesExcept(moved, moved);
+      }
   }
 };
 

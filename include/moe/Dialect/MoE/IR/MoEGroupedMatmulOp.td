@@ -48,6 +48,11 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
     * *Decode.* The weight of a term may be stored in another form: then it is
       written `decode(%w[…], %scales[…], …)`, and a region gives its value from
       n, k and the elements stored.
+    * *Prologue.* The lhs of a term may be computed from its rows: then it is
+      written `prologue(%x[t, k], %s[t, j], …)`, and a region gives its value
+      from the elements of these operands, the first being the rows. What it
+      means is that M×K values of the type that it yields are stored first, and
+      then multiplied: its casts are rounding points.
     * *Epilogue.* The region maps the products (f32) and the elements of the
       extras to one scalar per destination: any activation, bias, clamp, scale or
       rounding. Its casts are rounding points.
@@ -63,17 +68,19 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
     * grouped_matmul_c1: operands are all tensors or all memrefs.
     * grouped_matmul_c2: offsets has at least one element.
     * grouped_matmul_c3: there is an init; each is M×N, of one shape. With
-      `combine` there is one, T×N.
+      `combine` there is one, T×N. An lhs `[m, k]` has M rows.
     * grouped_matmul_c4: a product has at least one term, a term at least two
       factors, and there are as many factors as the terms have.
     * grouped_matmul_c5: an operand has one index expression per dimension.
-    * grouped_matmul_c6: an lhs is indexed `[m, k]` or `[t, k]`.
+    * grouped_matmul_c6: an lhs, or the first operand of a prologue, is indexed
+      `[m, k]` or `[t, k]`; the others of a prologue are not indexed by n.
     * grouped_matmul_c7: a weight is not indexed by m, t or j.
     * grouped_matmul_c8: an extra is not indexed by k.
     * grouped_matmul_c9: t and j need `source` and `top_k`; top_k ≥ 1.
     * grouped_matmul_c10: combine's slots and weights have one shape T×k, with k =
       top_k where it is given, and `base` has the shape of the result.
-    * grouped_matmul_c11: no index expression leaves its dimension.
+    * grouped_matmul_c11: no index expression leaves its dimension; divisors are
+      positive.
     * grouped_matmul_c12: the epilogue's arguments are an f32 for each product and
       the element of each extra.
     * grouped_matmul_c13: the epilogue yields a scalar for each init, of its
@@ -81,11 +88,15 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
     * grouped_matmul_c14: a decode region's arguments are n and k (index) and the
       element of each stored operand; it yields one float of at most 32 bits. A
       term with more than two factors has one.
-    * grouped_matmul_c15: factors that no region decodes are f32, f16 or bf16.
+    * grouped_matmul_c15: factors that no region computes are f32, f16 or bf16.
     * grouped_matmul_c16: the regions have no side effects.
+    * grouped_matmul_c17: a prologue's arguments are the element of each of its
+      operands; it yields one float of at most 32 bits. A term with more than one
+      operand for its lhs has one.
 
     Example (the first half of SwiGLU, reading the tokens themselves; then the
-    second half, adding into the tokens):
+    second half, adding into the tokens; then tokens that are multiplied by the
+    weights of their choices first):
 
     ```mlir
     %h = moe.grouped_matmul offsets(%offsets : tensor<65xi32>)
@@ -106,6 +117,18 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
       %row = arith.truncf %p : f32 to bf16
       moe.yield %row : bf16
     }
+    %h = moe.grouped_matmul offsets(%offsets : tensor<17xi32>)
+        source(%source : tensor<?xi32>) top_k(1)
+        products(prologue(%x[t, k], %weights[t, j]) * %up[e, n, k]
+                 : tensor<?x5120xbf16>, tensor<?x1xbf16>, tensor<16x8192x5120xbf16>)
+        outs(%init : tensor<?x8192xf32>) {
+    ^bb0(%p: f32):
+      moe.yield %p : f32
+    } prologue {
+    ^bb0(%row: bf16, %weight: bf16):
+      %weighted = arith.mulf %row, %weight : bf16
+      moe.yield %weighted : bf16
+    }
     ```
   }];
 
@@ -121,23 +144,28 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
     OptionalAttr<I64Attr>:$top_k,
     AffineMapArrayAttr:$factor_maps,
     DenseI32ArrayAttr:$term_sizes,
+    DenseI32ArrayAttr:$lhs_sizes,
     DenseI32ArrayAttr:$product_sizes,
     DefaultValuedAttr<AffineMapArrayAttr, "{}">:$extra_maps
   );
-  let regions = (region SizedRegion<1>:$epilogue, VariadicRegion<AnyRegion>:$decodes);
+  // Two factor regions for each term, its prologue and its decode region; empty
+  // where a factor is read as it is.
+  let regions = (region SizedRegion<1>:$epilogue,
+                 VariadicRegion<AnyRegion>:$factor_regions);
 
   let assemblyFormat = [{
     `offsets` `(` $offsets `:` type($offsets) `)`
     (`source` `(` $source^ `:` type($source) `)`)?
     (`top_k` `(` $top_k^ `)`)?
-    custom<Products>($factors, type($factors), $factor_maps, $term_sizes, $product_sizes, $decodes)
+    custom<Products>($factors, type($factors), $factor_maps, $term_sizes, $lhs_sizes,
+                     $product_sizes, $factor_regions)
     (`extras` `(` custom<Extras>($extras, type($extras), $extra_maps)^ `)`)?
     (`combine` `(` $slots^ `:` type($slots) `,` $weights `:` type($weights) `)`)?
     (`base` `(` $base^ `:` type($base) `)`)?
     custom<Outs>($inits, type($inits), type($results))
     attr-dict-with-keyword
     $epilogue
-    `` custom<Decodes>(ref($decodes))
+    `` custom<FactorRegions>(ref($factor_regions))
   }];
 
   let hasRegionVerifier = 1;
@@ -145,10 +173,15 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
     /// What an index expression is made of, in the order of the maps' dimensions.
     enum Dim : unsigned { kExpert, kRow, kToken, kChoice, kColumn, kSum, kNumDims };
 
-    /// lhs * weight, or lhs * decode(stored…).
+    /// lhs * weight, or prologue(lhs, lhsExtras…) * decode(stored…).
     struct Term {
+      /// The rows, and what else the prologue reads.
       ::mlir::Value lhs;
       ::mlir::AffineMap lhsMap;
+      ::llvm::SmallVector<::mlir::Value, 0> lhsExtras;
+      ::llvm::SmallVector<::mlir::AffineMap, 0> lhsExtraMaps;
+      /// Null where the rows are read as they are.
+      ::mlir::Region *prologue = nullptr;
       /// The weight alone, or what the decode region reads.
       ::llvm::SmallVector<::mlir::Value, 1> stored;
       ::llvm::SmallVector<::mlir::AffineMap, 1> storedMaps;

@@ -74,7 +74,9 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
     * Elementwise work between matmul and gate is the region `logits`: biases
       broadcast over tokens, casts, soft caps, any scalar function, as arith and
       math on whole tensors or linalg. Tensors that do not depend on the matmul
-      become `extras`. The gate's `mix` is the region's second result.
+      become `extras`, those of other matmuls as well (learned noise): of several,
+      the one that is found first from the logits is the router's. The gate's
+      `mix` is the region's second result.
     * Elementwise work on the weights that nothing else reads in between is the
       region `weights`: casts, scales, a table gathered by id.
 
@@ -83,11 +85,10 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
 
     Declines, with a missed remark that says what to change, if the ids are not
     those of one gate (tables, two gates), the logits are not elementwise work on
-    one matmul (a norm or an explicit softmax between matmul and gate: these are
-    attributes of the gate; a mix from another matmul), the matmul does not add
-    in f32, capacity goes by priority, or something else reads the logits. Where
-    a `moe.dispatch` copies rows, run moe-fuse-dispatch before; if it stays, the
-    routing is not fused.
+    a matmul (a norm or an explicit softmax between matmul and gate: these are
+    attributes of the gate), the matmul does not add in f32, capacity goes by
+    priority, or something else reads the logits. Where a `moe.dispatch` copies
+    rows, run moe-fuse-dispatch before; if it stays, the routing is not fused.
 
     Before:
 
@@ -177,9 +178,10 @@ def MoEExpertToGroupedMatmul : Pass<"moe-expert-to-grouped-matmul"> {
     matmuls meet elementwise, up to the rows of the next matmul or the result,
     that is one `moe.grouped_matmul`: the matmuls are its products, and the
     elementwise work its epilogue, cast by cast, so that values round where the
-    body rounds. Whatever else the body does with rows (a norm or a softmax of
-    each row, a weight multiplied before the first matmul, work across rows)
-    stays as a smaller `moe.expert` between them.
+    body rounds. Elementwise work on the rows themselves in front of a matmul (a
+    weight multiplied before the first one) is a prologue of its product. Whatever
+    else the body does with rows (a norm or a softmax of each row, work across
+    rows) stays as a smaller `moe.expert` between them.
 
     There is no list of bodies and no form to keep to: elementwise work may be
     arith and math on whole tensors, `linalg.generic`, `linalg.map`, broadcasts;

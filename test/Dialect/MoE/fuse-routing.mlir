@@ -365,6 +365,66 @@ func.func @mix(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor<4xf32>)
   return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
 }
 
+// Noise from a second router, which is computed before.
+// CHECK-LABEL: func @two_matmuls
+func.func @two_matmuls(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %w2: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: %[[NOISE:.*]] = linalg.matmul
+  // CHECK: moe.route score(softmax) router(%arg0[t, k] * %arg1[e, k] : {{.*}}) extras(%[[NOISE]][t, e] : tensor<?x4xf32>)
+  // CHECK: ^bb0(%[[SUM:.*]]: f32, %[[N:.*]]: f32):
+  // CHECK-NEXT: %[[L:.*]] = arith.addf %[[SUM]], %[[N]]
+  // CHECK-NEXT: moe.yield %[[L]] : f32
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %noise = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w2 : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %logits = arith.addf %sums, %noise : tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) ins(%logits : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// Weights from a second router.
+// CHECK-LABEL: func @mix_of_another
+func.func @mix_of_another(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %w2: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: %[[MIX:.*]] = linalg.matmul
+  // CHECK: moe.route score(softmax) router(%arg0[t, k] * %arg1[e, k] : {{.*}}) extras(%[[MIX]][t, e] : tensor<?x4xf32>)
+  // CHECK: ^bb0(%[[SUM:.*]]: f32, %[[M:.*]]: f32):
+  // CHECK-NEXT: moe.yield %[[SUM]], %[[M]] : f32, f32
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %mix = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w2 : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) ins(%sums : tensor<?x4xf32>) mix(%mix : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
 // K×E
 // CHECK-LABEL: func @expert_minor
 func.func @expert_minor(%x: tensor<?x8xf32>, %w: tensor<8x4xf32>)

@@ -76,12 +76,9 @@ func.func @layer(
       ins(%x, %router : !x, tensor<8x16xf32>) outs(%logits_zero : !logits) -> !logits
 
   // --- router
-  %widths = linalg.matmul indexing_maps = [#in, #weight, #out]
-      ins(%x, %width : !x, tensor<8x16xf32>) outs(%logits_zero : !logits) -> !logits
-  %noisy = linalg.generic {indexing_maps = [#same, #same, #all, #same],
-                           iterator_types = ["parallel", "parallel"]}
-      ins(%logits, %widths, %seed : !logits, !logits, tensor<i32>) outs(%logits_empty : !logits) {
-  ^bb0(%logit: f32, %w: f32, %s: i32, %init: f32):
+  %normal = linalg.generic {indexing_maps = [#all, #same], iterator_types = ["parallel", "parallel"]}
+      ins(%seed : tensor<i32>) outs(%logits_empty : !logits) {
+  ^bb0(%s: i32, %init: f32):
     %t = linalg.index 0 : index
     %e = linalg.index 1 : index
     %t32 = arith.index_cast %t : index to i32
@@ -100,13 +97,21 @@ func.func @layer(
     %angle = arith.mulf %tau, %u2 : f32
     %cos = math.cos %angle : f32
     %normal = arith.mulf %radius, %cos : f32
+    linalg.yield %normal : f32
+  } -> !logits
+  %widths = linalg.matmul indexing_maps = [#in, #weight, #out]
+      ins(%x, %width : !x, tensor<8x16xf32>) outs(%logits_zero : !logits) -> !logits
+  %noisy = linalg.generic {indexing_maps = [#same, #same, #same, #same],
+                           iterator_types = ["parallel", "parallel"]}
+      ins(%logits, %widths, %normal : !logits, !logits, !logits) outs(%logits_empty : !logits) {
+  ^bb0(%logit: f32, %w: f32, %n: f32, %init: f32):
     %abs = math.absf %w : f32
     %neg = arith.negf %abs : f32
     %exp = math.exp %neg : f32
     %log1p = math.log1p %exp : f32
     %positive = arith.maximumf %w, %zero : f32
     %softplus = arith.addf %positive, %log1p : f32
-    %noise = arith.mulf %normal, %softplus : f32
+    %noise = arith.mulf %n, %softplus : f32
     %sum = arith.addf %logit, %noise : f32
     linalg.yield %sum : f32
   } -> !logits

@@ -161,8 +161,8 @@ private:
 
   /// Finds the router's matmul, and the logits region from it.
   LogicalResult matchLogits() {
-    llvm::SetVector<Operation *> matmuls, mixMatmuls;
-    DenseSet<Value> seen, seenOfMix;
+    llvm::SetVector<Operation *> matmuls;
+    DenseSet<Value> seen;
     Value other;
     findMatmuls(gate.getLogits(), matmuls, seen, other);
     if (matmuls.empty())
@@ -172,15 +172,8 @@ private:
                          ", not elementwise from a matmul",
                      "leave scores and norms over experts to moe.gate's "
                      "attributes");
-    if (gate.getMix())
-      findMatmuls(gate.getMix(), mixMatmuls, seenOfMix, other);
-    for (Operation *op : mixMatmuls)
-      if (!matmuls.contains(op))
-        return decline(op, "the mix comes from another matmul than the logits",
-                       "compute both from one router");
-    if (matmuls.size() > 1)
-      return decline(matmuls[1], "more than one matmul makes the logits",
-                     "stack the routers, or add their products before");
+    // Results of other matmuls, of noise for instance, are extras like any
+    // tensor.
     Operation *op = matmuls.front();
     if (op->getBlock() != gate->getBlock())
       return decline(op, "matmul and gate are in different blocks");

@@ -10,6 +10,8 @@
 #include "Common/Registration.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/Remarks.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
 #include "moe/Target/LayerFile.h"
 
 using namespace mlir;
@@ -67,6 +69,24 @@ Compilation::compile(ModuleOp module, EntryOptions entry,
   return Engine::create(module, *lowered, codeGen, &stages);
 }
 
+llvm::Error Compilation::instrument(CompiledLayer &compiled) {
+  if (options.statistics.empty())
+    return llvm::Error::success();
+  // Layers in functions that the entry calls are layers of the entry.
+  PassManager inliner(&context, ModuleOp::getOperationName());
+  inliner.addPass(createInlinerPass());
+  if (failed(inliner.run(*module)))
+    return makeReportedError();
+  auto entry = module->lookupSymbol<func::FuncOp>(signature.name);
+  compiled.statistics = appendStatistics(entry, options.statistics);
+  if (!compiled.statistics.empty())
+    return llvm::Error::success();
+  return llvm::createStringError(
+      "there are no statistics of @" + signature.name +
+      ": it has no moe.dispatch at its top level, or one that cannot be "
+      "instrumented; --remarks-filter-missed=moe-instrument says why");
+}
+
 /// What is said of the layer is not said again of its variants.
 llvm::Error Compilation::compileExtras(OwningOpRef<ModuleOp> check,
                                        OwningOpRef<ModuleOp> probe,
@@ -112,6 +132,8 @@ llvm::Expected<CompiledLayer> Compilation::compile() {
     probe = module->clone();
 
   CompiledLayer compiled;
+  if (llvm::Error error = instrument(compiled))
+    return std::move(error);
   StageDumper stages(options.dumpStages);
   EntryOptions entry;
   entry.entry = signature.name;

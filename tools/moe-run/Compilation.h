@@ -11,6 +11,7 @@
 #include "Common/RemarkFlags.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "moe/Dialect/MoE/Transforms/Statistics.h"
 #include "moe/Run/WorkProbe.h"
 #include "moe/Target/Engine.h"
 #include "moe/Target/Lowering.h"
@@ -30,11 +31,15 @@ struct CompilationOptions {
   std::string dumpStages;     ///< A folder, or empty.
   bool makeCheck = false;     ///< Also compile the function to check against.
   bool makeWorkProbe = false; ///< Also compile the probe of its work.
+  /// What the layer returns after its own results.
+  llvm::SmallVector<RoutingStatistic, 4> statistics;
 };
 
 /// The functions of a run.
 struct CompiledLayer {
   std::unique_ptr<Engine> layer;
+  /// What the results of `layer` after those of the function are.
+  llvm::SmallVector<AppendedStatistic> statistics;
   /// The same function another way: sums in memory, as upstream's conversion to
   /// loops leaves them, and fewer optimizations.
   std::unique_ptr<Engine> check;
@@ -66,6 +71,8 @@ private:
                                                   EntryOptions entry,
                                                   const CodeGenOptions &codeGen,
                                                   StageDumper &stages);
+  /// Appends the statistics to the results of the layer.
+  llvm::Error instrument(CompiledLayer &compiled);
   llvm::Error compileExtras(OwningOpRef<ModuleOp> check,
                             OwningOpRef<ModuleOp> probe,
                             CompiledLayer &compiled);

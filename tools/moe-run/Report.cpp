@@ -147,6 +147,7 @@ void Report::print(llvm::raw_ostream &os) const {
     ::print(os, check);
   if (benchmark)
     ::print(os, *benchmark, numThreads);
+  printRouting(routing, os);
   os << "memory: peak " << formatBytes(peakResidentBytes) << " resident\n";
 }
 
@@ -250,6 +251,13 @@ static json::Value toJSON(const Report::Benchmark &benchmark) {
   return object;
 }
 
+json::Value Report::routingToJSON() const {
+  return json::Object{{"format", 1},
+                      {"file", toText(file)},
+                      {"entry", toText(entry)},
+                      {"layers", moe::toJSON(routing)}};
+}
+
 json::Value Report::toJSON() const {
   auto tensors = [](llvm::ArrayRef<Tensor> tensors, bool areResults) {
     json::Array array;
@@ -279,6 +287,7 @@ json::Value Report::toJSON() const {
       {"checks", std::move(checkArray)},
       {"passed", passed()},
       {"benchmark", nullptr},
+      {"routing", moe::toJSON(routing)},
       {"peak_resident_bytes", peakResidentBytes}};
   if (benchmark)
     object["benchmark"] = ::toJSON(*benchmark);

@@ -10,6 +10,7 @@
 
 #include "moe/Run/Compare.h"
 #include "moe/Run/MachineRoof.h"
+#include "moe/Run/RoutingReport.h"
 #include "moe/Run/Timing.h"
 #include "llvm/Support/JSON.h"
 
@@ -58,11 +59,14 @@ struct Report {
   double compileSeconds = 0, loadSeconds = 0, callSeconds = 0;
   std::vector<Check> checks;
   std::optional<Benchmark> benchmark;
+  std::vector<LayerRouting> routing; ///< Empty if nobody asked.
   uint64_t peakResidentBytes = 0;
 
   bool passed() const;
   void print(llvm::raw_ostream &os) const;
   llvm::json::Value toJSON() const;
+  /// The routing alone, which is what --stats=FILE writes.
+  llvm::json::Value routingToJSON() const;
 };
 
 } // namespace mlir::moe

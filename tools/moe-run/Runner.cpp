@@ -231,6 +231,15 @@ Error Runner::check() {
   return Error::success();
 }
 
+void Runner::takeStatistics() {
+  auto first = results.begin() + signature.results.size();
+  statistics.assign(std::make_move_iterator(first),
+                    std::make_move_iterator(results.end()));
+  results.erase(first, results.end());
+  if (options.reportRouting)
+    summary.routing = readRouting(compiled.statistics, statistics);
+}
+
 Error Runner::benchmark() {
   Expected<std::vector<HostTensor>> counts = makeResults(*compiled.probe);
   if (!counts)
@@ -308,6 +317,7 @@ Expected<Report> Runner::run(const RemarkFlags &remarks) {
   if (Error error = call(*compiled.layer, results))
     return std::move(error);
   summary.callSeconds = watch.getSeconds();
+  takeStatistics();
   if (Error error = check())
     return std::move(error);
   if (options.benchmark)

@@ -32,6 +32,8 @@ struct RunOptions {
   std::optional<double> tolerance;
   bool benchmark = false;
   double minSeconds = 1;
+  bool reportRouting = false; ///< From statistics of the compilation.
+  std::string recordedIds;    ///< A file for the ids, or empty.
   unsigned numThreads = 1;
 };
 
@@ -61,6 +63,8 @@ private:
   llvm::Error addCheck(size_t result, const TensorView &reference,
                        llvm::StringRef against);
   llvm::Error benchmark();
+  /// Takes the statistics from the results.
+  void takeStatistics();
   void report();
 
   const RunOptions &options;
@@ -71,7 +75,7 @@ private:
   std::vector<Reference> references;
   CompiledLayer compiled;
   std::optional<MachineRoof> roof;
-  std::vector<HostTensor> arguments, results;
+  std::vector<HostTensor> arguments, results, statistics;
 };
 
 /// Reads a file and prints the signature of its entry.

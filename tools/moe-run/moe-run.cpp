@@ -76,6 +76,14 @@ struct Flags {
                "f32 1e-5, bf16 1/64, f16 1/512, f64 1.9e-14; integers are "
                "compared exactly)")};
 
+  // Routing.
+  cl::opt<std::string> stats{
+      "stats", cl::value_desc("FILE.json"), cl::ValueOptional,
+      cl::cat(category),
+      cl::desc("Print where the tokens went: rows, share and contribution of "
+               "each expert, entropy and max/mean load; with a file, also as "
+               "JSON")};
+
   // Timing.
   cl::opt<bool> benchmark{
       "benchmark", cl::cat(category),
@@ -161,6 +169,10 @@ static Error checkFlags(const Flags &flags) {
   if (flags.randomWeights && !flags.weights.empty())
     return llvm::createStringError("--weights and --random-weights exclude "
                                    "each other");
+  if (flags.stats.getNumOccurrences() && flags.benchmark)
+    return llvm::createStringError("--stats and --benchmark exclude each "
+                                   "other: the time would be that of the "
+                                   "statistics as well; run twice");
   constexpr unsigned maxThreads = 4096;
   if (flags.threads > maxThreads)
     return llvm::createStringError("--threads goes up to " + Twine(maxThreads));
@@ -184,6 +196,12 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   options.arguments.randomWeights = flags.randomWeights;
   options.arguments.seed = flags.seed;
   options.benchmark = flags.benchmark;
+  if (flags.stats.getNumOccurrences()) {
+    options.reportRouting = true;
+    options.compilation.statistics = {RoutingStatistic::Tokens,
+                                      RoutingStatistic::Choices,
+                                      RoutingStatistic::Contribution};
+  }
   options.minSeconds = flags.minTime;
   options.numThreads =
       flags.threads ? flags.threads.getValue() : getNumAvailableThreads();
@@ -206,16 +224,21 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   return options;
 }
 
-/// "--check ref.npy" as "--check=ref.npy": a value that may be missing has to
-/// be joined to its flag, but a file of tensors can be meant for nothing else.
-static std::vector<std::string> joinCheckFiles(int argc, char **argv) {
+/// "--check ref.npy" as "--check=ref.npy", "--stats s.json" as
+/// "--stats=s.json": a value that may be missing has to be joined to its flag,
+/// but such a file can be meant for nothing else.
+static std::vector<std::string> joinOptionalFiles(int argc, char **argv) {
   std::vector<std::string> joined;
+  auto isAfter = [&](StringRef flag) {
+    StringRef last = joined.empty() ? StringRef() : StringRef(joined.back());
+    return last.consume_front("-") && last.ltrim('-') == flag;
+  };
   for (StringRef argument : ArrayRef(argv, argc)) {
-    bool isFile =
+    bool isTensorFile =
         argument.ends_with(".npy") || argument.contains(".safetensors");
-    bool afterCheck = !joined.empty() &&
-                      (joined.back() == "--check" || joined.back() == "-check");
-    if (afterCheck && isFile && !argument.starts_with("-"))
+    bool isValue = (isAfter("check") && isTensorFile) ||
+                   (isAfter("stats") && argument.ends_with(".json"));
+    if (isValue && !argument.starts_with("-"))
       joined.back() += ("=" + argument).str();
     else
       joined.push_back(argument.str());
@@ -227,13 +250,24 @@ static std::vector<std::string> joinCheckFiles(int argc, char **argv) {
 // Main
 //===----------------------------------------------------------------------===//
 
-static Error writeJSON(const Flags &flags, const Report &report) {
-  if (flags.json.empty())
+static Error writeJSON(StringRef path, const llvm::json::Value &value) {
+  if (path.empty())
     return Error::success();
-  return writeFileAtomically(flags.json, [&](llvm::raw_ostream &os) {
-    os << llvm::formatv("{0:2}\n", report.toJSON());
+  return writeFileAtomically(path, [&](llvm::raw_ostream &os) {
+    os << llvm::formatv("{0:2}\n", value);
     return Error::success();
   });
+}
+
+/// Checks the files of --json and --stats before work is done for them.
+static Error checkJSONPaths(const Flags &flags) {
+  if (!flags.json.empty())
+    if (Error error = checkOutputPath("--json", flags.json))
+      return error;
+  if (!flags.stats.empty())
+    if (Error error = checkOutputPath("--stats", flags.stats))
+      return error;
+  return Error::success();
 }
 
 /// Whether all checks passed.
@@ -247,15 +281,16 @@ static llvm::Expected<bool> run(const Flags &flags) {
       return std::move(error);
     return true;
   }
-  if (!flags.json.empty())
-    if (Error error = checkOutputPath("--json", flags.json))
-      return std::move(error);
+  if (Error error = checkJSONPaths(flags))
+    return std::move(error);
   llvm::Expected<Report> report = Runner(*options).run(flags.compile.remarks);
   if (!report)
     return report.takeError();
   if (flags.json != "-")
     report->print(llvm::outs());
-  if (Error error = writeJSON(flags, *report))
+  if (Error error = writeJSON(flags.json, report->toJSON()))
+    return std::move(error);
+  if (Error error = writeJSON(flags.stats, report->routingToJSON()))
     return std::move(error);
   return report->passed();
 }
@@ -274,10 +309,11 @@ static void printError(const Twine &text) {
 int main(int argc, char **argv) {
   llvm::InitLLVM initLLVM(argc, argv);
   addVersionPrinter();
+  removeForeignOption("stats");
   removeForeignOption("threads");
   Flags flags;
   cl::HideUnrelatedOptions(flags.category);
-  std::vector<std::string> joined = joinCheckFiles(argc, argv);
+  std::vector<std::string> joined = joinOptionalFiles(argc, argv);
   std::vector<const char *> arguments;
   for (const std::string &argument : joined)
     arguments.push_back(argument.c_str());

@@ -26,6 +26,7 @@ REPORT = {
     "benchmark": {"timing": TIMING, "work": WORK, "roof": ROOF, "flops_per_second": NUMBER,
                   "touched_weight_bytes_per_second": NUMBER, "bound_seconds": NUMBER,
                   "bound_by": TEXT, "roof_share": NUMBER, "generated_code_threads": int},
+    "routing": [],  # Without --stats; check_stats.py has the rest.
     "peak_resident_bytes": int,
 }
 CHECK = {"result": TEXT, "against": TEXT, "passed": bool, "exact": bool, "rows": int,
@@ -43,6 +44,8 @@ def check(value: object, schema: object, where: str) -> None:
     elif isinstance(schema, list):
         if not isinstance(value, list):
             sys.exit(f"{where}: {value!r} is no list")
+        if value and not schema:
+            sys.exit(f"{where}: {value!r} should be empty")
         for i, item in enumerate(value):
             check(item, schema[0], f"{where}[{i}]")
     elif schema is not None and not isinstance(value, schema):

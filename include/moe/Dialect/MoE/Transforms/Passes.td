@@ -356,4 +356,76 @@ def MoECostReport : Pass<"moe-cost-report"> {
   ];
 }
 
+def MoEInstrument : Pass<"moe-instrument"> {
+  let summary = "appends statistics of the routing to the results";
+  let description = [{
+    For each `moe.dispatch` or `moe.plan` at the top level of a function, a
+    *layer*, the chosen statistics become further results, called `statsN.NAME`
+    for layer N:
+
+    | NAME | type | what |
+    |---|---|---|
+    | `tokens` | E × i64 | the rows of each expert |
+    | `choices` | 3 × i64 | choices with a row; those that name an expert but have no row (dropped over capacity); those whose id is no expert's (nowhere). Together T·k |
+    | `contribution` | E × f64 | √(Σ \|w·row\|²) over the expert's rows, with the weights w of the `moe.combine` |
+    | `ids` | T×k × i32 | the expert of each choice |
+
+    Counts and sums only: shares, entropy and max/mean load follow from `tokens`
+    (`moe-run --stats` prints them). The layer itself does not change and gives
+    the same bits.
+
+    Runs before `moe-fuse`. `tokens`, `choices` and `ids` are read from what
+    routing leaves anyway and keep nothing from being fused. `contribution` reads
+    the rows that `moe.combine` adds: these are stored and read once more, so
+    moe-fuse-combine declines ("something else reads the rows"), and it adds
+    2·T·k·H operations in f64.
+
+    Declines, with a missed remark, for functions that others call (inline them
+    first) or with several blocks, for layers inside loops and branches, fused
+    (`moe.route`) or on memrefs, and for a gate whose ids nothing dispatches.
+    `contribution` alone is left out where not exactly one `moe.combine` reads
+    the slots. An unknown NAME is an error.
+
+    Before:
+
+    ```mlir
+    func.func @layer(%x: tensor<?x8xf32>, ...) -> tensor<?x8xf32> {
+      ...
+      %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<?x2xi32>) ...
+      ...
+      return %y : tensor<?x8xf32>
+    }
+    ```
+
+    After `moe-instrument{statistics=tokens,ids}`:
+
+    ```mlir
+    func.func @layer(%x: tensor<?x8xf32>, ...) -> (tensor<?x8xf32>,
+        tensor<4xi64> {moe.name = "stats0.tokens"}, tensor<?x2xi32> {moe.name = "stats0.ids"}) {
+      ...
+      %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<?x2xi32>) ...
+      ...
+      %tokens = linalg.generic ... {
+        %e = linalg.index 0 : index
+        %begin = tensor.extract %offsets[%e] : tensor<5xi32>
+        ...
+      } -> tensor<4xi64>
+      return %y, %tokens, %ids : tensor<?x8xf32>, tensor<4xi64>, tensor<?x2xi32>
+    }
+    ```
+  }];
+  let options = [
+    ListOption<"statisticNames", "statistics", "std::string",
+               "Any of tokens, choices, contribution, ids; nothing by default">
+  ];
+  let statistics = [
+    Statistic<"numAppended", "num-appended", "Number of results appended">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::math::MathDialect",
+    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

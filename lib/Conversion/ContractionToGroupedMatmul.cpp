@@ -61,9 +61,13 @@ static FailureOr<Contraction> matchContraction(linalg::LinalgOp op) {
   return failure();
 }
 
-static bool isZeroFill(Value value) {
-  auto fill = value.getDefiningOp<linalg::FillOp>();
-  return fill && matchPattern(fill.getInputs()[0], m_AnyZeroFloat());
+static bool isZeros(Value value) {
+  Value scalar;
+  if (auto fill = value.getDefiningOp<linalg::FillOp>())
+    scalar = fill.getInputs()[0];
+  else if (auto splat = value.getDefiningOp<tensor::SplatOp>())
+    scalar = splat.getInput();
+  return scalar && matchPattern(scalar, m_AnyZeroFloat());
 }
 
 /// The sizes that moe-select-cpu-strategy asks for.
@@ -98,13 +102,13 @@ static void rewriteContraction(IRRewriter &rewriter, linalg::LinalgOp op,
   Value init = op.getDpsInits()[0];
   SmallVector<Value> extras;
   SmallVector<AffineMap> extraMaps;
-  if (!isZeroFill(init)) {
+  if (!isZeros(init)) {
     extras.push_back(init);
     extraMaps.push_back(map(Matmul::kRow, Matmul::kColumn));
   }
-  Value out = init;
-  if (extras.empty())
-    out = cast<linalg::FillOp>(init.getDefiningOp()).getOutputs()[0];
+  Value out;
+  if (auto fill = init.getDefiningOp<linalg::FillOp>(); fill && extras.empty())
+    out = fill.getOutputs()[0];
   else
     out = tensor::EmptyOp::create(rewriter, loc,
                                   tensor::getMixedSizes(rewriter, loc, init),

@@ -2,7 +2,7 @@
 
     python zoo.py [FAMILY …]   compare all families, or some, and print what was measured
     python zoo.py --update     ... all, and write test/Zoo and docs/Zoo.md anew
-    python zoo.py --fused      only what the passes make of test/Zoo, into the table of docs/Zoo.md
+    python zoo.py --fused      only what the passes make of test/Zoo, into the tables of docs/Zoo.md
 
 zoo_cases.py says what is particular about a family; the rest is the same for all: transformers
 makes a model with small widths and random weights and saves it, moe-import reads that folder,
@@ -36,7 +36,8 @@ from transformers.core_model_loading import revert_weight_conversion
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 from moe import agreement  # noqa: E402
-from zoo_cases import CASES, SIZES, E, H, call_block  # noqa: E402
+from beyond import count_router_lines  # noqa: E402
+from zoo_cases import BEYOND, CASES, MISSING, SIZES, E, H, call_block  # noqa: E402
 
 transformers.utils.logging.disable_progress_bar()
 FAMILIES = ROOT / "tools/moe-import/families"
@@ -274,9 +275,23 @@ def fused_cells(name: str) -> list[str]:
     text = run(tool("moe-opt"), ROOT / f"test/Zoo/{name}.mlir", *(f"--{p}" for p in FUSION))
     ops = count_ops(text)
     routed = ops["route"] == 1 and not ops["gate"] + ops["plan"] + ops["dispatch"]
-    left = ", ".join(f"{ops[op]} {op}" for op in ("gate", "plan", "dispatch") if ops[op])
-    return ["yes" if routed else f"no: {left}",
+    if routed == (name in MISSING):
+        raise ValueError(f"{name}: is {'' if routed else 'not '}routed by one op; zoo_cases.MISSING "
+                         "says what the others need")
+    return ["yes" if routed else f"no: {MISSING[name]}",
             "no" if ops["expert"] else f"{ops['grouped_matmul']} stages"]
+
+
+def is_fused(row: list[str]) -> bool:
+    """Whether the last two cells say that routing and experts are fused."""
+    return row[-2] == "yes" and row[-1].endswith("stages")
+
+
+def beyond_row(name: str) -> list[str]:
+    """A row of the table of routers beyond transformers."""
+    text = (ROOT / f"test/Zoo/Beyond/{name}.mlir").read_text()
+    return [f"[{BEYOND[name]}](../test/Zoo/Beyond/{name}.mlir)", str(count_router_lines(text)),
+            *fused_cells(f"Beyond/{name}")]
 
 
 def import_published(name: str, folder: Path) -> str:
@@ -322,6 +337,26 @@ dozen lines and a line in `python/tests/zoo_cases.py`, and no C++ ([Importing](I
 * **lines**: of the text in bf16, without comments and blank lines; **its own**: of the family file's
   template, which puts the text together from parts that families share.
 {fused}
+## Beyond transformers
+
+Complete layers with routers that transformers does not have, each compared with a float64 reference
+that is written from the paper (`python/tests/beyond.py`). **Lines** are those of the router.
+
+| router | lines | one route op | body fused |
+|---|---|---|---|
+{beyond}
+
+## How much is fused
+
+{count} of these {all} layers are fully fused: one `moe.route`, and grouped matmuls for the experts.
+In the others the experts are grouped matmuls too, behind a `moe.plan` of the ids that the router
+makes in its own way; the table says what `moe.route` does not have for it, and `moe-fuse-routing`
+says so in a remark.
+
+The texts above round wherever a model rounds, each time in a line of its own. What a person writes
+is shorter: a SwiGLU expert in bf16 [takes 15 lines](Tutorials/YourOwnBody.md#swiglu-in-15-lines), a
+router that nobody has used [takes 9](Tutorials/YourOwnRouter.md#a-router-in-9-lines).
+
 What has no row: Mamba, attention and dense layers are not the importer's business; jitter and
 dropout of training are not imported. What a family refuses (other activations, biases that no
 published model of it has) it names when it is asked to.
@@ -338,8 +373,14 @@ def page(rows: list[list[str]]) -> str:
     """docs/Zoo.md."""
     columns = (COLUMNS + FUSED_COLUMNS)[:len(rows[0])]
     fused = FUSED_NOTE if len(columns) > len(COLUMNS) else ""
-    return PAGE.format(tokens=TOKENS, fused=fused, columns=" | ".join(columns), rule="---|" * len(columns),
-                       rows="\n".join(f"| {' | '.join(row)} |" for row in rows))
+    beyond = [beyond_row(name) for name in BEYOND]
+
+    def lines(table: list[list[str]]) -> str:
+        return "\n".join(f"| {' | '.join(row)} |" for row in table)
+
+    return PAGE.format(tokens=TOKENS, fused=fused, columns=" | ".join(columns),
+                       rule="---|" * len(columns), rows=lines(rows), beyond=lines(beyond),
+                       count=sum(map(is_fused, rows + beyond)), all=len(rows + beyond))
 
 
 def documented_row(name: str) -> list[str]:

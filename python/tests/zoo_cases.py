@@ -177,3 +177,24 @@ CASES = {
                               "router_jitter_noise": 0.25,
                               "num_experts_per_tok": 2}, "model.layers.1.mlp", router="router"),
 }
+
+
+# --- What is fused --------------------------------------------------------------------------------
+
+# Texts of test/Zoo/Beyond, as the page names them.
+BEYOND = {
+    "soft-mixture": "Dense mixture, Jacobs et al. 1991",
+    "noisy-top-k": "Noisy top-k with a seed, Shazeer et al. 2017",
+    "product-keys": "Product keys, Lample et al. 2019",
+    "hash-routing": "Hash routing, Roller et al. 2021",
+    "expert-choice": "Expert choice, Zhou et al. 2022",
+    "contrast": "Contrast, which nobody has used",
+}
+# What `moe.route` does not have for a router; the others must be fused.
+MISSING = {
+    "phimoe": "a second choice among what the first left, each with a maximum over experts",
+    "Beyond/product-keys": "candidates from two smaller choices",
+    "Beyond/hash-routing": "ids that no logit decides",
+    "Beyond/expert-choice": "a choice of tokens for each expert",
+    "Beyond/contrast": "a second choice, by other keys",
+}

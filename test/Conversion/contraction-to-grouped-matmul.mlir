@@ -19,6 +19,18 @@ func.func @router(%x: tensor<?x64xbf16>, %w: tensor<8x64xbf16>, %init: tensor<?x
   return %y : tensor<?x8xf32>
 }
 
+// Zeros may be a splat.
+// CHECK-LABEL: func @splat
+// CHECK-NOT: extras
+// CHECK: return
+func.func @splat(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %n: index) -> tensor<?x8xf32> {
+  %zero = arith.constant 0.0 : f32
+  %z = tensor.splat %zero[%n] : tensor<?x8xf32>
+  %y = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%x, %w : tensor<?x64xf32>, tensor<8x64xf32>) outs(%z : tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
 // What the output held is added.
 // CHECK-LABEL: func @accumulates
 // CHECK: extras(%{{.*}}[m, n] : tensor<?x8xf32>)

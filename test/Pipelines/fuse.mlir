@@ -98,8 +98,8 @@ func.func @layer(%x: tensor<?x8xbf16>, %logits: tensor<?x4xf32>, %gate: tensor<4
   return %y : tensor<?x8xbf16>
 }
 
-// The weight is multiplied before the matmul, which stays a moe.expert on dispatched rows; the
-// matmul behind it still adds into the tokens.
+// A sum over each row before the matmul stays a moe.expert on dispatched rows; the matmul behind it
+// still adds into the tokens.
 
 // CHECK-LABEL: func.func @half_fused(
 // CHECK: %[[O:.*]], %[[S:.*]], %[[ROWS:.*]], %[[RW:.*]] = moe.dispatch
@@ -130,7 +130,8 @@ func.func @half_fused(%x: tensor<?x8xf32>, %ids: tensor<?x2xi32>, %weights: tens
   ^bb0(%expert: index, %xe: tensor<?x8xf32>, %we: tensor<?xf32>, %ue: tensor<8x8xf32>):
     %n = tensor.dim %xe, %c0 : tensor<?x8xf32>
     %e = tensor.empty(%n) : tensor<?x8xf32>
-    %wide = linalg.broadcast ins(%we : tensor<?xf32>) outs(%e : tensor<?x8xf32>) dimensions = [1]
+    %sums = linalg.reduce { arith.addf } ins(%xe : tensor<?x8xf32>) outs(%we : tensor<?xf32>) dimensions = [1]
+    %wide = linalg.broadcast ins(%sums : tensor<?xf32>) outs(%e : tensor<?x8xf32>) dimensions = [1]
     %scaled = arith.mulf %xe, %wide : tensor<?x8xf32>
     %z = linalg.fill ins(%zero : f32) outs(%e : tensor<?x8xf32>) -> tensor<?x8xf32>
     %u = linalg.matmul indexing_maps = [#mk, #nk, #mn]

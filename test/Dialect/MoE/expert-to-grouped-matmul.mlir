@@ -133,6 +133,54 @@ func.func @swiglu_stacked_bf16(%offsets: tensor<4xi32>, %x: tensor<?x6xbf16>,
   return %y : tensor<?x6xbf16>
 }
 
+// The shortest form: whole tensors, constants as splats, rows left in f32.
+
+// CHECK-LABEL: func.func @swiglu_short(
+// CHECK-NOT: moe.expert
+// CHECK: products(%arg1[m, k] * %arg2[e, n, k], %arg1[m, k] * %arg3[e, n, k] :
+// CHECK: ^bb0(%[[G:.*]]: f32, %[[U:.*]]: f32):
+// CHECK-NEXT: %[[MINUS:.*]] = arith.negf %[[G]]
+// CHECK-NEXT: %[[EXP:.*]] = math.exp %[[MINUS]]
+// CHECK-NEXT: %[[SUM:.*]] = arith.addf %[[EXP]], %{{.*}} : f32
+// CHECK: %[[SILU:.*]] = arith.divf %[[G]], %[[SUM]]
+// CHECK: %[[P:.*]] = arith.mulf %[[SILU]], %[[U]]
+// CHECK: %[[H:.*]] = arith.truncf %[[P]] : f32 to bf16
+// CHECK: moe.yield %[[H]] : bf16
+// CHECK: products(%{{.*}}[m, k] * %arg4[e, n, k] :
+// CHECK-NOT: moe.expert
+func.func @swiglu_short(%offsets: tensor<4xi32>, %x: tensor<?x6xbf16>, %gate: tensor<3x5x6xbf16>,
+    %up: tensor<3x5x6xbf16>, %down: tensor<3x6x5xbf16>) -> tensor<?x6xf32> {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f32
+  %one = arith.constant 1.0 : f32
+  %M = tensor.dim %x, %c0 : tensor<?x6xbf16>
+  %init = tensor.splat %zero[%M] : tensor<?x6xf32>
+  %y = moe.expert offsets(%offsets : tensor<4xi32>) rows(%x : tensor<?x6xbf16>)
+      params(%gate, %up, %down : tensor<3x5x6xbf16>, tensor<3x5x6xbf16>, tensor<3x6x5xbf16>)
+      outs(%init : tensor<?x6xf32>) {
+  ^bb0(%expert: index, %xe: tensor<?x6xbf16>, %ge: tensor<5x6xbf16>, %ue: tensor<5x6xbf16>,
+       %de: tensor<6x5xbf16>):
+    %n = tensor.dim %xe, %c0 : tensor<?x6xbf16>
+    %z = tensor.splat %zero[%n] : tensor<?x5xf32>
+    %g = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%xe, %ge : tensor<?x6xbf16>, tensor<5x6xbf16>) outs(%z : tensor<?x5xf32>) -> tensor<?x5xf32>
+    %u = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%xe, %ue : tensor<?x6xbf16>, tensor<5x6xbf16>) outs(%z : tensor<?x5xf32>) -> tensor<?x5xf32>
+    %minus_g = arith.negf %g : tensor<?x5xf32>
+    %exp = math.exp %minus_g : tensor<?x5xf32>
+    %ones = tensor.splat %one[%n] : tensor<?x5xf32>
+    %denominator = arith.addf %ones, %exp : tensor<?x5xf32>
+    %silu = arith.divf %g, %denominator : tensor<?x5xf32>
+    %product = arith.mulf %silu, %u : tensor<?x5xf32>
+    %h = arith.truncf %product : tensor<?x5xf32> to tensor<?x5xbf16>
+    %yz = tensor.splat %zero[%n] : tensor<?x6xf32>
+    %r = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%h, %de : tensor<?x5xbf16>, tensor<6x5xbf16>) outs(%yz : tensor<?x6xf32>) -> tensor<?x6xf32>
+    moe.yield %r : tensor<?x6xf32>
+  }
+  return %y : tensor<?x6xf32>
+}
+
 // Gate and up are the even and odd columns of one E×K×N weight; taken apart after the matmul.
 
 // CHECK-LABEL: func.func @geglu_tanh_interleaved(

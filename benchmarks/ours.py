@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,15 +16,33 @@ from pathlib import Path
 import numpy as np
 
 from cases import Case
-from data import Array, Weights, bf16_bits, widen
+from data import Array, Weights, bf16_bits, shapes, widen
 from moe.artifact import compile_layer, find_compiler, view
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = ROOT / "test/Zoo"
-# Parts of a checkpoint's names → our weights.
-ROLES = (("{expert}.gate_proj.", "gate"), ("{expert}.w1.", "gate"), ("{expert}.up_proj.", "up"),
-         ("{expert}.w3.", "up"), ("{expert}.down_proj.", "down"), ("{expert}.w2.", "down"),
-         (".gate.weight", "router"))
+FAMILIES = Path(__file__).resolve().parent / "families"
+# The roles of data.shapes → names that our own families bind.
+OWN_NAMES = {"router": "router", "bias": "bias", "up": "experts.{expert}.up",
+             "down": "experts.{expert}.down"}
+# Ends of other names → roles.
+ROLES = ((".gate_proj.weight", "gate"), (".w1.weight", "gate"), (".up_proj.weight", "up"),
+         (".w3.weight", "up"), (".down_proj.weight", "down"), (".w2.weight", "down"),
+         (".gate.weight", "router"), (".router.weight", "router"), (".router.bias", "router_bias"),
+         (".gate_up_proj", "gate_up"), (".gate_up_proj_bias", "gate_up_bias"),
+         (".down_proj", "down"), (".down_proj_bias", "down_bias"))
+DTYPES = {"f32": "float32", "bf16": "bfloat16"}
+
+
+def role_of(name: str) -> str:
+    """The role of a tensor that a layer binds."""
+    own = {bound: role for role, bound in OWN_NAMES.items()}
+    if name in own:
+        return own[name]
+    for end, role in ROLES:
+        if name.endswith(end):
+            return role
+    raise NotImplementedError(f"no weights are made for {name}")
 
 
 def _zoo():
@@ -35,35 +54,42 @@ def _zoo():
     return module
 
 
-def _sized(config: dict, case: Case, dtype: str) -> tuple[dict, dict[int, int]]:
-    """The zoo's config with the case's sizes, and which size replaces which."""
-    def first(*keys: str) -> str:
-        return next(key for key in keys if key in config)
-    keys = {"hidden_size": case.hidden, "num_experts_per_tok": case.top_k,
-            first("moe_intermediate_size", "intermediate_size"): case.inner,
-            first("num_experts", "num_local_experts"): case.experts}
-    sizes = {config[key]: value for key, value in keys.items()}
-    names = {"f32": "float32", "bf16": "bfloat16"}
-    return {**config, **keys, "dtype": names[dtype]}, sizes
+def _checkpoint(case: Case, dtype: str, zoo) -> tuple[dict, list[str]]:
+    """config.json, and the names of the tensors that the family binds."""
+    if (FAMILIES / f"{case.family}.family").exists():
+        config = {"model_type": case.family, "moe_intermediate_size": case.inner,
+                  "num_experts": case.experts, "routed_scaling_factor": case.scale}
+        names = [OWN_NAMES[role] for role in shapes(case)]
+    else:
+        config = json.loads((ZOO / f"Inputs/{case.family}.json").read_text())
+        for keys, value in ((("moe_intermediate_size", "intermediate_size"), case.inner),
+                            (("num_experts", "num_local_experts"), case.experts)):
+            config[next(key for key in keys if key in config)] = value
+        bound = zoo.bound_tensors((ZOO / f"{case.family}.mlir").read_text())
+        names = sorted({re.sub(r"\.experts\.\d+\.", ".experts.{expert}.", name) for name in bound})
+    config |= {"hidden_size": case.hidden, "num_experts_per_tok": case.top_k,
+               "dtype": DTYPES[dtype], **dict(case.config)}
+    return config, names
 
 
 def layer_text(case: Case, dtype: str) -> str:
     """What moe-import writes for a checkpoint of this family, size and type."""
     zoo = _zoo()
-    config = json.loads((ZOO / f"Inputs/{case.family}.json").read_text())
-    config, sizes = _sized(config, case, dtype)
-    tensors = zoo.bound_tensors((ZOO / f"{case.family}.mlir").read_text())
-    # The zoo's layer has as many tensors as it has experts; the case has others.
-    resized = {}
-    for name, (_, shape) in tensors.items():
-        kind = dtype, [sizes[size] for size in shape]
-        first = re.sub(r"\.experts\.\d+\.", ".experts.{expert}.", name)
-        for expert in range(case.experts if first != name else 1):
-            resized[first.replace("{expert}", str(expert))] = kind
+    config, names = _checkpoint(case, dtype, zoo)
+    tensors = {}
+    for name in names:
+        role = role_of(name)
+        kind, shape = "f32" if role == "bias" else dtype, list(shapes(case)[role])
+        if "{expert}" not in name:
+            tensors[name] = kind, shape
+            continue
+        for expert in range(case.experts):
+            tensors[name.replace("{expert}", str(expert))] = kind, shape[1:]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(config))
-        zoo.write_tensors(Path(folder, "model.safetensors"), resized)
-        command = [find_compiler().with_name("moe-import"), folder, "--layer", "1", "-o", "-"]
+        zoo.write_tensors(Path(folder, "model.safetensors"), tensors)
+        command = [find_compiler().with_name("moe-import"), folder, "--layer", "1", "-o", "-",
+                   "--families", FAMILIES]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"moe-import failed on case {case.name}:\n{done.stderr}")
@@ -71,10 +97,10 @@ def layer_text(case: Case, dtype: str) -> str:
 
 
 def load_runtime() -> ctypes.CDLL:
-    """moe_rt_parallel_for for this process, on the pool of threads that it has already.
+    """moe_rt_parallel_for and the probe of the memory, on the threads that this process has already.
 
-    It is built with g++, so that it shares the libgomp of a torch that was imported before: two
-    pools of spinning threads would disturb each other, and the comparison.
+    They are built with g++, so that they share the libgomp of a torch that was imported before:
+    two pools of spinning threads would disturb each other, and the comparison.
     """
     compiler = shutil.which("g++")
     if not compiler:
@@ -82,8 +108,9 @@ def load_runtime() -> ctypes.CDLL:
                                 "found on the PATH: install it")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "libmoert.so")
-        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-fopenmp", "-I", ROOT / "include",
-                        ROOT / "lib/Runtime/ParallelFor.cpp", "-o", library], check=True)
+        subprocess.run([compiler, "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp",
+                        "-I", ROOT / "include", ROOT / "lib/Runtime/ParallelFor.cpp",
+                        Path(__file__).with_name("probe.cpp"), "-o", library], check=True)
         return ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
@@ -100,15 +127,15 @@ class Peer:
         self.dtype, text = weights.dtype, layer_text(case, weights.dtype)
         bound = re.findall(r'^ +%\w+: \S+ \{moe\.param = "([^"]+)"\}', text, re.MULTILINE)
         self.parameters = []
-        for name in bound:
-            role = next((role for part, role in ROLES if part in name), None)
-            if not role:
-                raise NotImplementedError(f"case {case.name}: no weights for {name}")
-            self.parameters.append(view(getattr(weights, role), self.dtype))
+        for role in map(role_of, bound):
+            array = weights.tensors[role]
+            self.parameters.append(view(array, "bf16" if array.dtype == np.uint16 else "f32"))
         self.weights = weights  # keeps the memory of the views
-        start = time.perf_counter()
-        self.artifact = compile_layer(text, "layer", ("--lowering=cpu",))
-        self.compile_seconds = time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["MOE_CACHE"] = cache  # an empty one: the time is that of a compile
+            start = time.perf_counter()
+            self.artifact = compile_layer(text, "layer", ("--lowering=cpu",))
+            self.compile_seconds = time.perf_counter() - start
 
     def set_threads(self, count: int) -> None:
         self.runtime.moe_rt_set_num_threads(ctypes.c_int32(count))

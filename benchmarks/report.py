@@ -10,6 +10,8 @@ import json
 import math
 from pathlib import Path
 
+from peers import PEERS
+
 
 def heading(report: dict) -> str:
     """Machine and date: figures mean nothing without them."""
@@ -27,7 +29,28 @@ def _row(point: dict) -> str:
             f"| {point['peer_seconds'] * 1e3:.3f} | {point['ratio']:.2f} ({ends}) "
             f"| {point['verdict']} | {point['bound_seconds'] * 1e3:.3f} | {rate} "
             f"| {point['ours_share']:.0%} | {point['peer_share']:.0%} "
+            f"| {point['ours_error']['relative']:.1e} | {point['peer_error']['relative']:.1e} "
             f"| {point['foreign_cores']:.2f} |")
+
+
+def _errors(points: list[dict]) -> list[str]:
+    """The largest errors of each program, for each type."""
+    largest: dict[tuple[str, str], dict] = {}
+    for point in points:
+        for who, error in (("ours", point["ours_error"]), (point["peer"], point["peer_error"])):
+            known = largest.setdefault((point["dtype"], who), dict(error))
+            for kind, value in error.items():
+                known[kind] = max(known[kind], value)
+    return [f"| {dtype} | {who} | {error['relative']:.2e} | {error['absolute']:.2e} |"
+            for (dtype, who), error in sorted(largest.items())]
+
+
+def _skew_row(entry: dict) -> str:
+    interval = entry["ratio_interval"]
+    ends = f"{interval[0]:.2f}–{interval[1]:.2f}" if interval else "too few pairs"
+    return (f"| {entry['case']} | {entry['dtype']} | {entry['tokens']} | {entry['threads']} "
+            f"| {entry['skew']} | {entry['experts_met']} | {entry['even_seconds'] * 1e3:.3f} "
+            f"| {entry['skewed_seconds'] * 1e3:.3f} | {entry['ratio']:.2f} ({ends}) |")
 
 
 def markdown(report: dict) -> str:
@@ -36,21 +59,31 @@ def markdown(report: dict) -> str:
     for point in points:
         counts[point["verdict"]] = counts.get(point["verdict"], 0) + 1
     lines = [f"{heading(report)}. Ratio: the peer's time over ours, pair by pair, with its 95 % "
-             "interval. Bound: what the measured roof allows.", ""]
+             "interval. Bound: what the roof allows that was measured meanwhile. Error: the largest "
+             "difference from float64, of the token's largest value.", ""]
     lines += ["| case | type | T | threads | ours ms | peer | peer ms | ratio | | bound ms | roof "
-              "| ours of bound | peer of bound | foreign cores |",
-              "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+              "| ours of bound | peer of bound | ours error | peer error | foreign cores |",
+              "|" + "---|" * 16,
               *map(_row, points), ""]
     if points:
         mean = math.exp(sum(math.log(p["ratio"]) for p in points) / len(points))
         told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         lines.append(f"{len(points)} comparisons: {told}; geometric mean of the ratios {mean:.2f}.")
+    if report["skews"]:
+        lines += ["", "Ours on skewed routing, against ours on even routing of as many choices and "
+                  "the same experts:", "",
+                  "| case | type | T | threads | routing | experts | even ms | skewed ms "
+                  "| skewed over even |", "|" + "---|" * 9, *map(_skew_row, report["skews"])]
+    if points:
+        lines += ["", "| type | program | largest error of a token | largest error |",
+                  "|---|---|---|---|", *_errors(points), ""]
     for rounding in sorted({f"{p['peer']}: {p['peer_rounding']}" for p in points}
                            | {f"ours: {p['ours_rounding']}" for p in points}):
         lines.append(f"* Rounding of {rounding}")
     for entry in report["not_run"]:
-        lines.append(f"* Not run: {entry['case']} {entry['dtype']} {entry['peer']}: "
-                     f"{entry['reason']}")
+        where = "".join(f" T={tokens} on {threads} threads" for tokens, threads in entry["points"])
+        lines.append(f"* {'Failed' if entry['failed'] else 'Left out'}: {entry['case']} "
+                     f"{entry['dtype']} {entry['peer']}{where}: {entry['reason']}")
     return "\n".join(lines) + "\n"
 
 
@@ -86,8 +119,7 @@ def _draw(axis, points: list[dict], dtype: str) -> None:
     axis.plot(xs, [min(x * roof["read"], roof["flops"][dtype]) * 1e-9 for x in xs], color="black",
               linewidth=1, label="roof")
     for at, case in enumerate(sorted({p["case"] for p in points})):
-        for who, marker in (("ours", "o"), ("torch-eager", "s"), ("torch-grouped", "^"),
-                            ("zentorch", "D")):
+        for who, marker in zip(("ours", *PEERS), "os^Dvx+*P<>"):
             chosen = [p for p in points
                       if p["case"] == case and who in ("ours", p["peer"])]
             key = "ours_seconds" if who == "ours" else "peer_seconds"

@@ -18,10 +18,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
+import goals  # noqa: E402
 import report as reporting  # noqa: E402
 from cases import CASES, ELEMENT_BYTES, SUITES, Points  # noqa: E402
-from machine import cpu_name  # noqa: E402
-from peers import PEERS, interpreter  # noqa: E402
+from machine import cpu_name, measure_roof  # noqa: E402
+from peers import PEERS, interpreter, refusal  # noqa: E402
+from skew import SKEWS  # noqa: E402
+
+LEAST_SKEWED_TOKENS = 64  # fewer cannot be spread unevenly over many experts
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -54,8 +58,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--type", type=_names(ELEMENT_BYTES), default=["bf16"])
     parser.add_argument("--tokens", type=_numbers, default=(1, 16, 256))
     parser.add_argument("--threads", type=_numbers, default=(2,))
-    parser.add_argument("--peers", type=_names(PEERS), default=["torch-eager", "torch-grouped"],
-                        help=f"some of {','.join(PEERS)}")
+    parser.add_argument("--peers", type=_names(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument("--skews", type=_names(SKEWS), default=[],
+                        help="ours on skewed routing, against ours on even routing: one,zipf")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a point and peer")
     parser.add_argument("--pairs", type=int, default=0, help="of a point, instead of --seconds")
     parser.add_argument("--json", type=Path, required=True)
@@ -67,56 +72,86 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def make_jobs(chosen: argparse.Namespace) -> list[tuple[Path, dict]]:
-    """A process for each case, type and environment: its interpreter and its job."""
-    lines = SUITES[chosen.suite] if chosen.suite else [
-        Points(case, dtype, chosen.tokens, chosen.threads)
-        for case in chosen.case for dtype in chosen.type]
-    points: dict[tuple[str, str], list] = {}
-    for line in lines:
-        points.setdefault((line.case, line.dtype), []).extend(
-            (tokens, threads) for threads in line.threads for tokens in line.tokens)
-    environments: dict[Path, list[str]] = {}
-    for peer in chosen.peers:
-        environments.setdefault(interpreter(peer), []).append(peer)
-    return [(python, {"case": case, "dtype": dtype, "points": each, "peers": names,
-                      "seconds": chosen.seconds, "pairs": chosen.pairs})
-            for (case, dtype), each in points.items() for python, names in environments.items()]
+def make_lines(chosen: argparse.Namespace) -> list[Points]:
+    """The points to measure, each line with its peers."""
+    if chosen.suite:
+        suite = SUITES[chosen.suite]
+        return [line._replace(peers=tuple(chosen.peers or line.peers or suite.peers))
+                for line in suite.lines]
+    peers = tuple(chosen.peers or SUITES["short"].peers)
+    return [Points(case, dtype, chosen.tokens, chosen.threads, peers, tuple(chosen.skews))
+            for case in chosen.case for dtype in chosen.type]
+
+
+def make_jobs(chosen: argparse.Namespace) -> tuple[list[tuple[Path, dict]], list[dict]]:
+    """A process for each case, type and environment: its interpreter and its job.
+
+    And what is left out, with the reason.
+    """
+    jobs: dict[tuple, dict] = {}
+    refused: list[dict] = []
+    for line in make_lines(chosen):
+        points = [(tokens, threads) for threads in line.threads for tokens in line.tokens]
+
+        def job(python: Path) -> dict:
+            return jobs.setdefault((line.case, line.dtype, python), {
+                "case": line.case, "dtype": line.dtype, "peers": {}, "skews": [],
+                "seconds": chosen.seconds, "pairs": chosen.pairs})
+        for peer in line.peers:
+            reason = refusal(peer, CASES[line.case], line.dtype)
+            if reason:
+                refused.append({"case": line.case, "dtype": line.dtype, "peer": peer,
+                                "points": [], "reason": reason, "failed": False})
+            else:
+                job(interpreter(peer))["peers"].setdefault(peer, []).extend(points)
+        skewed = [point for point in points if point[0] >= LEAST_SKEWED_TOKENS]
+        if line.skews and skewed:
+            job(Path(sys.executable))["skews"] += [
+                (skew, *point) for skew in line.skews for point in skewed]
+    unique = {json.dumps(entry): entry for entry in refused}
+    return [(python, each) for (_, _, python), each in jobs.items()], list(unique.values())
 
 
 def run_job(python: Path, job: dict) -> dict:
     """What worker.py found; a process that died is an entry of `not_run`."""
-    threads = str(max(count for _, count in job["points"]))
+    counts = {threads for points in job["peers"].values() for _, threads in points}
+    counts |= {threads for _, _, threads in job["skews"]}
+    job = job | {"roofs": [measure_roof(count)._asdict() for count in sorted(counts)]}
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "job.json"), Path(folder, "out.json")
         source.write_text(json.dumps(job))
         status = subprocess.run([python, HERE / "worker.py", source, out],
-                                env={**os.environ, "OMP_NUM_THREADS": threads}).returncode
+                                env={**os.environ, "OMP_NUM_THREADS": str(max(counts))}).returncode
         if status == 0:
             return json.loads(out.read_text())
-    return {"points": [], "not_run": [{
-        "case": job["case"], "dtype": job["dtype"], "peer": ", ".join(job["peers"]),
-        "reason": f"the process ended with status {status}", "failed": True}]}
+    return {"not_run": [{"case": job["case"], "dtype": job["dtype"],
+                         "peer": ", ".join(job["peers"]) or "ours", "points": [],
+                         "reason": f"the process ended with status {status}", "failed": True}]}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """1 when something failed; what ran is written all the same."""
     chosen = parse_arguments(arguments)
     try:
-        jobs = make_jobs(chosen)
+        jobs, refused = make_jobs(chosen)
     except FileNotFoundError as error:
         sys.exit(f"run.py: {error}")
-    report = {"format": 1, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(
+    report = {"format": 2, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(
         timespec="minutes"), "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
-        "points": [], "not_run": []}
+        "suite": chosen.suite, "points": [], "skews": [], "not_run": refused}
+
+    def save() -> None:
+        chosen.json.write_text(json.dumps(report, indent=1) + "\n")
+    save()
     for python, job in jobs:
         for key, entries in run_job(python, job).items():
             report[key] += entries
-        chosen.json.write_text(json.dumps(report, indent=1) + "\n")  # all there is so far
-    table = reporting.markdown(report)
-    print(table, end="")
+        save()  # all there is so far
+    text = reporting.markdown(report) + ("\n" + goals.markdown(report) if chosen.suite == "bar"
+                                         else "")
+    print(text, end="")
     if chosen.markdown:
-        chosen.markdown.write_text(table)
+        chosen.markdown.write_text(text)
     if chosen.picture and report["points"]:
         reporting.picture(report, chosen.picture)
     return int(any(entry["failed"] for entry in report["not_run"]))

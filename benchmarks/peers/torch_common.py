@@ -21,7 +21,7 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 class TorchPeer:
     """Threads, inputs and results of a peer whose tensors are torch's."""
 
-    rounding = "torch: logits, gate, up, their product and each expert's rows in the storage type"
+    rounding = "strict: wherever the model rounds"
 
     def __init__(self) -> None:
         torch.set_grad_enabled(False)
@@ -31,7 +31,11 @@ class TorchPeer:
     def keep(self, case: Case, weights: Weights) -> None:
         """The part of `prepare` that is the same for all."""
         self.case, self.dtype = case, DTYPES[weights.dtype]
-        self.router = tensor(weights.router)
+        small = {role: tensor(array) for role, array in weights.tensors.items() if array.ndim < 3}
+        self.router, self.router_bias = small["router"], small.get("router_bias")
+        self.bias = small.get("bias")
+        if case.score == "sigmoid":  # whose models compute it in f32
+            self.router = self.router.float()
 
     @staticmethod
     def set_threads(count: int) -> None:
@@ -45,14 +49,64 @@ class TorchPeer:
         return y.double().numpy()
 
     def route(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Softmax over all experts, then the k largest: weights T×k in f32, and ids."""
-        scores = F.linear(x, self.router).softmax(dim=-1, dtype=torch.float32)
-        weights, ids = scores.topk(self.case.top_k, dim=-1)
-        if self.case.renormalize:
+        """Weights T×k in f32, and ids."""
+        case = self.case
+        logits = F.linear(x.to(self.router.dtype), self.router, self.router_bias)
+        if case.score == "sigmoid":
+            scores = logits.sigmoid()
+            ids = (scores + self.bias).topk(case.top_k, dim=-1).indices
+            weights = scores.gather(1, ids)
+        else:
+            weights, ids = logits.softmax(dim=-1, dtype=torch.float32).topk(case.top_k, dim=-1)
+        if case.renormalize:
             weights = weights / weights.sum(dim=-1, keepdim=True)
-        return weights, ids
+        return weights * case.scale if case.scale != 1 else weights, ids
 
 
-def gate_up(weights: Weights) -> torch.Tensor:
+def stack(matrices: list[list[np.ndarray]]) -> torch.Tensor:
+    """An expert's matrices above each other, expert after expert: E×(all rows)×columns."""
+    first = matrices[0]
+    rows = [matrix.shape[0] for matrix in first]
+    result = torch.empty(len(matrices), sum(rows), first[0].shape[1],
+                         dtype=tensor(first[0]).dtype)
+    for parts, each in zip(result, matrices):
+        for part, matrix in zip(parts.split(rows), each):
+            part.copy_(tensor(matrix))
+    return result
+
+
+def gate_up(case: Case, weights: Weights) -> torch.Tensor:
     """E×2I×H, gate above up: the layout of transformers, vLLM and zentorch."""
-    return torch.cat([tensor(weights.gate), tensor(weights.up)], dim=1)
+    experts = map(weights.expert, range(case.experts))
+    return stack([[expert.gate, expert.up] for expert in experts])
+
+
+def down(case: Case, weights: Weights) -> torch.Tensor:
+    """E×H×I, on the same memory where it has this layout already."""
+    if case.body != "gpt_oss":
+        return tensor(weights.tensors["down"])
+    return stack([[weights.expert(e).down] for e in range(case.experts)])
+
+
+FUSED_ACTIVATION = {"swiglu": "silu", "gpt_oss": "swigluoai"}
+
+
+def fused_operands(case: Case, weights: Weights) -> tuple:
+    """What zentorch and vLLM take: gate and up, down, and the biases of both."""
+    both = gate_up(case, weights)
+    if case.body == "gpt_oss":
+        both = interleaved(both)
+    return both, down(case, weights), *biases(weights)
+
+
+def interleaved(halves: torch.Tensor) -> torch.Tensor:
+    """Gate above up → a row of each in turn, along dimension 1."""
+    gate, up = halves.chunk(2, dim=1)
+    return torch.stack((gate, up), dim=2).flatten(1, 2)
+
+
+def biases(weights: Weights) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Those of gate and up, interleaved, and of down: E×2I, E×H."""
+    if "gate_up_bias" not in weights.tensors:
+        return None, None
+    return tensor(weights.tensors["gate_up_bias"]), tensor(weights.tensors["down_bias"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from peers.torch_common import TorchPeer, gate_up, tensor
+from peers.torch_common import TorchPeer, down, gate_up
 from peers.vllm_common import load_ops
 
 BF16_WEIGHTS = 0  # of the op's methods; others are quantized
@@ -21,8 +21,10 @@ class Peer(TorchPeer):
     def prepare(self, case, weights) -> None:
         self.keep(case, weights)
         self.ops = load_ops()
-        self.gate_up = self.ops.convert_weight_packed(gate_up(weights))
-        self.down = self.ops.convert_weight_packed(tensor(weights.down))
+        if not hasattr(self.ops, "fused_experts_cpu"):
+            raise NotImplementedError("it needs AVX512-BF16")
+        self.gate_up = self.ops.convert_weight_packed(gate_up(case, weights))
+        self.down = self.ops.convert_weight_packed(down(case, weights))
 
     @torch.inference_mode()
     def run(self, x: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from peers.torch_common import TorchPeer, gate_up, tensor
+from peers.torch_common import FUSED_ACTIVATION, TorchPeer, fused_operands
 from peers.vllm_common import load_ops
 
 ISA = "vec"
@@ -18,7 +18,10 @@ class Peer(TorchPeer):
     def prepare(self, case, weights) -> None:
         self.keep(case, weights)
         self.ops = load_ops()
-        self.gate_up, self.down = self._packed(gate_up(weights)), self._packed(tensor(weights.down))
+        both, down, *self.biases = fused_operands(case, weights)
+        self.gate_up = self._packed(both)
+        del both
+        self.down = self._packed(down)
 
     def _packed(self, matrices: torch.Tensor) -> torch.Tensor:
         result = torch.empty_like(matrices)
@@ -29,6 +32,6 @@ class Peer(TorchPeer):
     def run(self, x: torch.Tensor) -> torch.Tensor:
         scale, ids = self.route(x)
         y = torch.empty_like(x)
-        self.ops.cpu_fused_moe(y, x, self.gate_up, self.down, None, None, scale,
-                               ids.to(torch.int32), False, "silu", ISA)
+        self.ops.cpu_fused_moe(y, x, self.gate_up, self.down, *self.biases, scale,
+                               ids.to(torch.int32), False, FUSED_ACTIVATION[self.case.body], ISA)
         return y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -16,10 +17,18 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import data  # noqa: E402
+import goals  # noqa: E402
+import peers  # noqa: E402
+import reference  # noqa: E402
 import report as reporting  # noqa: E402
+import run  # noqa: E402
+import skew  # noqa: E402
 import stats  # noqa: E402
 from cases import CASES, SUITES  # noqa: E402
 from machine import Roof  # noqa: E402
+from timing import interleave  # noqa: E402
+
+SMALL = {"hidden": 32, "inner": 40, "experts": 6, "top_k": 3}
 
 
 def test_interval_of_known_samples():
@@ -67,34 +76,173 @@ def test_bound_is_the_larger():
 
 
 def test_case_file():
-    """A counts what its model's sizes say, and suites name cases that exist."""
+    """A counts what its model's sizes say, and suites name cases, types and peers that exist."""
     olmoe = CASES["A"]
     assert olmoe.expert_bytes("bf16") == 3 * 2048 * 1024 * 2
     assert olmoe.flops(1) == 8 * 6 * 2048 * 1024 + 2 * 2048 * 64
     assert CASES["N"].expert_bytes("bf16") == 2 * 2688 * 1856 * 2
-    assert all(line.case in CASES for suite in SUITES.values() for line in suite)
+    for suite in SUITES.values():
+        for line in suite.lines:
+            assert line.dtype in CASES[line.case].types
+            assert set(line.peers or suite.peers) <= set(peers.PEERS)
+            assert set(line.skews) <= set(skew.SKEWS)
+
+
+def test_who_can_run_what():
+    """Each refusal says why."""
+    assert peers.refusal("zentorch", CASES["G"], "bf16") is None
+    assert "no f32, only bf16" in peers.refusal("vllm-experts", CASES["A"], "f32")
+    assert "kind relu2, only swiglu" in peers.refusal("zentorch", CASES["N"], "bf16")
+    odd = CASES["A"]._replace(inner=1000)
+    assert "multiples of 32, and 2048 and 1000 are not" in peers.refusal("vllm-fused", odd, "f32")
+
+
+def test_bar_is_asked_of_those_who_can():
+    """Every case of the suite `bar` has somebody to beat, in every type."""
+    suite = SUITES["bar"]
+    for line in suite.lines:
+        able = [peer for peer in line.peers or suite.peers
+                if not peers.refusal(peer, CASES[line.case], line.dtype)]
+        assert able, line
 
 
 def test_inputs_exceed_the_cache():
-    """Four times the cache, or as many inputs as are allowed."""
+    """Four times the cache, or as many inputs as are allowed; the first begins as it is told."""
     case = CASES["tiny"]
     weights = data.make_weights(case, "bf16")
     cache = 2 * case.expert_bytes("bf16")
-    inputs, met = data.make_inputs(case, weights, 1, cache)
+    first = np.ones((3, case.hidden), np.float32)
+    inputs, met = data.make_inputs(case, weights, 1, cache, first)
     assert len(inputs) == 4 and met == [2] * 4
+    assert (inputs[0] == 1).all() and not (inputs[1] == 1).all()
     assert len(data.make_inputs(case, weights, 1, 1 << 40)[0]) == 64
-    assert np.unique(weights.gate, axis=0).shape[0] == case.experts
+    assert np.unique(weights.tensors["gate"], axis=0).shape[0] == case.experts
 
 
 def test_reference_of_one_expert():
     """All of k = E = 1: the layer is its only expert."""
     case = CASES["tiny"]._replace(experts=1, top_k=1, hidden=2, inner=1)
-    weights = data.Weights("f32", np.zeros((1, 2), "f4"), np.array([[[1, 0]]], "f4"),
-                           np.array([[[0, 2]]], "f4"), np.array([[[1], [-1]]], "f4"))
+    weights = data.Weights("f32", {
+        "router": np.zeros((1, 2), "f4"), "gate": np.array([[[1, 0]]], "f4"),
+        "up": np.array([[[0, 2]]], "f4"), "down": np.array([[[1], [-1]]], "f4")})
     inner = 3 / (1 + math.exp(-3)) * 2 * 5
-    got = data.reference(case, weights, np.array([[3, 5]], "f4"))
+    got = reference.reference(case, weights, np.array([[3, 5]], "f4"))
     np.testing.assert_allclose(got, [[inner, -inner]], rtol=1e-14)
-    assert data.error(np.array([[np.nan, 0]]), np.ones((1, 2))) == math.inf
+
+
+def test_reference_of_other_bodies():
+    """By hand: gpt-oss's clamps and biases on interleaved in×out weights; relu² without a gate."""
+    case = CASES["G"]._replace(experts=1, top_k=1, hidden=1, inner=1)
+    both, down = [2.0, 3.0], 5.0
+    weights = data.Weights("f32", {
+        "router": np.zeros((1, 1), "f4"), "router_bias": np.ones(1, "f4"),
+        "gate_up": np.array([[both]], "f4"), "gate_up_bias": np.array([[0.5, -20]], "f4"),
+        "down": np.array([[[down]]], "f4"), "down_bias": np.array([[0.25]], "f4")})
+    for x in (1.0, 4.0):  # the gate is 2.5, or 8.5 and cut at 7; up is -17 or -8, cut at -7
+        gate = min(2 * x + 0.5, 7)
+        inner = (-7 + 1) * gate / (1 + math.exp(-1.702 * gate))
+        got = reference.reference(case, weights, np.array([[x]], "f4"))
+        np.testing.assert_allclose(got, [[inner * down + 0.25]], rtol=1e-14)
+    case = CASES["N"]._replace(experts=2, top_k=1, hidden=1, inner=1)
+    weights = data.Weights("f32", {
+        "router": np.array([[1], [2]], "f4"), "bias": np.array([1, 0], "f4"),
+        "up": np.array([[[3]], [[-3]]], "f4"), "down": np.array([[[7]], [[7]]], "f4")})
+    got = reference.reference(case, weights, np.array([[0.5], [-9]], "f4"))
+    # The bias makes both tokens choose expert 0; the scale is all that is left of the weight.
+    np.testing.assert_allclose(got, [[2.5 * 7 * 1.5 ** 2], [0]], rtol=1e-14)
+
+
+def test_error_counts_nan():
+    assert reference.compare(np.array([[np.nan, 0]]), np.ones((1, 2))) == (math.inf, math.inf)
+    assert reference.compare(np.array([[4.0, 1]]), np.array([[2.0, 1]])) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["A", "G", "N"])
+@pytest.mark.parametrize("kind", ["even", *skew.SKEWS])
+def test_prescribed_routing(name, kind):
+    """The router of each case chooses what was prescribed, and all of the experts are met."""
+    case = CASES[name]._replace(**SMALL)
+    ids = skew.choose(kind, 48, 6, case.top_k)
+    assert sorted(set(ids.flat)) == list(range(6))
+    assert all(len(set(row)) == case.top_k for row in ids)
+    x = skew.steer(case, data.make_weights(case, "bf16"), ids)
+    assert x.shape == (48, case.hidden) and (x == data.representable(x)).all()
+
+
+def test_skews_are_skewed():
+    """Of equally many choices, one expert gets a row of every token, and Zipf's first the most."""
+    rows = {kind: np.bincount(skew.choose(kind, 256, 64, 8).flat, minlength=64)
+            for kind in ("even", "one", "zipf")}
+    assert all(counts.sum() == 256 * 8 and counts.min() >= 1 for counts in rows.values())
+    assert rows["one"][0] == 256 and rows["one"][1:].max() < 64 > rows["even"].max()
+    assert rows["zipf"][0] > 4 * rows["zipf"][32:].mean()
+    with pytest.raises(ValueError, match="1 tokens with 2 experts each cannot meet 4"):
+        skew.choose("even", 1, 4, 2)
+
+
+def test_interleaving():
+    """A B P A B P, on inputs in turn, after one warm round."""
+    order = []
+    times = interleave(lambda x: order.append(("a", x)), lambda x: order.append(("b", x)),
+                       [(1, 2), (3, 4)], 10.0, pairs=3, probe=lambda: order.append("p") or 5.0)
+    round_ = [("a", 1), ("b", 2), "p", ("a", 3), ("b", 4), "p"]
+    warm = [("a", 1), ("b", 2), ("a", 3), ("b", 4)]
+    assert order == warm + round_ + round_[:3]
+    assert len(times.first) == len(times.second) == 3 and times.read == [5.0] * 3
+
+
+def test_jobs_of_a_suite(monkeypatch):
+    """A process for each case, type and environment; what nobody can run is told."""
+    monkeypatch.setattr(run, "interpreter", lambda name: Path(peers.PEERS[name].environment))
+    jobs, refused = run.make_jobs(run.parse_arguments(["--suite=bar", "--json=x"]))
+    by_key = {(job["case"], job["dtype"], str(python)): job for python, job in jobs}
+    assert len(by_key) == len(jobs)
+    assert set(by_key["A", "bf16", "vllm"]["peers"]) == {"vllm-experts", "vllm-fused"}
+    assert set(by_key["A", "f32", "vllm"]["peers"]) == {"vllm-fused"}
+    assert by_key["A", "bf16", "zentorch"]["peers"]["zentorch"][0] == (1, 2)
+    assert ("zipf", 1024, 2) in by_key["A", "bf16", sys.executable]["skews"]
+    assert ("A", "f32", "vllm-experts") in {(e["case"], e["dtype"], e["peer"]) for e in refused}
+    assert not any(entry["failed"] for entry in refused)
+
+
+def _point(case: str, tokens: int, ratio: float, **fields) -> dict:
+    """A point of a report, as far as the goals read it."""
+    return {"case": case, "dtype": "bf16", "tokens": tokens, "threads": 2, "peer": "zentorch",
+            "ratio": ratio, "verdict": "won" if ratio > 1 else "lost", "ours_share": 0.9,
+            "ours_seconds": 1e-3, "compile_seconds": 1.0} | fields
+
+
+def test_goals():
+    """Each line is met by a report that reaches it, and not by one that does not."""
+    def told(points: list[dict], skews: list[dict] = ()) -> dict[tuple[str, str], bool | None]:
+        found = goals.lines({"points": points, "skews": list(skews)})
+        return {(line.where, line.bar.split(" ")[0]): line.met for line in found}
+    good = [_point("A", 1, 1.3, ours_share=0.93), _point("A", 1, 0.98, peer="x", verdict="tied"),
+            _point("B", 256, 1.5), _point("B", 256, 0.5, threads=1), _point("G", 64, 2.1),
+            _point("tiny", 1, 3, ours_seconds=20e-6)]
+    lines = told(good, [_point("A", 64, 1.2, skew="one")])
+    assert lines["A–D", "faster"] is True and lines["A–D", "geometric"] is True
+    assert lines["G, N", "≥"] is True and lines["tiny, T = 1", "≤"] is True
+    assert lines["T = 1, 2, 4, 8 on A, B, C", "≥"] is False  # 93 % and 90 %: the median is less
+    assert lines["T ≥ 256 on A, B, C, D", "≥"] is True and lines["T = 32, 64 on G, N", "≥"] is True
+    assert lines["T = 16 on A, B, C", "≥"] is None and lines["peak memory at run", "weights"] is None
+    assert lines["skewed routing", "≤"] is True
+    bad = [_point("A", 64, 0.98, verdict="tied"), _point("G", 1, 1.9), _point("N", 4, 3.0),
+           _point("tiny", 1, 3, ours_seconds=26e-6, compile_seconds=1.6)]
+    lines = told(bad, [_point("A", 64, 1.31, skew="one")])
+    assert lines["A–D", "faster"] is False and lines["A–D", "geometric"] is False
+    assert lines["G, N", "≥"] is False and lines["tiny, T = 1", "≤"] is False
+    assert lines["compile, layer to `.so`, one ISA", "≤"] is False
+    assert lines["skewed routing", "≤"] is False
+
+
+def test_best_peer_is_the_one_that_is_hardest_to_beat():
+    points = [_point("A", 1, 1.3), _point("A", 1, 0.9, peer="x"), _point("A", 4, 2.0)]
+    bests = goals.best_peers(points)
+    assert [(best.point["peer"], best.verdict) for best in bests] == [("x", "lost"),
+                                                                      ("zentorch", "won")]
+    [row] = goals.tally(bests)
+    assert row == "| A | bf16 | 1 | 0 | 1 | 0 | 1.34 | 0.90 at T=1, x |"
 
 
 def _run(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess, Path]:
@@ -105,19 +253,24 @@ def _run(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess, Path
 
 def test_harness_on_a_tiny_case(tmp_path):
     """Two pairs against torch: checked with float64, fields there, table and picture written."""
-    done, out = _run(tmp_path, "--case=tiny", "--type=bf16", "--tokens=1,3", "--threads=1",
-                     "--peers=torch-eager", f"--picture={tmp_path / 'roof.png'}")
+    done, out = _run(tmp_path, "--case=tiny", "--type=bf16", "--tokens=1,64", "--threads=1",
+                     "--peers=torch-eager", "--skews=one", f"--picture={tmp_path / 'roof.png'}")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(out.read_text())
     assert report["cpu"] and report["date"] and report["not_run"] == []
     assert [(p["case"], p["dtype"], p["tokens"], p["threads"], p["peer"], p["pairs"])
-            for p in report["points"]] == [("tiny", "bf16", t, 1, "torch-eager", 2) for t in (1, 3)]
+            for p in report["points"]] == [("tiny", "bf16", t, 1, "torch-eager", 2) for t in (1, 64)]
     for point in report["points"]:
-        assert 0 < point["ours_error"] < 3e-2 and 0 < point["peer_error"] < 3e-2
+        for who in ("ours", "peer"):
+            error = point[f"{who}_error"]
+            assert 0 < error["relative"] < 3e-2 and 0 < error["absolute"] < 1e-2
         assert point["ours_seconds"] > 0 and point["peer_seconds"] > 0
         assert point["verdict"] == "open" and point["ratio_interval"] is None
         assert point["ours_share"] == pytest.approx(point["bound_seconds"] / point["ours_seconds"])
         assert "strict" in point["ours_rounding"] and point["roof"]["threads"] == 1
+        assert point["compile_seconds"] > 0.01
+    [skewed] = report["skews"]
+    assert (skewed["skew"], skewed["tokens"], skewed["experts_met"]) == ("one", 64, 8)
     assert done.stdout.endswith(reporting.markdown(report))
     assert (tmp_path / "roof.png").read_bytes().startswith(b"\x89PNG")
 
@@ -127,14 +280,54 @@ def test_bad_command_lines(tmp_path, monkeypatch):
     monkeypatch.setenv("MOE_PEERS", str(tmp_path))
     for options, message in (
             (["--case=Z"], "'Z' is none of A, B"), (["--case=A", "--tokens=0"], "'0' is not a list"),
-            ([], "--suite or --case"), (["--case=A", "--peers=zentorch"], "benchmarks/setup-peer zentorch")):
+            ([], "--suite or --case"), (["--case=A", "--skews=two"], "'two' is none of one, zipf"),
+            (["--case=A", "--peers=zentorch"], "benchmarks/setup-peer zentorch")):
         done, out = _run(tmp_path, *options)
         assert done.returncode and message in done.stderr and not out.exists()
 
 
-def test_case_without_weights(tmp_path):
-    """G has none yet: told in the report, and the run fails."""
-    done, out = _run(tmp_path, "--case=G", "--peers=torch-eager")
-    assert done.returncode == 1
+def test_left_out(tmp_path):
+    """Who cannot run a case is told in the report, and that is no failure."""
+    done, out = _run(tmp_path, "--case=N", "--peers=torch-grouped")
+    assert done.returncode == 0, done.stderr
     [entry] = json.loads(out.read_text())["not_run"]
-    assert entry["case"] == "G" and "there are no weights" in entry["reason"]
+    assert entry["case"] == "N" and "no experts of the kind relu2" in entry["reason"]
+    assert "Left out: N bf16 torch-grouped: it has no" in done.stdout
+
+
+SLICE = """
+import sys
+import data, peers, reference
+from cases import CASES
+peer = peers.load(sys.argv[1])
+import ours
+for name in sys.argv[2].split(","):
+    case = CASES[name]._replace(hidden=64, inner=96, experts=6, top_k=3)
+    for dtype in case.types:
+        if peers.refusal(sys.argv[1], case, dtype):
+            continue
+        weights = data.make_weights(case, dtype)
+        x = reference.decided_tokens(case, weights)
+        expected = reference.reference(case, weights, x)
+        for program in (ours.Peer(), peer):
+            program.prepare(case, weights)
+            program.set_threads(1)
+            y = program.result(program.run(program.input(x)))
+            error = reference.compare(y, expected).relative
+            assert error < reference.TOLERANCE[dtype], (name, dtype, program, error)
+            print(name, dtype, "right")
+"""
+
+
+@pytest.mark.parametrize("peer", [name for name in peers.PEERS])
+def test_peers_are_right(peer):
+    """Each that is installed, and ours, on small layers of all kinds, against float64."""
+    try:
+        python = peers.interpreter(peer)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    path = f"{BENCHMARKS}:{BENCHMARKS.parent / 'python'}"
+    done = subprocess.run([python, "-c", SLICE, peer, "A,B,G,N"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("right") >= 4

@@ -84,7 +84,8 @@ class Suite(NamedTuple):
 EVERY = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 UP_TO_1024 = EVERY[:-1]
 KERNELS = ("zentorch", "vllm-experts", "vllm-fused")
-EVERYBODY = KERNELS + ("torch-eager", "torch-grouped")
+EVERYBODY = KERNELS + ("torch-eager", "torch-grouped", "torch-compiled", "onnxruntime",
+                       "llamacpp")
 SKEWS = ("one", "zipf")
 
 SUITES = {

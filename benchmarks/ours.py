@@ -97,7 +97,7 @@ def layer_text(case: Case, dtype: str) -> str:
 
 
 def load_runtime() -> ctypes.CDLL:
-    """moe_rt_parallel_for and the probe of the memory, on the threads that this process has already.
+    """moe_rt_parallel_for and the probe of the memory, on the threads that the process has already.
 
     They are built with g++, so that they share the libgomp of a torch that was imported before:
     two pools of spinning threads would disturb each other, and the comparison.

@@ -59,8 +59,8 @@ def markdown(report: dict) -> str:
     for point in points:
         counts[point["verdict"]] = counts.get(point["verdict"], 0) + 1
     lines = [f"{heading(report)}. Ratio: the peer's time over ours, pair by pair, with its 95 % "
-             "interval. Bound: what the roof allows that was measured meanwhile. Error: the largest "
-             "difference from float64, of the token's largest value.", ""]
+             "interval. Bound: what the roof allows that was measured meanwhile. Error: the "
+             "largest difference from float64, of the token's largest value.", ""]
     lines += ["| case | type | T | threads | ours ms | peer | peer ms | ratio | | bound ms | roof "
               "| ours of bound | peer of bound | ours error | peer error | foreign cores |",
               "|" + "---|" * 16,

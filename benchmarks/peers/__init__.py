@@ -39,6 +39,9 @@ PEERS = {
     "vllm-fused": Program("vllm", bodies=GATED, multiple=32),
     "torch-eager": Program(),
     "torch-grouped": Program(bodies=GATED),
+    "torch-compiled": Program(bodies=GATED),
+    "onnxruntime": Program("onnxruntime", types=("f32",), bodies=GATED),
+    "llamacpp": Program("llamacpp"),
 }
 
 

@@ -9,7 +9,7 @@ from peers.torch_common import FUSED_ACTIVATION, TorchPeer, fused_operands
 
 
 class Peer(TorchPeer):
-    """The router is torch's. zentorch packs weights when it first meets them, and in their place."""
+    """The router is torch's. zentorch packs weights when it first meets them, in their place."""
 
     rounding = "relaxed: the kernel's own; logits and y in the storage type"
 

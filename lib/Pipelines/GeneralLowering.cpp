@@ -58,6 +58,7 @@ static void addBufferPipeline(OpPassManager &pm, bool keepConfigured,
                               bool plainLoops,
                               llvm::function_ref<void()> afterBufferization) {
   pm.addPass(createMoEDecompose({keepConfigured}));
+  pm.addPass(createDecomposeSoftmax());
   pm.addPass(createConvertElementwiseToLinalgPass());
   addCleanup(pm);
   pm.addPass(createLinalgElementwiseOpFusionPass());

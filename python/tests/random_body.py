@@ -76,11 +76,12 @@ class Body:
 
     def spread_scalar(self, scalar: str, width: int | None, kind: str,
                       number: Callable[[Env], float]) -> Value:
-        init = self._line(f"tensor.empty(%n) : {Value('', width, kind).type}")
-
         def step(env: Env) -> Bounded:
             shape = (int(env["%n"].value), *(() if width is None else (width,)))
             return Bounded(np.full(shape, number(env)), 0, kind)
+        if len(self.lines) % 3 == 0:
+            return self._let(f"tensor.splat {scalar}[%n] : {{type}}", width, kind, step)
+        init = self._line(f"tensor.empty(%n) : {Value('', width, kind).type}")
         return self._let(f"linalg.fill ins({scalar} : {kind}) outs({init} : {{type}}) -> {{type}}",
                          width, kind, step)
 

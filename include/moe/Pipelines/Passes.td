@@ -109,6 +109,34 @@ def StridedCopies : Pass<"moe-strided-copies"> {
   let dependentDialects = ["::mlir::linalg::LinalgDialect"];
 }
 
+def DecomposeSoftmax : Pass<"moe-decompose-softmax"> {
+  let summary = "replaces linalg.softmax by reductions and elementwise ops";
+  let description = [{
+    Upstream has a decomposition of `linalg.softmax`, but no pass that uses it, and
+    none of its other passes lower the op. Ops on memrefs are left alone.
+
+    Before:
+
+    ```mlir
+    %p = linalg.softmax dimension(1) ins(%x : tensor<?x8xf32>) outs(%e : tensor<?x8xf32>)
+        -> tensor<?x8xf32>
+    ```
+
+    After (shortened):
+
+    ```mlir
+    %max = linalg.generic ... ins(%x : tensor<?x8xf32>) outs(%lowest : tensor<?xf32>) { arith.maxnumf }
+    %exp = linalg.generic ... ins(%x, %max : ...) outs(%e : tensor<?x8xf32>) { arith.subf, math.exp }
+    %sum = linalg.generic ... ins(%exp : ...) outs(%zeros : tensor<?xf32>) { arith.addf }
+    %p = linalg.generic ... ins(%exp, %sum : ...) outs(%e : tensor<?x8xf32>) { arith.divf }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def SeparateFills : Pass<"moe-separate-fills"> {
   let summary = "gives each op that writes to a filled tensor one of its own";
   let description = [{

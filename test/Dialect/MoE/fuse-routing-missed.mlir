@@ -11,8 +11,8 @@
 #token = affine_map<(t, e) -> (t)>
 #expert = affine_map<(t, e) -> (e)>
 #swap = affine_map<(t, e) -> (e, t)>
-// An explicit softmax.
-func.func @softmax_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+// A softmax over the tokens.
+func.func @softmax_of_tokens(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
@@ -28,11 +28,44 @@ func.func @softmax_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
   %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
       outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
   // expected-remark @+2 {{Reason="the logits come from 'linalg.softmax', not elementwise from a matmul"}}
-  %scores = linalg.softmax dimension(1) ins(%sums : tensor<?x4xf32>) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %scores = linalg.softmax dimension(0) ins(%sums : tensor<?x4xf32>) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
   %weights, %ids = moe.gate score(none) ins(%scores : tensor<?x4xf32>)
       outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
   %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
   return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// -----
+#tk = affine_map<(t, e, k) -> (t, k)>
+#ek = affine_map<(t, e, k) -> (e, k)>
+#ke = affine_map<(t, e, k) -> (k, e)>
+#te = affine_map<(t, e, k) -> (t, e)>
+#full = affine_map<(t, e) -> (t, e)>
+#token = affine_map<(t, e) -> (t)>
+#expert = affine_map<(t, e) -> (e)>
+#swap = affine_map<(t, e) -> (e, t)>
+// Somebody else reads the scores.
+func.func @softmax_read(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x4xf32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %scores = linalg.softmax dimension(1) ins(%sums : tensor<?x4xf32>) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(none) ins(%scores : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  // expected-remark @+1 {{'func.return' reads the logits too, which moe.route does not store}}
+  return %weights, %scores, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x4xf32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
 }
 
 // -----

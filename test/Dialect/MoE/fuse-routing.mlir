@@ -425,6 +425,84 @@ func.func @mix_of_another(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %w2: tensor<
   return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
 }
 
+// A softmax before the gate is its score.
+// CHECK-LABEL: func @softmax_outside
+func.func @softmax_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK-NOT: linalg.softmax
+  // CHECK: moe.route score(softmax) router(%arg0[t, k] * %arg1[e, k] :
+  // CHECK-NOT: linalg.softmax
+  // CHECK: return
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %scores = linalg.softmax dimension(1) ins(%sums : tensor<?x4xf32>) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(none) ins(%scores : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// The same, written out, on logits with a bias.
+// CHECK-LABEL: func @explicit_softmax
+func.func @explicit_softmax(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %b: tensor<4xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK-NOT: linalg.reduce
+  // CHECK: moe.route score(softmax) router(%arg0[t, k] * %arg1[e, k] : {{.*}}) extras(%arg2[e] :
+  // CHECK: %[[L:.*]] = arith.addf
+  // CHECK-NEXT: moe.yield %[[L]] : f32
+  // CHECK-NOT: linalg.reduce
+  // CHECK: return
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %biased = linalg.generic {indexing_maps = [#full, #expert, #full], iterator_types = ["parallel", "parallel"]}
+      ins(%sums, %b : tensor<?x4xf32>, tensor<4xf32>) outs(%le : tensor<?x4xf32>) {
+  ^bb0(%s: f32, %eb: f32, %o: f32):
+    %logit = arith.addf %s, %eb : f32
+    linalg.yield %logit : f32
+  } -> tensor<?x4xf32>
+  %lowest = arith.constant 0xFF800000 : f32
+  %te = tensor.empty(%T) : tensor<?xf32>
+  %tl = linalg.fill ins(%lowest : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %max = linalg.reduce { arith.maximumf } ins(%biased : tensor<?x4xf32>) outs(%tl : tensor<?xf32>) dimensions = [1]
+  %wide_max = linalg.broadcast ins(%max : tensor<?xf32>) outs(%le : tensor<?x4xf32>) dimensions = [1]
+  %less = arith.subf %biased, %wide_max : tensor<?x4xf32>
+  %exp = math.exp %less : tensor<?x4xf32>
+  %total = linalg.reduce { arith.addf } ins(%exp : tensor<?x4xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
+  %scores = linalg.generic {indexing_maps = [#full, #token, #full], iterator_types = ["parallel", "parallel"]}
+      ins(%exp, %total : tensor<?x4xf32>, tensor<?xf32>) outs(%le : tensor<?x4xf32>) {
+  ^bb0(%e: f32, %t: f32, %o: f32):
+    %share = arith.divf %e, %t : f32
+    linalg.yield %share : f32
+  } -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(none) ins(%scores : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
 // K×E
 // CHECK-LABEL: func @expert_minor
 func.func @expert_minor(%x: tensor<?x8xf32>, %w: tensor<8x4xf32>)

@@ -14,6 +14,7 @@
 #include "ElementTracer.h"
 #include "FusionRemarks.h"
 #include "RouterMatmul.h"
+#include "RouterSoftmax.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
@@ -94,6 +95,8 @@ private:
   RewriterBase &rewriter;
   PlanOp plan;
   GateOp gate;
+  /// Set where the gate has scores that a softmax of the logits makes.
+  std::optional<RouterSoftmax> softmax;
   RouterMatmul matmul;
   ScalarRegion logits, weights;
   /// What the fused op gives instead of the gate's weights.
@@ -159,16 +162,20 @@ private:
         findMatmuls(operand, matmuls, seen, other);
   }
 
+  Value getLogits() { return softmax ? softmax->logits : gate.getLogits(); }
+
   /// Finds the router's matmul, and the logits region from it.
   LogicalResult matchLogits() {
     llvm::SetVector<Operation *> matmuls;
     DenseSet<Value> seen;
     Value other;
-    findMatmuls(gate.getLogits(), matmuls, seen, other);
+    if (gate.getScore() == Score::None && !gate.getMix())
+      softmax = matchRouterSoftmax(gate.getLogits());
+    findMatmuls(getLogits(), matmuls, seen, other);
     if (matmuls.empty())
       return decline(gate,
                      "the logits come from " +
-                         describe(other ? other : gate.getLogits()) +
+                         describe(other ? other : getLogits()) +
                          ", not elementwise from a matmul",
                      "leave scores and norms over experts to moe.gate's "
                      "attributes");
@@ -200,7 +207,7 @@ private:
       sum = arith::AddFOp::create(b, matmul.op.getLoc(), sum, *start);
     tracer.addSource(matmul.getSums(), at, sum);
     SmallVector<Value> yielded;
-    for (Value value : {gate.getLogits(), gate.getMix()}) {
+    for (Value value : {getLogits(), gate.getMix()}) {
       if (!value)
         continue;
       FailureOr<Value> scalar = tracer.trace(value, at);
@@ -209,6 +216,8 @@ private:
       yielded.push_back(*scalar);
     }
     logits.finish(tracer, yielded);
+    if (softmax)
+      llvm::append_range(logits.traced, softmax->ops);
     return success();
   }
 
@@ -380,9 +389,10 @@ private:
         logits.extras, gate.getBias(), weights.extras, /*id_map=*/Value(),
         plan.getCapacity(), plan.getTokensPerGroup(), inits, routerMaps(),
         rewriter.getAffineMapArrayAttr(logits.maps),
-        rewriter.getAffineMapArrayAttr(weights.maps), gate.getScore(),
-        gate.getSelectOn(), gate.getSoftmaxScope(), gate.getGroupsAttr(),
-        gate.getRenormalizeAttr(), gate.getScale(), plan.getOrder());
+        rewriter.getAffineMapArrayAttr(weights.maps),
+        softmax ? Score::Softmax : gate.getScore(), gate.getSelectOn(),
+        gate.getSoftmaxScope(), gate.getGroupsAttr(), gate.getRenormalizeAttr(),
+        gate.getScale(), plan.getOrder());
     if (!isIdentity(logits.region))
       route.getLogits().takeBody(logits.region);
     if (!weights.region.empty())

@@ -77,6 +77,9 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
       become `extras`, those of other matmuls as well (learned noise): of several,
       the one that is found first from the logits is the router's. The gate's
       `mix` is the region's second result.
+    * A softmax over the experts in front of a gate with `score(none)`, as
+      linalg.softmax or as exp(x − max x) / Σ exp(x − max x), is `score(softmax)`:
+      the same for finite logits, and by the gate's rules for others.
     * Elementwise work on the weights that nothing else reads in between is the
       region `weights`: casts, scales, a table gathered by id.
 
@@ -85,8 +88,7 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
 
     Declines, with a missed remark that says what to change, if the ids are not
     those of one gate (tables, two gates), the logits are not elementwise work on
-    a matmul (a norm or an explicit softmax between matmul and gate: these are
-    attributes of the gate), the matmul does not add in f32, capacity goes by
+    a matmul (a norm between matmul and gate), the matmul does not add in f32, capacity goes by
     priority, or something else reads the logits. Where a `moe.dispatch` copies
     rows, run moe-fuse-dispatch before; if it stays, the routing is not fused.
 
@@ -247,7 +249,8 @@ def MoEFuseDispatch : Pass<"moe-fuse-dispatch"> {
     tokens themselves, `%x[t, k]`, through `source`; payloads of choices become
     extras `%w[t, j]`. A dispatch of which nobody reads rows any more becomes a
     `moe.plan`: the sort without the copies. Capacity, order, priority and groups
-    carry over.
+    carry over; the promise of `in_bounds`, which run-time verification checks on
+    the dispatch, is one that a plan has no use for.
 
     Payloads that something else reads, such as a `moe.expert`, stay with a
     `moe.dispatch` beside the plan, and grouped matmuls read those rows in place;

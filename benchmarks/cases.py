@@ -72,6 +72,7 @@ class Points(NamedTuple):
     threads: tuple[int, ...] = (2,)
     peers: tuple[str, ...] = ()  # those of the suite, where there are none
     skews: tuple[str, ...] = ()  # ours on skewed routing against ours on even routing
+    alone: bool = False  # ours without anybody beside it, too
 
 
 class Suite(NamedTuple):
@@ -112,10 +113,10 @@ SUITES = {
         # None of the kernels has a body without a gate.
         Points("N", "bf16", (1, 4, 16, 64, 256, 1024), peers=("torch-eager",)),
         Points("N", "f32", (1, 16, 256), peers=("torch-eager",)),
-        Points("tiny", "bf16", (1,), (1, 2)),
+        Points("tiny", "bf16", (1,), (1, 2), alone=True),
     )),
     # Hours.
     "all": Suite(EVERYBODY, tuple(
-        Points(case.name, dtype, EVERY, (1, 2), skews=SKEWS)
+        Points(case.name, dtype, EVERY, (1, 2), skews=SKEWS, alone=True)
         for case in CASES.values() for dtype in case.types)),
 }

@@ -132,9 +132,10 @@ def _peer_lines(bests: list[Best]) -> list[Line]:
 
 
 def _other_lines(report: dict) -> list[Line]:
-    tiny = [p["ours_seconds"] for p in report["points"]
+    # Alone: what a peer leaves in the cache is not what a server would.
+    tiny = [p["ours_seconds"] for p in report["alone"]
             if p["case"] == "tiny" and p["tokens"] == 1 and p["threads"] == THREADS]
-    seconds = [p["compile_seconds"] for p in report["points"]]
+    seconds = [p["compile_seconds"] for p in report["points"] + report["alone"]]
     skews = [entry for entry in report["skews"] if entry["threads"] == THREADS]
     worst = max(skews, key=lambda entry: entry["ratio"], default=None)
     return [

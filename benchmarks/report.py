@@ -21,13 +21,10 @@ def heading(report: dict) -> str:
 def _row(point: dict) -> str:
     interval = point["ratio_interval"]
     ends = f"{interval[0]:.2f}–{interval[1]:.2f}" if interval else "too few pairs"
-    roof = point["roof"]
-    rate = (f"{roof['read'] * 1e-9:.1f} GB/s" if point["bound_by"] == "memory"
-            else f"{roof['flops'][point['dtype']] * 1e-9:.0f} GFLOP/s")
     return (f"| {point['case']} | {point['dtype']} | {point['tokens']} | {point['threads']} "
             f"| {point['ours_seconds'] * 1e3:.3f} | {point['peer']} "
             f"| {point['peer_seconds'] * 1e3:.3f} | {point['ratio']:.2f} ({ends}) "
-            f"| {point['verdict']} | {point['bound_seconds'] * 1e3:.3f} | {rate} "
+            f"| {point['verdict']} | {point['bound_seconds'] * 1e3:.3f} | {_rate(point)} "
             f"| {point['ours_share']:.0%} | {point['peer_share']:.0%} "
             f"| {point['ours_error']['relative']:.1e} | {point['peer_error']['relative']:.1e} "
             f"| {point['foreign_cores']:.2f} |")
@@ -37,12 +34,30 @@ def _errors(points: list[dict]) -> list[str]:
     """The largest errors of each program, for each type."""
     largest: dict[tuple[str, str], dict] = {}
     for point in points:
-        for who, error in (("ours", point["ours_error"]), (point["peer"], point["peer_error"])):
+        sides = {"ours": point["ours_error"]}
+        if "peer" in point:
+            sides[point["peer"]] = point["peer_error"]
+        for who, error in sides.items():
             known = largest.setdefault((point["dtype"], who), dict(error))
             for kind, value in error.items():
                 known[kind] = max(known[kind], value)
     return [f"| {dtype} | {who} | {error['relative']:.2e} | {error['absolute']:.2e} |"
             for (dtype, who), error in sorted(largest.items())]
+
+
+def _rate(point: dict) -> str:
+    """The roof that bounds a point."""
+    roof = point["roof"]
+    return (f"{roof['read'] * 1e-9:.1f} GB/s" if point["bound_by"] == "memory"
+            else f"{roof['flops'][point['dtype']] * 1e-9:.0f} GFLOP/s")
+
+
+def _alone_row(point: dict) -> str:
+    return (f"| {point['case']} | {point['dtype']} | {point['tokens']} | {point['threads']} "
+            f"| {point['ours_seconds'] * 1e3:.4f} | {point['ours_min_seconds'] * 1e3:.4f} "
+            f"| {point['flops'] / point['ours_seconds'] * 1e-9:.1f} "
+            f"| {point['bound_seconds'] * 1e3:.4f} | {_rate(point)} | {point['ours_share']:.0%} "
+            f"| {point['ours_error']['relative']:.1e} | {point['foreign_cores']:.2f} |")
 
 
 def _skew_row(entry: dict) -> str:
@@ -53,33 +68,47 @@ def _skew_row(entry: dict) -> str:
             f"| {entry['skewed_seconds'] * 1e3:.3f} | {entry['ratio']:.2f} ({ends}) |")
 
 
-def markdown(report: dict) -> str:
-    """A line for each point and peer, then what was not run."""
-    points, counts = report["points"], {}
+def _table(columns: str, rows) -> list[str]:
+    """Of columns with | between them."""
+    return [f"| {columns} |", "|" + "---|" * (columns.count("|") + 1), *rows, ""]
+
+
+def _comparisons(points: list[dict]) -> list[str]:
+    """A line for each point and peer, and how many were won."""
+    counts: dict[str, int] = {}
     for point in points:
         counts[point["verdict"]] = counts.get(point["verdict"], 0) + 1
+    mean = math.exp(sum(math.log(p["ratio"]) for p in points) / len(points))
+    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return [*_table("case | type | T | threads | ours ms | peer | peer ms | ratio | | bound ms "
+                    "| roof | ours of bound | peer of bound | ours error | peer error "
+                    "| foreign cores", map(_row, points)),
+            f"{len(points)} comparisons: {told}; geometric mean of the ratios {mean:.2f}.", ""]
+
+
+def markdown(report: dict) -> str:
+    """All that was measured, then what was not run."""
+    points, alone = report["points"], report["alone"]
     lines = [f"{heading(report)}. Ratio: the peer's time over ours, pair by pair, with its 95 % "
              "interval. Bound: what the roof allows that was measured meanwhile. Error: the "
              "largest difference from float64, of the token's largest value.", ""]
-    lines += ["| case | type | T | threads | ours ms | peer | peer ms | ratio | | bound ms | roof "
-              "| ours of bound | peer of bound | ours error | peer error | foreign cores |",
-              "|" + "---|" * 16,
-              *map(_row, points), ""]
     if points:
-        mean = math.exp(sum(math.log(p["ratio"]) for p in points) / len(points))
-        told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-        lines.append(f"{len(points)} comparisons: {told}; geometric mean of the ratios {mean:.2f}.")
+        lines += _comparisons(points)
+    if alone:
+        lines += ["Ours alone:", "", *_table(
+            "case | type | T | threads | ms | least ms | GFLOP/s | bound ms | roof | of bound "
+            "| error | foreign cores", map(_alone_row, alone))]
     if report["skews"]:
-        lines += ["", "Ours on skewed routing, against ours on even routing of as many choices and "
-                  "the same experts:", "",
-                  "| case | type | T | threads | routing | experts | even ms | skewed ms "
-                  "| skewed over even |", "|" + "---|" * 9, *map(_skew_row, report["skews"])]
-    if points:
-        lines += ["", "| type | program | largest error of a token | largest error |",
-                  "|---|---|---|---|", *_errors(points), ""]
-    for rounding in sorted({f"{p['peer']}: {p['peer_rounding']}" for p in points}
-                           | {f"ours: {p['ours_rounding']}" for p in points}):
-        lines.append(f"* Rounding of {rounding}")
+        lines += ["Ours on skewed routing, against ours on even routing of as many choices and the "
+                  "same experts:", "", *_table(
+                      "case | type | T | threads | routing | experts | even ms | skewed ms "
+                      "| skewed over even", map(_skew_row, report["skews"]))]
+    if points or alone:
+        lines += _table("type | program | largest error of a token | largest error",
+                        _errors(points + alone))
+    roundings = {f"ours: {p['ours_rounding']}" for p in points + alone}
+    roundings |= {f"{p['peer']}: {p['peer_rounding']}" for p in points}
+    lines += [f"* Rounding of {rounding}" for rounding in sorted(roundings)]
     for entry in report["not_run"]:
         where = "".join(f" T={tokens} on {threads} threads" for tokens, threads in entry["points"])
         lines.append(f"* {'Failed' if entry['failed'] else 'Left out'}: {entry['case']} "
@@ -92,13 +121,14 @@ def picture(report: dict, path: Path) -> None:
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    panels = sorted({(p["dtype"], p["threads"]) for p in report["points"]})
+    everything = report["points"] + report["alone"]
+    panels = sorted({(p["dtype"], p["threads"]) for p in everything})
     if not panels:
         raise ValueError("there is no point to draw")
     figure, axes = plt.subplots(1, len(panels), squeeze=False, layout="constrained",
                                 figsize=(1 + 5 * len(panels), 4.5))
     for axis, (dtype, threads) in zip(axes[0], panels):
-        points = [p for p in report["points"] if (p["dtype"], p["threads"]) == (dtype, threads)]
+        points = [p for p in everything if (p["dtype"], p["threads"]) == (dtype, threads)]
         _draw(axis, points, dtype)
         axis.set(title=f"{dtype}, {threads} thread" + "s" * (threads > 1), xscale="log",
                  yscale="log", xlabel="FLOP per touched byte", ylabel="GFLOP/s")
@@ -121,7 +151,7 @@ def _draw(axis, points: list[dict], dtype: str) -> None:
     for at, case in enumerate(sorted({p["case"] for p in points})):
         for who, marker in zip(("ours", *PEERS), "os^Dvx+*P<>"):
             chosen = [p for p in points
-                      if p["case"] == case and who in ("ours", p["peer"])]
+                      if p["case"] == case and who in ("ours", p.get("peer"))]
             key = "ours_seconds" if who == "ours" else "peer_seconds"
             if chosen:
                 axis.plot([intensity(p) for p in chosen],

@@ -61,6 +61,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", type=_names(PEERS), help=f"some of {','.join(PEERS)}")
     parser.add_argument("--skews", type=_names(SKEWS), default=[],
                         help="ours on skewed routing, against ours on even routing: one,zipf")
+    parser.add_argument("--alone", action="store_true",
+                        help="ours without peers: no --peers is needed then")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a point and peer")
     parser.add_argument("--pairs", type=int, default=0, help="of a point, instead of --seconds")
     parser.add_argument("--json", type=Path, required=True)
@@ -78,8 +80,9 @@ def make_lines(chosen: argparse.Namespace) -> list[Points]:
         suite = SUITES[chosen.suite]
         return [line._replace(peers=tuple(chosen.peers or line.peers or suite.peers))
                 for line in suite.lines]
-    peers = tuple(chosen.peers or SUITES["short"].peers)
-    return [Points(case, dtype, chosen.tokens, chosen.threads, peers, tuple(chosen.skews))
+    peers = tuple(chosen.peers or (() if chosen.alone else SUITES["short"].peers))
+    return [Points(case, dtype, chosen.tokens, chosen.threads, peers, tuple(chosen.skews),
+                   chosen.alone)
             for case in chosen.case for dtype in chosen.type]
 
 
@@ -95,7 +98,7 @@ def make_jobs(chosen: argparse.Namespace) -> tuple[list[tuple[Path, dict]], list
 
         def job(python: Path) -> dict:
             return jobs.setdefault((line.case, line.dtype, python), {
-                "case": line.case, "dtype": line.dtype, "peers": {}, "skews": [],
+                "case": line.case, "dtype": line.dtype, "peers": {}, "alone": [], "skews": [],
                 "seconds": chosen.seconds, "pairs": chosen.pairs})
         for peer in line.peers:
             reason = refusal(peer, CASES[line.case], line.dtype)
@@ -108,6 +111,8 @@ def make_jobs(chosen: argparse.Namespace) -> tuple[list[tuple[Path, dict]], list
         if line.skews and skewed:
             job(Path(sys.executable))["skews"] += [
                 (skew, *point) for skew in line.skews for point in skewed]
+        if line.alone:
+            job(Path(sys.executable))["alone"] += points
     unique = {json.dumps(entry): entry for entry in refused}
     return [(python, each) for (_, _, python), each in jobs.items()], list(unique.values())
 
@@ -115,7 +120,7 @@ def make_jobs(chosen: argparse.Namespace) -> tuple[list[tuple[Path, dict]], list
 def run_job(python: Path, job: dict) -> dict:
     """What worker.py found; a process that died is an entry of `not_run`."""
     counts = {threads for points in job["peers"].values() for _, threads in points}
-    counts |= {threads for _, _, threads in job["skews"]}
+    counts |= {point[-1] for point in [*job["alone"], *job["skews"]]}
     job = job | {"roofs": [measure_roof(count)._asdict() for count in sorted(counts)]}
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "job.json"), Path(folder, "out.json")
@@ -138,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(f"run.py: {error}")
     report = {"format": 2, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(
         timespec="minutes"), "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
-        "suite": chosen.suite, "points": [], "skews": [], "not_run": refused}
+        "suite": chosen.suite, "points": [], "alone": [], "skews": [], "not_run": refused}
 
     def save() -> None:
         chosen.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -152,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(text, end="")
     if chosen.markdown:
         chosen.markdown.write_text(text)
-    if chosen.picture and report["points"]:
+    if chosen.picture and report["points"] + report["alone"]:
         reporting.picture(report, chosen.picture)
     return int(any(entry["failed"] for entry in report["not_run"]))
 

@@ -1,4 +1,4 @@
-"""Times of two programs side by side, with the memory's speed in between."""
+"""Times of programs side by side, with the memory's speed in between."""
 
 from __future__ import annotations
 
@@ -32,21 +32,20 @@ class ReadProbe:
 
 
 class Times(NamedTuple):
-    """Element i of each was measured side by side."""
+    """What was measured side by side has the same place in each list."""
 
-    first: list[float]  # seconds
-    second: list[float]
+    seconds: tuple[list[float], ...]  # of each program
     read: list[float]  # bytes a second; empty without a probe
 
 
-def interleave(first: Callable, second: Callable, inputs: Sequence[tuple], seconds: float,
-               pairs: int = 0, probe: Callable[[], float] | None = None) -> Times:
-    """A B A B …, each pair on the next input: `pairs` of them or, at 0, for `seconds`.
+def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float,
+               rounds: int = 0, probe: Callable[[], float] | None = None) -> Times:
+    """A B A B …, each round on the next input: `rounds` of them or, at 0, for `seconds`.
 
-    `inputs` has what each of the two takes. Slow programs get at least LEAST_PAIRS, unless these
-    take five times as long. With a probe it is A B P A B P ….
+    `inputs` has what each program takes. Slow programs get at least LEAST_PAIRS rounds, unless
+    these take five times as long. With a probe it is A B P A B P ….
     """
-    times = Times([], [], [])
+    times = Times(tuple([] for _ in runs), [])
 
     def once(run: Callable, x) -> float:
         start = time.perf_counter()
@@ -54,18 +53,18 @@ def interleave(first: Callable, second: Callable, inputs: Sequence[tuple], secon
         return time.perf_counter() - start
 
     warm = time.perf_counter()
-    for a, b in inputs:
-        once(first, a), once(second, b)
+    for each in inputs:
+        for run, x in zip(runs, each):
+            once(run, x)
         if time.perf_counter() - warm > seconds / 4:
             break
     start, done = time.perf_counter(), 0
-    while done < pairs if pairs else done < MOST_PAIRS:
-        a, b = inputs[done % len(inputs)]
-        times.first.append(once(first, a))
-        times.second.append(once(second, b))
+    while done < rounds if rounds else done < MOST_PAIRS:
+        for run, x, found in zip(runs, inputs[done % len(inputs)], times.seconds):
+            found.append(once(run, x))
         if probe:
             times.read.append(probe())
         done, spent = done + 1, time.perf_counter() - start
-        if not pairs and spent > (seconds if done >= LEAST_PAIRS else 5 * seconds):
+        if not rounds and spent > (seconds if done >= LEAST_PAIRS else 5 * seconds):
             break
     return times

@@ -22,7 +22,7 @@ import stats
 from cases import CASES, Case
 from machine import ForeignLoad, Roof
 from reference import TOLERANCE, Error, compare, decided_tokens, reference
-from timing import ReadProbe, Times, interleave
+from timing import ReadProbe, interleave
 
 PATIENCE = 20.0  # seconds that a call may take; more tokens are not tried
 
@@ -75,27 +75,40 @@ class Bench:
             return None
         return self.probe if touched / roof.read > 0.5 * flops / roof.flops[self.dtype] else None
 
-    def measure(self, name: str, peer, tokens: int, threads: int) -> dict:
-        """A point: ours against a peer."""
-        roof, case = self.roofs[threads], self.case
-        for program in (self.ours, peer):
+    def measure(self, tokens: int, threads: int, name: str = "", peer=None) -> dict:
+        """A point: ours against a peer, or alone."""
+        roof, case, job = self.roofs[threads], self.case, self.job
+        programs = {"ours": self.ours} | ({name: peer} if peer else {})
+        for program in programs.values():
             program.set_threads(threads)
         batches, met = self.batches(tokens)
-        errors = {who: self.check(program, who, batches[0])
-                  for who, program in (("ours", self.ours), (name, peer))}
+        errors = [self.check(program, who, batches[0]) for who, program in programs.items()]
         touched = case.touched_bytes(self.dtype, tokens, statistics.mean(met))
-        flops, job = case.flops(tokens), self.job
-        probe = self.probe_for(flops, touched, roof)
-        inputs = [(self.ours.input(batch), peer.input(batch)) for batch in batches]
+        flops = case.flops(tokens)
+        inputs = [tuple(program.input(batch) for program in programs.values())
+                  for batch in batches]
         with ForeignLoad() as load:
-            times = interleave(self.ours.run, peer.run, inputs, job["seconds"], job["pairs"], probe)
-        return {"case": case.name, "dtype": self.dtype, "tokens": tokens, "threads": threads,
-                "peer": name, "ours_rounding": self.ours.rounding, "peer_rounding": peer.rounding,
-                "foreign_cores": load.cores, "compile_seconds": self.ours.compile_seconds,
-                "ours_error": errors["ours"]._asdict(), "peer_error": errors[name]._asdict(),
-                "batches": len(met), "round_bytes": sum(met) * case.expert_bytes(self.dtype),
-                "touched_bytes": round(touched),
-                **describe(flops, 0 if self.is_cached() else touched, self.dtype, roof, times)}
+            times = interleave([program.run for program in programs.values()], inputs,
+                               job["seconds"], job["pairs"], self.probe_for(flops, touched, roof))
+        if times.read:
+            roof = roof._replace(read=statistics.median(times.read))
+        bound, by = roof.bound(flops, 0 if self.is_cached() else touched, self.dtype)
+        point = {"case": case.name, "dtype": self.dtype, "tokens": tokens, "threads": threads,
+                 "pairs": len(times.seconds[0]), "flops": flops, "touched_bytes": round(touched),
+                 "bound_seconds": bound, "bound_by": by, "roof": roof._asdict(),
+                 "read_meanwhile": len(times.read), "foreign_cores": load.cores,
+                 "compile_seconds": self.ours.compile_seconds, "batches": len(met),
+                 "round_bytes": sum(met) * case.expert_bytes(self.dtype)}
+        for who, program, error, seconds in zip(("ours", "peer"), programs.values(), errors,
+                                                times.seconds):
+            median = statistics.median(seconds)
+            point |= {f"{who}_rounding": program.rounding, f"{who}_error": error._asdict(),
+                      f"{who}_seconds": median, f"{who}_min_seconds": min(seconds),
+                      f"{who}_share": bound / median}
+        if not peer:
+            return point
+        ratio = stats.paired_ratio(*times.seconds)
+        return point | {"peer": name, **ratio_fields(ratio), "verdict": stats.verdict(ratio)}
 
     def measure_skew(self, skew: str, tokens: int, threads: int) -> dict:
         """Ours on a skewed routing against ours on an even one of the same experts."""
@@ -107,12 +120,12 @@ class Bench:
             ids = [skewing.choose(kind, tokens, met, case.top_k, seed) for kind in ("even", skew)]
             pairs.append(tuple(ours.input(skewing.steer(case, self.weights, each, seed))
                                for each in ids))
-        times = interleave(ours.run, ours.run, pairs, job["seconds"], job["pairs"])
-        ratio = stats.paired_ratio(times.first, times.second)
+        times = interleave((ours.run, ours.run), pairs, job["seconds"], job["pairs"])
+        ratio = stats.paired_ratio(*times.seconds)
         return {"case": case.name, "dtype": self.dtype, "tokens": tokens, "threads": threads,
-                "skew": skew, "experts_met": met, "pairs": len(times.first),
-                "even_seconds": statistics.median(times.first),
-                "skewed_seconds": statistics.median(times.second), **ratio_fields(ratio)}
+                "skew": skew, "experts_met": met, "pairs": len(times.seconds[0]),
+                "even_seconds": statistics.median(times.seconds[0]),
+                "skewed_seconds": statistics.median(times.seconds[1]), **ratio_fields(ratio)}
 
 
 def ratio_fields(ratio: stats.Ratio) -> dict:
@@ -121,32 +134,19 @@ def ratio_fields(ratio: stats.Ratio) -> dict:
     return {"ratio": ratio.median, "ratio_interval": [ratio.low, ratio.high] if finite else None}
 
 
-def describe(flops: int, touched: float, dtype: str, roof: Roof, times: Times) -> dict:
-    """The figures of a point. The speed of memory is the median of what was measured meanwhile."""
-    if times.read:
-        roof = roof._replace(read=statistics.median(times.read))
-    bound, by = roof.bound(flops, touched, dtype)
-    ratio = stats.paired_ratio(times.first, times.second)
-    ours, peer = statistics.median(times.first), statistics.median(times.second)
-    return {"pairs": len(times.first), "ours_seconds": ours, "peer_seconds": peer,
-            "ours_min_seconds": min(times.first), "peer_min_seconds": min(times.second),
-            **ratio_fields(ratio), "verdict": stats.verdict(ratio), "flops": flops,
-            "bound_seconds": bound, "bound_by": by,
-            "ours_share": bound / ours, "peer_share": bound / peer,
-            "read_meanwhile": len(times.read), "roof": roof._asdict()}
-
-
 def say(point: dict) -> None:
     """A line of progress."""
-    print("{case} {dtype} T={tokens} {threads} threads: {ours:.3f} ms, {peer} {theirs:.3f} ms, "
-          "ratio {ratio:.3f} {verdict}".format(ours=point["ours_seconds"] * 1e3,
-                                               theirs=point["peer_seconds"] * 1e3, **point),
-          flush=True)
+    told = "{case} {dtype} T={tokens} {threads} threads: {ms:.3f} ms".format(
+        ms=point["ours_seconds"] * 1e3, **point)
+    if "peer" in point:
+        told += ", {peer} {ms:.3f} ms, ratio {ratio:.3f} {verdict}".format(
+            ms=point["peer_seconds"] * 1e3, **point)
+    print(told, flush=True)
 
 
 def run_job(job: dict) -> dict:
-    """{"points": …, "skews": …, "not_run": …}; what fails is told there, and the rest goes on."""
-    result: dict[str, list] = {"points": [], "skews": [], "not_run": []}
+    """{"points": …, "not_run": …, …}; what fails is told there, and the rest goes on."""
+    result: dict[str, list] = {"points": [], "alone": [], "skews": [], "not_run": []}
 
     def failed(who: str, error: Exception, points: list | None = None) -> None:
         result["not_run"].append({
@@ -159,6 +159,12 @@ def run_job(job: dict) -> dict:
     except expected as error:
         failed(", ".join(job["peers"]) or "ours", error)
         return result
+    for tokens, threads in job["alone"]:
+        try:
+            result["alone"].append(bench.measure(tokens, threads))
+            say(result["alone"][-1])
+        except expected as error:
+            failed("ours", error, [[tokens, threads]])
     for skew, tokens, threads in job["skews"]:
         try:
             result["skews"].append(bench.measure_skew(skew, tokens, threads))
@@ -173,7 +179,7 @@ def run_job(job: dict) -> dict:
             continue
         for tokens, threads in job["peers"][name]:
             try:
-                result["points"].append(bench.measure(name, peer, tokens, threads))
+                result["points"].append(bench.measure(tokens, threads, name, peer))
                 say(result["points"][-1])
             except expected as error:
                 failed(name, error, [[tokens, threads]])

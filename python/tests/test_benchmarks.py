@@ -183,12 +183,12 @@ def test_skews_are_skewed():
 def test_interleaving():
     """A B P A B P, on inputs in turn, after one warm round."""
     order = []
-    times = interleave(lambda x: order.append(("a", x)), lambda x: order.append(("b", x)),
-                       [(1, 2), (3, 4)], 10.0, pairs=3, probe=lambda: order.append("p") or 5.0)
+    times = interleave([lambda x: order.append(("a", x)), lambda x: order.append(("b", x))],
+                       [(1, 2), (3, 4)], 10.0, rounds=3, probe=lambda: order.append("p") or 5.0)
     round_ = [("a", 1), ("b", 2), "p", ("a", 3), ("b", 4), "p"]
     warm = [("a", 1), ("b", 2), ("a", 3), ("b", 4)]
     assert order == warm + round_ + round_[:3]
-    assert len(times.first) == len(times.second) == 3 and times.read == [5.0] * 3
+    assert [len(each) for each in times.seconds] == [3, 3] and times.read == [5.0] * 3
 
 
 def test_jobs_of_a_suite(monkeypatch):
@@ -201,6 +201,7 @@ def test_jobs_of_a_suite(monkeypatch):
     assert set(by_key["A", "f32", "vllm"]["peers"]) == {"vllm-fused"}
     assert by_key["A", "bf16", "zentorch"]["peers"]["zentorch"][0] == (1, 2)
     assert ("zipf", 1024, 2) in by_key["A", "bf16", sys.executable]["skews"]
+    assert by_key["tiny", "bf16", sys.executable]["alone"] == [(1, 1), (1, 2)]
     assert ("A", "f32", "vllm-experts") in {(e["case"], e["dtype"], e["peer"]) for e in refused}
     assert not any(entry["failed"] for entry in refused)
 
@@ -214,8 +215,9 @@ def _point(case: str, tokens: int, ratio: float, **fields) -> dict:
 
 def test_goals():
     """Each line is met by a report that reaches it, and not by one that does not."""
-    def told(points: list[dict], skews: list[dict] = ()) -> dict[tuple[str, str], bool | None]:
-        found = goals.lines({"points": points, "skews": list(skews)})
+    def told(points: list[dict], skews: list[dict]) -> dict[tuple[str, str], bool | None]:
+        alone = [point for point in points if point["case"] == "tiny"]
+        found = goals.lines({"points": points, "alone": alone, "skews": skews})
         return {(line.where, line.bar.split(" ")[0]): line.met for line in found}
     good = [_point("A", 1, 1.3, ours_share=0.93), _point("A", 1, 0.98, peer="x", verdict="tied"),
             _point("B", 256, 1.5), _point("B", 256, 0.5, threads=1), _point("G", 64, 2.1),
@@ -255,7 +257,7 @@ def _run(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess, Path
 def test_harness_on_a_tiny_case(tmp_path):
     """Two pairs against torch: checked with float64, fields there, table and picture written."""
     done, out = _run(tmp_path, "--case=tiny", "--type=bf16", "--tokens=1,64", "--threads=1",
-                     "--peers=torch-eager", "--skews=one", f"--picture={tmp_path / 'roof.png'}")
+                     "--peers=torch-eager", "--skews=one", "--alone", f"--picture={tmp_path / 'roof.png'}")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(out.read_text())
     assert report["cpu"] and report["date"] and report["not_run"] == []
@@ -271,6 +273,8 @@ def test_harness_on_a_tiny_case(tmp_path):
         assert point["ours_share"] == pytest.approx(point["bound_seconds"] / point["ours_seconds"])
         assert "strict" in point["ours_rounding"] and point["roof"]["threads"] == 1
         assert point["compile_seconds"] > 0.01
+    assert [(p["tokens"], "peer" in p) for p in report["alone"]] == [(1, False), (64, False)]
+    assert all(p["ours_seconds"] > 0 < p["ours_share"] for p in report["alone"])
     [skewed] = report["skews"]
     assert (skewed["skew"], skewed["tokens"], skewed["experts_met"]) == ("one", 64, 8)
     assert done.stdout.endswith(reporting.markdown(report))

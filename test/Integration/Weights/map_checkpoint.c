@@ -134,7 +134,10 @@ int main(int argc, char **argv) {
   const moe_tensor tids = {(void *)ids, ids_shape, NULL, 2, MOE_I32};
   const moe_tensor tmixing = {mixing, ids_shape, NULL, 2, MOE_F32};
   const moe_tensor ty = {y, x_shape, NULL, 2, MOE_F32};
-  int32_t status = layer(&tx, &tids, &tmixing, &gate, &up, &down, &ty, NULL, 0);
+  /* Memory for the call: more than a layer of these sizes needs. */
+  static char workspace[1 << 20] __attribute__((aligned(64)));
+  int32_t status = layer(&tx, &tids, &tmixing, &gate, &up, &down, &ty, workspace,
+                         sizeof(workspace));
   if (status != MOE_OK) {
     fprintf(stderr, "status %d\n", (int)status);
     return 1;

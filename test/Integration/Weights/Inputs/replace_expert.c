@@ -49,7 +49,13 @@ static void replace_expert(server s, int expert, uint32_t seed) {
 
 static float x[TOKENS * H], mixing[TOKENS * K];
 
-static void serve(server s, const int32_t *ids, float *y) {
+/* Memory for a call, one a thread: as much as any layer of these sizes needs. */
+typedef struct workspace {
+  char bytes[1 << 22];
+} __attribute__((aligned(64))) workspace;
+static workspace ours, theirs;
+
+static void serve(server s, const int32_t *ids, float *y, workspace *memory) {
   const int64_t x_shape[] = {TOKENS, H}, ids_shape[] = {TOKENS, K};
   const int64_t w_shape[] = {EXPERTS, H, H};
   const moe_tensor tx = {x, x_shape, NULL, 2, MOE_F32};
@@ -59,7 +65,8 @@ static void serve(server s, const int32_t *ids, float *y) {
   const moe_tensor tup = {s.up, w_shape, NULL, 3, MOE_F32};
   const moe_tensor tdown = {s.down, w_shape, NULL, 3, MOE_F32};
   const moe_tensor ty = {y, x_shape, NULL, 2, MOE_F32};
-  int32_t status = layer(&tx, &tids, &tmixing, &tgate, &tup, &tdown, &ty, NULL, 0);
+  int32_t status = layer(&tx, &tids, &tmixing, &tgate, &tup, &tdown, &ty, memory,
+                         sizeof(*memory));
   if (status != MOE_OK) {
     printf("status %d\n", (int)status);
     exit(1);
@@ -78,7 +85,7 @@ static void *call_again_and_again(void *data) {
   client *c = data;
   static float y[TOKENS * H];
   for (int i = 0; i < CALLS; ++i) {
-    serve(c->at, c->ids, y);
+    serve(c->at, c->ids, y, &theirs);
     c->wrong += memcmp(y, c->expected, sizeof(y)) != 0;
     __atomic_store_n(&c->is_ready, 1, __ATOMIC_RELEASE);
   }
@@ -101,11 +108,11 @@ static void check_replacement(void) {
   for (int i = 0; i < TOKENS * K; ++i)
     ids[i] = (i * 7 + i / 5) % (EXPERTS + 1); /* Some go nowhere. */
   server running = start_server(), restarted = start_server();
-  serve(running, ids, before);
+  serve(running, ids, before, &ours);
   replace_expert(running, REPLACED, 77);
-  serve(running, ids, after);
+  serve(running, ids, after, &ours);
   replace_expert(restarted, REPLACED, 77);
-  serve(restarted, ids, fresh);
+  serve(restarted, ids, fresh, &ours);
   int changed = 0, kept = 0;
   for (int t = 0; t < TOKENS; ++t) {
     size_t row = (size_t)t * H, bytes = H * sizeof(float);
@@ -131,7 +138,7 @@ static void check_running(void) {
     if (c.ids[i] == REPLACED)
       c.ids[i] = 0;
   }
-  serve(c.at, c.ids, c.expected);
+  serve(c.at, c.ids, c.expected, &ours);
   pthread_t thread;
   pthread_create(&thread, NULL, call_again_and_again, &c);
   while (!__atomic_load_n(&c.is_ready, __ATOMIC_ACQUIRE))

@@ -22,16 +22,16 @@
 // route: 2·6·3·4 = 144 FLOP; router 3·4·4 = 48 bytes; x 6·4·4 = 96 read;
 //   weights, ids, slots and source 4 · 12·4 = 192, offsets 4·4 = 16 written.
 // Stacked gate and up, E×10×4 f16: 2 · 2·12·5·4 = 960 FLOP; one expert 10·4·2 = 80 bytes;
-//   x 96, source 48, offsets 16 read, scale E×5 f32 a weight: 20; h 12·5·4 = 240 written.
+//   x 96, weights (prologue) 48, source 48, offsets 16 read, scale E×5 f32 a weight: 20; h 12·5·4 = 240 written.
 // Down, packed to bytes E×4×3 with block scales E×4×1 f32, decoded: 2·12·4·5 = 480 FLOP; one
 //   expert 12 + 16 bytes; h 240, slots and weights 48 each, base 96, offsets 16 read; 96 written.
 
 // CHECK: cost of @layer: 6 tokens, routing file:{{.*}}counts.txt
 // CHECK-NEXT: 12 rows on 1 of 3 experts, at most 12 on one
 // CHECK: moe.route:{{[0-9]+}} 144 48 96 208 0.41
-// CHECK: moe.grouped_matmul:{{[0-9]+}} 960 100 160 240 1.92
+// CHECK: moe.grouped_matmul:{{[0-9]+}} 960 100 208 240 1.75
 // CHECK: moe.grouped_matmul:{{[0-9]+}} 480 28 448 96 0.84
-// CHECK: total 1584 176 704 544 1.11
+// CHECK: total 1584 176 752 544 1.08
 // CHECK: 1584 FLOP on f32
 // CHECK: 448 bytes between the ops, each tensor in memory of its own
 
@@ -63,14 +63,19 @@ func.func @layer(%x: tensor<?x4xf32>, %router: tensor<3x4xf32>, %gate_up: tensor
            : tensor<?x2xf32>, tensor<?x2xi32>, tensor<4xi32>, tensor<?x2xi32>, tensor<?xi32>)
   %he = tensor.empty(%M) : tensor<?x5xf32>
   %h = moe.grouped_matmul offsets(%offsets : tensor<4xi32>) source(%source : tensor<?xi32>) top_k(2)
-      products(%x[t, k] * %gate_up[e, n, k], %x[t, k] * %gate_up[e, n + 5, k]
-               : tensor<?x4xf32>, tensor<3x10x4xf16>, tensor<?x4xf32>, tensor<3x10x4xf16>)
+      products(%x[t, k] * %gate_up[e, n, k], prologue(%x[t, k], %weights[t, j]) * %gate_up[e, n + 5, k]
+               : tensor<?x4xf32>, tensor<3x10x4xf16>,
+                 tensor<?x4xf32>, tensor<?x2xf32>, tensor<3x10x4xf16>)
       extras(%scale[e, n] : tensor<3x5xf32>)
       outs(%he : tensor<?x5xf32>) {
   ^bb0(%g: f32, %u: f32, %s: f32):
     %p = arith.mulf %g, %u : f32
     %q = arith.mulf %p, %s : f32
     moe.yield %q : f32
+  } prologue {
+  ^bb0(%row: f32, %weight: f32):
+    %weighted = arith.mulf %row, %weight : f32
+    moe.yield %weighted : f32
   }
   %y = tensor.empty(%T) : tensor<?x4xf32>
   %out = moe.grouped_matmul offsets(%offsets : tensor<4xi32>)

@@ -365,11 +365,15 @@ void CostBuilder::addOperands(Matmul op, const ExpertLoad &load, Cost &cost) {
       double length = getSize(op, term.lhs, 1);
       Type lhs = getElementTypeOrSelf(term.lhs.getType());
       Type rhs = getElementTypeOrSelf(term.getWeight().getType());
+      if (term.prologue)
+        lhs = term.prologue->front().getTerminator()->getOperand(0).getType();
       if (term.decode)
         rhs = term.decode->front().getTerminator()->getOperand(0).getType();
       cost.operations[size_t(classify(lhs, rhs))] +=
           2 * load.getNumRows() * numColumns * length;
       use(term.lhs, term.lhsMap, 1);
+      for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
+        use(extra, map, 1);
       for (auto [stored, map] : llvm::zip(term.stored, term.storedMaps)) {
         double elements = 1;
         for (auto [dim, expr] : llvm::enumerate(map.getResults()))

@@ -141,15 +141,16 @@ struct ContractionToGroupedMatmulPass
     : moe::impl::MoEContractionToGroupedMatmulBase<
           ContractionToGroupedMatmulPass> {
   void runOnOperation() override {
-    SmallVector<std::pair<linalg::LinalgOp, Contraction>> found;
+    SmallVector<linalg::LinalgOp> found;
     getOperation()->walk([&](linalg::LinalgOp op) {
       FailureOr<Contraction> contraction = matchContraction(op);
       if (succeeded(contraction) && hasStaticSizes(*contraction))
-        found.emplace_back(op, *contraction);
+        found.push_back(op);
     });
     IRRewriter rewriter(&getContext());
-    for (auto [op, contraction] : found)
-      rewriteContraction(rewriter, op, contraction);
+    // Matched anew: what a contraction reads may have been one, and is replaced.
+    for (linalg::LinalgOp op : found)
+      rewriteContraction(rewriter, op, *matchContraction(op));
   }
 };
 } // namespace

@@ -41,6 +41,23 @@ func.func @accumulates(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %init: tensor
   return %y : tensor<?x8xf32>
 }
 
+// One reads what another computes.
+// CHECK-LABEL: func @chain
+// CHECK: %[[H:.*]] = moe.grouped_matmul {{.*}} products(%{{.*}}[m, k] * %{{.*}}[n, k] : tensor<?x64xf32>, tensor<8x64xf32>)
+// CHECK: %[[ROWS:.*]] = tensor.dim %[[H]], %{{.*}} : tensor<?x8xf32>
+// CHECK: arith.index_cast %[[ROWS]]
+// CHECK: moe.grouped_matmul {{.*}} products(%[[H]][m, k] * %{{.*}}[n, k] : tensor<?x8xf32>, tensor<16x8xf32>)
+// CHECK-NOT: linalg.matmul
+// CHECK: return
+func.func @chain(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %v: tensor<16x8xf32>,
+                 %init: tensor<?x8xf32>, %out: tensor<?x16xf32>) -> tensor<?x16xf32> {
+  %h = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%x, %w : tensor<?x64xf32>, tensor<8x64xf32>) outs(%init : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %y = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%h, %v : tensor<?x8xf32>, tensor<16x8xf32>) outs(%out : tensor<?x16xf32>) -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}
+
 // k is not the last index of the weights; sums in bf16 round at each step.
 // CHECK-LABEL: func @declined
 // CHECK-NOT: moe.grouped_matmul

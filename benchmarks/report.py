@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 from pathlib import Path
 
 from peers import PEERS
@@ -116,6 +117,9 @@ def markdown(report: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+MARKERS = dict(zip(("ours", *PEERS), "os^Dvx+*P<>"))
+
+
 def picture(report: dict, path: Path) -> None:
     """Operations a second over operations a byte; a panel for each type and number of threads."""
     import matplotlib
@@ -125,39 +129,47 @@ def picture(report: dict, path: Path) -> None:
     panels = sorted({(p["dtype"], p["threads"]) for p in everything})
     if not panels:
         raise ValueError("there is no point to draw")
+    colors = {case: f"C{at}" for at, case in enumerate(sorted({p["case"] for p in everything}))}
     figure, axes = plt.subplots(1, len(panels), squeeze=False, layout="constrained",
-                                figsize=(1 + 5 * len(panels), 4.5))
+                                figsize=(2.5 + 5 * len(panels), 4.5))
     for axis, (dtype, threads) in zip(axes[0], panels):
-        points = [p for p in everything if (p["dtype"], p["threads"]) == (dtype, threads)]
-        _draw(axis, points, dtype)
+        _draw(axis, [p for p in everything if (p["dtype"], p["threads"]) == (dtype, threads)],
+              dtype, colors)
         axis.set(title=f"{dtype}, {threads} thread" + "s" * (threads > 1), xscale="log",
                  yscale="log", xlabel="FLOP per touched byte", ylabel="GFLOP/s")
         axis.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=7)
+    shown = ["ours", *(peer for peer in PEERS if any(p.get("peer") == peer for p in everything))]
+    figure.legend(handles=_legend(shown, colors), loc="outside right upper", fontsize=8)
     figure.suptitle(heading(report), fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _draw(axis, points: list[dict], dtype: str) -> None:
-    """Ours filled, each peer hollow, under the last roof that was measured for these points."""
+def _legend(shown: list[str], colors: dict[str, str]) -> list:
+    """Shapes are programs, colors are cases."""
+    from matplotlib.lines import Line2D
+    programs = [Line2D([], [], linestyle="", marker=MARKERS[who], color="gray", label=who,
+                       markerfacecolor="gray" if who == "ours" else "none") for who in shown]
+    cases = [Line2D([], [], linestyle="", marker="o", color=color, label=f"case {case}")
+             for case, color in colors.items()]
+    return [Line2D([], [], color="black", linewidth=1, label="roof"), *programs, *cases]
+
+
+def _draw(axis, points: list[dict], dtype: str, colors: dict[str, str]) -> None:
+    """Ours filled, each peer hollow, under the median of the roofs that were measured meanwhile."""
     def intensity(p: dict) -> float:
         return p["flops"] / p["touched_bytes"]
     low, high = (f(intensity(p) for p in points) for f in (min, max))
-    roof, steps = points[-1]["roof"], 60
+    read = statistics.median(p["roof"]["read"] for p in points)
+    peak, steps = statistics.median(p["roof"]["flops"][dtype] for p in points), 60
     xs = [low / 2 * (high / low * 4) ** (i / steps) for i in range(steps + 1)]
-    axis.plot(xs, [min(x * roof["read"], roof["flops"][dtype]) * 1e-9 for x in xs], color="black",
-              linewidth=1, label="roof")
-    for at, case in enumerate(sorted({p["case"] for p in points})):
-        for who, marker in zip(("ours", *PEERS), "os^Dvx+*P<>"):
-            chosen = [p for p in points
-                      if p["case"] == case and who in ("ours", p.get("peer"))]
-            key = "ours_seconds" if who == "ours" else "peer_seconds"
-            if chosen:
-                axis.plot([intensity(p) for p in chosen],
-                          [p["flops"] / p[key] * 1e-9 for p in chosen], marker,
-                          color=f"C{at}", markersize=5, label=f"{case} {who}",
-                          markerfacecolor=f"C{at}" if who == "ours" else "none")
+    axis.plot(xs, [min(x * read, peak) * 1e-9 for x in xs], color="black", linewidth=1)
+    for point in points:
+        for who, key in (("ours", "ours_seconds"), (point.get("peer"), "peer_seconds")):
+            if who:
+                axis.plot(intensity(point), point["flops"] / point[key] * 1e-9, MARKERS[who],
+                          color=colors[point["case"]], markersize=5,
+                          markerfacecolor=None if who == "ours" else "none")
 
 
 def main() -> None:

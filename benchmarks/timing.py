@@ -43,7 +43,7 @@ def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float
     """A B A B …, each round on the next input: `rounds` of them or, at 0, for `seconds`.
 
     `inputs` has what each program takes. Slow programs get at least LEAST_PAIRS rounds, unless
-    these take five times as long. With a probe it is A B P A B P ….
+    these take twenty times as long. With a probe it is A B P A B P ….
     """
     times = Times(tuple([] for _ in runs), [])
 
@@ -65,6 +65,6 @@ def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float
         if probe:
             times.read.append(probe())
         done, spent = done + 1, time.perf_counter() - start
-        if not rounds and spent > (seconds if done >= LEAST_PAIRS else 5 * seconds):
+        if not rounds and spent > (seconds if done >= LEAST_PAIRS else 20 * seconds):
             break
     return times

@@ -24,7 +24,7 @@ from machine import ForeignLoad, Roof
 from reference import TOLERANCE, Error, compare, decided_tokens, reference
 from timing import ReadProbe, interleave
 
-PATIENCE = 20.0  # seconds that a call may take; more tokens are not tried
+PATIENCE = 10.0  # seconds that a call may take; more tokens are not tried
 
 
 class Bench:

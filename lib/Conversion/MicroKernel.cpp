@@ -14,6 +14,7 @@
 
 #include "MicroKernel.h"
 
+#include "LaneSums.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
@@ -35,72 +36,6 @@ SmallVector<Value> mlir::moe::buildIndices(OpBuilder &builder, Location loc,
         affine::makeComposedFoldedAffineApply(builder, loc, map.getSubMap({i}),
                                               dims)));
   return indices;
-}
-
-//===----------------------------------------------------------------------===//
-// Sums of lanes
-//===----------------------------------------------------------------------===//
-
-namespace {
-/// A vector of `numGroups` groups of lanes, whose sums are wanted.
-struct LaneGroups {
-  Value vector;
-  int64_t numGroups, groupSize;
-};
-} // namespace
-
-static Value shuffle(OpBuilder &b, Location loc, Value x, Value y,
-                     ArrayRef<int64_t> lanes) {
-  return vector::ShuffleOp::create(b, loc, x, y, lanes);
-}
-
-/// Adds the upper half of each group to its lower half; the groups of `x` come
-/// before those of `y`.
-static LaneGroups foldHalves(OpBuilder &b, Location loc, LaneGroups x,
-                             std::optional<LaneGroups> y) {
-  int64_t half = x.groupSize / 2, size = x.numGroups * x.groupSize;
-  SmallVector<int64_t> lower, upper;
-  for (int64_t start = 0; start < (y ? 2 * size : size); start += x.groupSize)
-    for (int64_t lane = 0; lane < half; ++lane) {
-      lower.push_back(start + lane);
-      upper.push_back(start + half + lane);
-    }
-  Value other = y ? y->vector : x.vector;
-  Value sum =
-      arith::AddFOp::create(b, loc, shuffle(b, loc, x.vector, other, lower),
-                            shuffle(b, loc, x.vector, other, upper));
-  return {sum, y ? 2 * x.numGroups : x.numGroups, half};
-}
-
-/// The sum of the lanes of each vector, in order, filled up to a power of two.
-static Value addLanes(OpBuilder &b, Location loc, ArrayRef<Value> vectors) {
-  int64_t lanes = cast<VectorType>(vectors[0].getType()).getNumElements();
-  auto count = static_cast<int64_t>(llvm::PowerOf2Ceil(vectors.size()));
-  SmallVector<LaneGroups> level;
-  for (Value vector : vectors)
-    level.push_back({vector, 1, lanes});
-  // Lanes run out first where a tile has more columns than a vector has lanes.
-  while (level.size() > 1 || level[0].groupSize > 1) {
-    if (level.size() == 1) {
-      level = {foldHalves(b, loc, level[0], std::nullopt)};
-      continue;
-    }
-    SmallVector<LaneGroups> next;
-    for (size_t i = 0; i < level.size(); i += 2) {
-      if (i + 1 < level.size()) {
-        next.push_back(foldHalves(b, loc, level[i], level[i + 1]));
-        continue;
-      }
-      LaneGroups zero = level[i];
-      zero.vector = arith::ConstantOp::create(
-          b, loc, b.getZeroAttr(zero.vector.getType()));
-      next.push_back(foldHalves(b, loc, level[i], zero));
-    }
-    level = std::move(next);
-  }
-  assert(level[0].numGroups == count && "a lane for each vector");
-  (void)count;
-  return level[0].vector;
 }
 
 //===----------------------------------------------------------------------===//
@@ -126,11 +61,7 @@ public:
         step);
     if (tile.tail)
       sums = addStep(tile.end, sums, tailMask());
-    SmallVector<Value> rows;
-    for (size_t i = 0; i < tile.rows.size(); ++i)
-      rows.push_back(addLanes(
-          b, loc, ArrayRef(sums).slice(i * tile.numColumns, tile.numColumns)));
-    return rows;
+    return buildLaneSums(b, loc, sums, tile.numColumns);
   }
 
 private:
@@ -173,17 +104,13 @@ private:
     return next;
   }
 
-  /// The weights of the next tile on their way into the second cache: the rows
-  /// of this one are few when weights come from memory, and then what a tile
-  /// computes must hide what the next one waits for.
   void prefetchNextTile(Value k) {
     MatmulIndices dims = tile.dims;
     dims[GroupedMatmulOp::kSum] = k;
-    OpFoldResult first = tile.dims[GroupedMatmulOp::kColumn];
     AffineExpr column = b.getAffineDimExpr(0);
-    for (int64_t j = 0; j < tile.numColumns; ++j) {
+    for (int64_t j = 0; j < tile.prefetch.numColumns; ++j) {
       dims[GroupedMatmulOp::kColumn] = affine::makeComposedFoldedAffineApply(
-          b, loc, column + tile.numColumns + j, {first});
+          b, loc, column + j, {getAsOpFoldResult(tile.prefetch.column)});
       memref::PrefetchOp::create(
           b, loc, tile.term.getWeight(),
           buildIndices(b, loc, tile.term.getWeightMap(), dims),

@@ -34,10 +34,16 @@ struct TileSums {
   /// begins there (0 for none).
   Value end;
   int64_t tail;
+  /// Columns whose weights are asked for on the way, step by step: those that
+  /// the next tile will read.
+  struct {
+    Value column;
+    int64_t numColumns;
+  } prefetch;
 };
 
-/// One vector a row: the sums of its columns in f32, filled up with zeros to a
-/// power of two.
+/// One vector a row: the sums of its columns in f32, filled up to a power of
+/// two with lanes that mean nothing.
 SmallVector<Value> buildTileSums(OpBuilder &builder, Location loc,
                                  const TileSums &tile);
 

@@ -2,7 +2,7 @@
 
     python main_loop.py LAYER.s INSTRUCTION SUMS
 
-Finds the innermost loops of the assembly that hold INSTRUCTION, and prints for the one with whole
+Finds the innermost loops of the assembly that hold INSTRUCTION, and prints for those with whole
 tiles (SUMS instructions a step, or a multiple where it is unrolled) what a step has beside them.
 """
 
@@ -32,21 +32,25 @@ def innermost_loops(text: str) -> list[list[str]]:
 
 
 def main() -> None:
-    """Print the counts of the whole tile's loop, and of stack accesses in all."""
+    """Print the counts of the whole tiles' loops, and of stack accesses in all."""
     path, instruction, sums = sys.argv[1], sys.argv[2], int(sys.argv[3])
     loops = [loop for loop in innermost_loops(Path(path).read_text())
              if any(line.startswith(instruction) for line in loop)]
     spills = sum("(%rsp" in line or "(%rbp" in line for loop in loops for line in loop)
     print(f"{len(loops)} loops over k, {spills} accesses of the stack")
+    whole = 0
     for loop in loops:
         products = sum(line.startswith(instruction) for line in loop)
         if products % sums:
             continue
+        whole += 1
         steps = products // sums
-        others = (len(loop) - products) / steps
-        print(f"whole tile: {sums} {instruction} a step, {others:g} other instructions")
-        return
-    sys.exit("no loop has a whole tile")
+        prefetches = sum(line.startswith("prefetch") for line in loop)
+        others = (len(loop) - products - prefetches) / steps
+        print(f"whole tile: {sums} {instruction} a step, {prefetches / steps:g} prefetches, "
+              f"{others:g} other instructions")
+    if not whole:
+        sys.exit("no loop has a whole tile")
 
 
 if __name__ == "__main__":

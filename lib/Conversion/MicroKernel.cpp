@@ -15,12 +15,14 @@
 #include "MicroKernel.h"
 
 #include "LaneSums.h"
+#include "VectorAccess.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Dialect/X86Vector/X86VectorDialect.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
 
 using namespace mlir;
@@ -36,6 +38,16 @@ SmallVector<Value> mlir::moe::buildIndices(OpBuilder &builder, Location loc,
         affine::makeComposedFoldedAffineApply(builder, loc, map.getSubMap({i}),
                                               dims)));
   return indices;
+}
+
+bool mlir::moe::isUnitStride(AffineMap map, GroupedMatmulOp::Dim dim) {
+  for (AffineExpr index : map.getResults().drop_back())
+    if (index.isFunctionOfDim(dim))
+      return false;
+  AffineExpr last = map.getResults().back();
+  AffineExpr rest = simplifyAffineExpr(
+      last - getAffineDimExpr(dim, map.getContext()), map.getNumDims(), 0);
+  return last.isFunctionOfDim(dim) && !rest.isFunctionOfDim(dim);
 }
 
 //===----------------------------------------------------------------------===//
@@ -71,8 +83,7 @@ private:
   VectorType accType;
 
   Value tailMask() {
-    auto type = VectorType::get({tile.config.getStep()}, b.getI1Type());
-    return vector::ConstantMaskOp::create(b, loc, type, {tile.tail});
+    return buildPrefixMask(b, loc, tile.config.getStep(), tile.tail);
   }
 
   /// sums[i, j] += lhs[i, k…] · weight[j, k…]; the lanes that `mask` (if any)
@@ -86,7 +97,7 @@ private:
     for (auto [row, token] : llvm::zip(tile.rows, tile.tokens)) {
       dims[GroupedMatmulOp::kRow] = row;
       dims[GroupedMatmulOp::kToken] = token;
-      lhs.push_back(load(tile.term.lhs, tile.term.lhsMap, dims, mask));
+      lhs.push_back(load(tile.lhs, dims, mask));
     }
     Carried next(sums);
     OpFoldResult first = tile.dims[GroupedMatmulOp::kColumn];
@@ -94,8 +105,7 @@ private:
     for (int64_t j = 0; j < tile.numColumns; ++j) {
       dims[GroupedMatmulOp::kColumn] =
           affine::makeComposedFoldedAffineApply(b, loc, column + j, {first});
-      Value weight =
-          load(tile.term.getWeight(), tile.term.getWeightMap(), dims, mask);
+      Value weight = load(tile.weight, dims, mask);
       for (auto [i, row] : llvm::enumerate(lhs)) {
         Value &sum = next[i * tile.numColumns + j];
         sum = multiplyAdd(row, weight, sum);
@@ -111,27 +121,21 @@ private:
     for (int64_t j = 0; j < tile.prefetch.numColumns; ++j) {
       dims[GroupedMatmulOp::kColumn] = affine::makeComposedFoldedAffineApply(
           b, loc, column + j, {getAsOpFoldResult(tile.prefetch.column)});
-      memref::PrefetchOp::create(
-          b, loc, tile.term.getWeight(),
-          buildIndices(b, loc, tile.term.getWeightMap(), dims),
-          /*isWrite=*/false, /*localityHint=*/2, /*isDataCache=*/true);
+      memref::PrefetchOp::create(b, loc, tile.weight.buffer,
+                                 buildIndices(b, loc, tile.weight.map, dims),
+                                 /*isWrite=*/false, /*localityHint=*/2,
+                                 /*isDataCache=*/true);
     }
   }
 
   /// A step of elements along k; in f32 unless the dot product takes bf16.
-  Value load(Value buffer, AffineMap map, const MatmulIndices &dims,
+  Value load(const TileSums::Operand &operand, const MatmulIndices &dims,
              Value mask) {
-    Type elementType = cast<MemRefType>(buffer.getType()).getElementType();
-    auto type = VectorType::get({tile.config.getStep()}, elementType);
-    SmallVector<Value> at = buildIndices(b, loc, map, dims);
-    Value loaded;
-    if (mask) {
-      Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
-      loaded =
-          vector::MaskedLoadOp::create(b, loc, type, buffer, at, mask, zero);
-    } else {
-      loaded = vector::LoadOp::create(b, loc, type, buffer, at);
-    }
+    Value buffer = operand.buffer;
+    Value loaded =
+        loadVector(b, loc, buffer, buildIndices(b, loc, operand.map, dims),
+                   tile.config.getStep(), mask);
+    Type elementType = getElementTypeOrSelf(buffer.getType());
     if (tile.config.getBf16Dot() || elementType.isF32())
       return loaded;
     return arith::ExtFOp::create(b, loc, accType, loaded);

@@ -20,12 +20,21 @@ using MatmulIndices = SmallVector<OpFoldResult>;
 SmallVector<Value> buildIndices(OpBuilder &builder, Location loc, AffineMap map,
                                 const MatmulIndices &dims);
 
+/// True if `dim` is in the last index of `map` alone, with nothing but
+/// constants and other dimensions added.
+bool isUnitStride(AffineMap map, GroupedMatmulOp::Dim dim);
+
 /// Sums of a tile of rows × `numColumns` columns over k in [begin, end), with
 /// begin a multiple of the config's step.
 struct TileSums {
-  const GroupedMatmulOp::Term &term;
+  /// A buffer and where in it an element is.
+  struct Operand {
+    Value buffer;
+    AffineMap map;
+  };
+  Operand lhs, weight;
   CPUMatmulAttr config;
-  /// e, and n of the first column; m and t of each row.
+  /// e; m and t of each row; n of the first column, as the weights count it.
   MatmulIndices dims;
   ArrayRef<OpFoldResult> rows, tokens;
   int64_t numColumns;

@@ -5,8 +5,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "ColumnVectors.h"
+#include "RowPanel.h"
 #include "VectorRegion.h"
+#include "WeightPanel.h"
 #include "mlir/IR/Remarks.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -42,31 +46,17 @@ static std::optional<VectorISA> findISA(StringRef name) {
       .Default(std::nullopt);
 }
 
-/// True if dimension `dim` is at most the last index of `map`, by itself or
-/// with a constant added.
-static bool isUnitStride(AffineMap map, unsigned dim) {
-  unsigned last = map.getNumResults() - 1;
-  for (unsigned i = 0; i < last; ++i)
-    if (map.getResult(i).isFunctionOfDim(dim))
-      return false;
-  AffineExpr expr = map.getResult(last);
-  AffineExpr zero = getAffineConstantExpr(0, map.getContext());
-  AffineExpr dimExpr = getAffineDimExpr(dim, map.getContext());
-  AffineExpr rest = simplifyAffineExpr(expr - dimExpr, map.getNumDims(), 0);
-  return isa<AffineConstantExpr>(rest) ||
-         (!rest.isFunctionOfDim(dim) && zero != expr);
-}
-
 /// Why a term cannot be lowered; empty if it can.
 static std::string findObstacle(const Matmul::Term &term) {
-  if (term.prologue)
-    return "rows are computed in a prologue; compute them before the layer";
+  if (std::string obstacle = findPrologueObstacle(term); !obstacle.empty())
+    return obstacle;
   if (term.decode)
     return "a weight is decoded; decode it before the layer";
   if (ShapedType::isDynamic(term.getLength()) || term.getLength() < 1)
     return "K, the length of a sum, is not a positive constant; make it static";
-  if (!isUnitStride(term.getWeightMap(), Matmul::kSum))
-    return "a weight does not have k as its last index; store it as E×N×K";
+  if (!runsAlongSum(term) && !canTurn(term))
+    return "a weight has neither k nor n as its last index; store it as E×N×K "
+           "or E×K×N";
   return "";
 }
 
@@ -79,8 +69,7 @@ static std::string findObstacle(Matmul op) {
       if (std::string obstacle = findObstacle(term); !obstacle.empty())
         return obstacle;
   for (AffineMap map : op.getExtraMaps().getAsValueRange<AffineMapAttr>())
-    if (map.isFunctionOfDim(Matmul::kColumn) &&
-        !isUnitStride(map, Matmul::kColumn))
+    if (map.isFunctionOfDim(Matmul::kColumn) && !getColumnStride(map))
       return "an extra does not have n as its last index; transpose it";
   if (Operation *scalar = findScalarOnlyOp(op.getEpilogue()))
     return ("'" + scalar->getName().getStringRef() +
@@ -90,23 +79,33 @@ static std::string findObstacle(Matmul op) {
   return "";
 }
 
-static bool isAllBF16(Matmul op) {
-  return llvm::all_of(op.getFactors(), [](Value factor) {
-    return cast<ShapedType>(factor.getType()).getElementType().isBF16();
-  });
+static Type getWeightType(const Matmul::Term &term) {
+  return getElementTypeOrSelf(term.getWeight().getType());
 }
 
 static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
-  bool bf16Dot = isa.bf16Dot && isAllBF16(op);
+  bool bf16Dot = isa.bf16Dot, hasPanels = false;
+  int64_t bytes = 1;
+  for (const Matmul::Product &product : op.getProducts())
+    for (const Matmul::Term &term : product) {
+      bf16Dot &= getRowType(term).isBF16() && getWeightType(term).isBF16();
+      hasPanels |= term.prologue || !runsAlongSum(term);
+      int64_t bits = getWeightType(term).getIntOrFloatBitWidth();
+      bytes = std::max(bytes, bits / 8);
+    }
   // A block of rows, 512 KB, stays in the second cache; the weights of a tile,
   // 24 KB, in the first.
   constexpr int64_t kBlockRows = 128, kTileBytes = 24 * 1024;
-  Type type = cast<ShapedType>(op.getFactors()[1].getType()).getElementType();
-  int64_t bytes = type.getIntOrFloatBitWidth() / 8;
+  int64_t tileBytes = kTileBytes, width = std::lcm(isa.tileColumns, isa.lanes);
+  if (hasPanels) {
+    // Four times as wide, so that a row of E×K×N weights is read in runs of a
+    // few cache lines, and as much shorter, so that a panel is 192 KB.
+    tileBytes /= 4;
+    width *= 4;
+  }
   int64_t step = (bf16Dot ? 2 : 1) * isa.lanes;
   int64_t blockSum =
-      llvm::alignDown(kTileBytes / (bytes * isa.tileColumns), step);
-  int64_t width = std::lcm(isa.tileColumns, isa.lanes);
+      llvm::alignDown(tileBytes / (bytes * isa.tileColumns), step);
   return CPUMatmulAttr::get(op.getContext(), isa.tileRows, isa.tileColumns,
                             llvm::alignDown(kBlockRows, isa.tileRows), width,
                             blockSum, isa.lanes, bf16Dot);

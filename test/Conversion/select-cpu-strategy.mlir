@@ -47,12 +47,60 @@ func.func @pinned(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32
   return %y : tensor<?x32xf32>
 }
 
-// MISSED: a weight does not have k as its last index; store it as E×N×K
+// Wider blocks and shorter parts for weights that must be turned.
 // CHECK-LABEL: func @transposed
-// CHECK-NOT: cpu_matmul
+// CHECK: block_columns = 192, block_sum = 256, lanes = 16>
 func.func @transposed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x64x32xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, k, n] : tensor<?x64xf32>, tensor<4x64x32xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// Rows that are computed first: the type that the prologue yields decides.
+// CHECK-LABEL: func @prologue
+// CHECK: block_columns = 192, block_sum = 512, lanes = 16, bf16_dot = true>
+func.func @prologue(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xbf16>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%row: f32):
+    %rounded = arith.truncf %row : f32 to bf16
+    moe.yield %rounded : bf16
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// MISSED: 'vector.broadcast' in the prologue does not work on vectors; use elementwise ops of arith and math
+// CHECK-LABEL: func @scalar_prologue
+// CHECK-NOT: cpu_matmul
+func.func @scalar_prologue(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%row: f32):
+    %vector = vector.broadcast %row : f32 to vector<1xf32>
+    %value = vector.extract %vector[0] : f32 from vector<1xf32>
+    moe.yield %value : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// MISSED: a weight has neither k nor n as its last index; store it as E×N×K or E×K×N
+// CHECK-LABEL: func @experts_last
+// CHECK-NOT: cpu_matmul
+func.func @experts_last(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<64x32x4xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[k, n, e] : tensor<?x64xf32>, tensor<64x32x4xf32>)
       outs(%init : tensor<?x32xf32>) {
   ^bb0(%p: f32):
     moe.yield %p : f32

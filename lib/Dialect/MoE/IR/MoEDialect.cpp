@@ -111,9 +111,9 @@ CPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     if (size < 1) // cpu_matmul_c1
       return emitError() << "cpu_matmul: sizes must be at least 1, got "
                          << size;
-  if (!llvm::isPowerOf2_64(lanes)) // cpu_matmul_c1
+  if (!llvm::isPowerOf2_64(lanes) || lanes < 4) // cpu_matmul_c1
     return emitError() << "cpu_matmul: lanes = " << lanes
-                       << " is not a power of two";
+                       << " is not a power of two from 4 on";
   if (llvm::PowerOf2Ceil(tileColumns) > static_cast<uint64_t>(lanes))
     return emitError() << "cpu_matmul: tile_columns = " << tileColumns // c1
                        << " is more than lanes = " << lanes;

@@ -66,7 +66,7 @@ def MoE_CPUMatmulAttr : MoE_Attr<"CPUMatmul", "cpu_matmul"> {
     are, so that the operands of a tile stay in the first cache. A task computes
     `block_columns` columns, `block_rows` rows at a time.
 
-    * cpu_matmul_c1: all sizes are at least 1; lanes is a power of two, at least
+    * cpu_matmul_c1: all sizes are at least 1; lanes is a power of two, at least 4 and
       tile_columns rounded up to one.
     * cpu_matmul_c2: block_rows is a multiple of tile_rows, block_columns one of
       tile_columns and of lanes, block_sum one of what a step takes (lanes, or

@@ -1,0 +1,335 @@
+//===- MatmulBlock.cpp - The sums of a block of columns -------------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Parts of k and tiles; what happens in registers is in MicroKernel.cpp.
+//
+// Columns are the outer loop and rows the inner one: the weights of a tile (6 ×
+// 2048 bf16 = 24 KB) stay in the first cache while the rows of the block stream
+// by from the second, and every weight is read once from memory.
+//
+//===----------------------------------------------------------------------===//
+
+#include "MatmulBlock.h"
+
+#include "MicroKernel.h"
+#include "RowPanel.h"
+#include "VectorAccess.h"
+#include "WeightPanel.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/TypeUtilities.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+static Type getWeightType(const Matmul::Term &term) {
+  return getElementTypeOrSelf(term.getWeight().getType());
+}
+
+/// K split into equal parts of at most block_sum elements.
+static int64_t getPartLength(CPUMatmulAttr config, int64_t length) {
+  int64_t numParts = llvm::divideCeil(length, config.getBlockSum());
+  return llvm::alignTo(llvm::divideCeil(length, numParts), config.getStep());
+}
+
+static Value allocaOnStack(OpBuilder &b, Location loc, MemRefType type) {
+  return memref::AllocaOp::create(b, loc, type, b.getI64IntegerAttr(64));
+}
+
+namespace {
+class BlockAllocation : MatmulBuilder {
+public:
+  explicit BlockAllocation(const MatmulBuilder &matmul)
+      : MatmulBuilder(matmul) {}
+
+  MatmulBlock build(OpBuilder &b, Value block) {
+    Value width = index(b, config.getBlockColumns());
+    Value begin = mul(b, block, width);
+    Value end = min(b, add(b, begin, width), index(b, numColumns));
+    auto type =
+        MemRefType::get({static_cast<int64_t>(products.size()),
+                         config.getBlockRows(), config.getBlockColumns()},
+                        b.getF32Type());
+    MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Panels(),
+                      Panels()};
+    at.weightPanels =
+        buildPanels(b, config.getBlockColumns(), [&](const Matmul::Term &term) {
+          return runsAlongSum(term) ? Type() : getWeightType(term);
+        });
+    at.rowPanels =
+        buildPanels(b, config.getBlockRows(), [&](const Matmul::Term &term) {
+          return term.prologue ? getRowType(term) : Type();
+        });
+    return at;
+  }
+
+private:
+  /// `height` × the longest part of k, for each element type that `typeOf`
+  /// gives a term (null for terms that need no panel).
+  Panels buildPanels(OpBuilder &b, int64_t height,
+                     function_ref<Type(const Matmul::Term &)> typeOf) {
+    llvm::SmallDenseMap<Type, int64_t> lengths;
+    for (const Matmul::Product &product : products)
+      for (const Matmul::Term &term : product)
+        if (Type type = typeOf(term)) {
+          int64_t &length = lengths[type];
+          length = std::max(
+              length,
+              getPanelLength(type, getPartLength(config, term.getLength()),
+                             config.getLanes()));
+        }
+    Panels panels;
+    for (auto [type, length] : lengths)
+      panels[type] =
+          allocaOnStack(b, loc, MemRefType::get({height, length}, type));
+    return panels;
+  }
+};
+
+class BlockSums : MatmulBuilder {
+public:
+  BlockSums(const MatmulBuilder &matmul, const MatmulBlock &block,
+            const BlockRows &rows)
+      : MatmulBuilder(matmul), block(block), rows(rows) {}
+
+  void build(OpBuilder &b) {
+    for (auto [p, product] : llvm::enumerate(products))
+      buildProduct(b, p, product);
+  }
+
+private:
+  const MatmulBlock &block;
+  const BlockRows &rows;
+
+  void buildProduct(OpBuilder &b, unsigned p, const Matmul::Product &product) {
+    bool isFirst = true;
+    for (const Matmul::Term &term : product) {
+      int64_t length = term.getLength(), part = getPartLength(config, length);
+      for (int64_t start = 0; start < length; start += part) {
+        int64_t size = std::min(part, length - start);
+        Part sums = {term, p, start, size, /*accumulate=*/!isFirst};
+        buildPart(b, sums);
+        isFirst = false;
+      }
+    }
+  }
+
+  /// The part [start, start + size) of the sum of a term.
+  struct Part {
+    const Matmul::Term &term;
+    unsigned product;
+    int64_t start, size;
+    bool accumulate;
+  };
+
+  void buildPart(OpBuilder &b, const Part &part) {
+    if (!runsAlongSum(part.term))
+      turnWeights(b, part);
+    if (part.term.prologue)
+      computeRows(b, part);
+    int64_t width = config.getTileColumns();
+    int64_t remainder = numColumns % width;
+    Value end = remainder == 0
+                    ? block.end
+                    : min(b, block.end, index(b, numColumns - remainder));
+    loop(b, block.begin, end, index(b, width), [&](OpBuilder &b, Value column) {
+      buildRowTiles(b, part, column, width);
+    });
+    if (remainder == 0)
+      return;
+    Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
+                                         block.end, index(b, numColumns));
+    scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
+      buildRowTiles(b, part, index(b, numColumns - remainder), remainder);
+      scf::YieldOp::create(b, loc);
+    });
+  }
+
+  Value weightPanelOf(const Part &part) {
+    return block.weightPanels.lookup(getWeightType(part.term));
+  }
+
+  Value rowPanelOf(const Part &part) {
+    return block.rowPanels.lookup(getRowType(part.term));
+  }
+
+  /// The rows of a block as their prologue computes them.
+  void computeRows(OpBuilder &b, const Part &part) {
+    loop(b, zero, rows.count, one, [&](OpBuilder &b, Value place) {
+      Value row = add(b, rows.first, place);
+      TokenOfRow of = tokenOf(b, row);
+      MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+      dims[Matmul::kExpert] = rows.expert;
+      dims[Matmul::kRow] = row;
+      dims[Matmul::kToken] = of.token;
+      dims[Matmul::kChoice] = of.choice;
+      buildPanelRow(b, loc, part.term, dims, part.start, part.size,
+                    config.getLanes(), rowPanelOf(part), place);
+    });
+  }
+
+  void turnWeights(OpBuilder &b, const Part &part) {
+    auto numLeft = [&](OpBuilder &b, Value column) {
+      return numColumnsFrom(b, column);
+    };
+    PanelPart panelPart = {part.term, rows.expert,      block.begin,
+                           block.end, numLeft,          part.start,
+                           part.size, config.getLanes()};
+    buildPanel(b, loc, panelPart, weightPanelOf(part));
+  }
+
+  /// All rows of a block for one tile of columns: whole tiles, then a switch
+  /// over the number of rows of the last one.
+  ///
+  /// Each tile asks for columns of the next tile's weights: the last one, which
+  /// may be the only one, for all; one before it for half of them where rows
+  /// are few, for one where they are many, by turns. So memory works as long as
+  /// the tiles compute. To ask for all at each step takes the loads' turns
+  /// (measured: 15 % at 64 rows and more), for all at once fills the queue of
+  /// misses, and rows from the second cache then wait behind it.
+  void buildRowTiles(OpBuilder &b, const Part &part, Value column,
+                     int64_t width) {
+    int64_t height = config.getTileRows();
+    auto build = [&](OpBuilder &b, Value place, int64_t numRows,
+                     int64_t numPrefetched) {
+      buildTile(b, part, {place, column, numRows, width, numPrefetched});
+    };
+    Value last = arith::RemUIOp::create(b, loc, sub(b, rows.count, one),
+                                        index(b, height));
+    Value whole = sub(b, sub(b, rows.count, one), last);
+    auto wholeTiles = [&](OpBuilder &b, int64_t numPrefetched) {
+      loop(b, zero, whole, index(b, height), [&](OpBuilder &b, Value place) {
+        build(b, place, height, numPrefetched);
+      });
+    };
+    auto lastTile = [&](OpBuilder &b, int64_t numPrefetched) {
+      auto cases = llvm::to_vector(llvm::seq<int64_t>(0, height - 1));
+      auto rest = scf::IndexSwitchOp::create(b, loc, TypeRange(), last, cases,
+                                             cases.size());
+      auto fill = [&](Region &region, int64_t numRows) {
+        OpBuilder::InsertionGuard guard(b);
+        b.createBlock(&region);
+        build(b, whole, numRows, numPrefetched);
+        scf::YieldOp::create(b, loc);
+      };
+      for (int64_t before : cases)
+        fill(rest.getCaseRegions()[before], before + 1);
+      fill(rest.getDefaultRegion(), height);
+    };
+    if (!runsAlongSum(part.term)) {
+      // A panel is in the second cache already.
+      wholeTiles(b, 0);
+      lastTile(b, 0);
+      return;
+    }
+    Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                         whole, index(b, width * height));
+    scf::IfOp::create(
+        b, loc, areFew,
+        [&](OpBuilder &b, Location) {
+          wholeTiles(b, llvm::divideCeil(width, 2));
+          scf::YieldOp::create(b, loc);
+        },
+        [&](OpBuilder &b, Location) {
+          wholeTiles(b, 1);
+          scf::YieldOp::create(b, loc);
+        });
+    lastTile(b, width);
+  }
+
+  /// `height` rows from `place` on and `width` columns from `column` on.
+  struct Tile {
+    Value place, column;
+    int64_t height, width, numPrefetched;
+  };
+
+  /// The columns of the next tile that a tile asks for: the tiles of rows take
+  /// turns.
+  Value prefetchedColumn(OpBuilder &b, const Tile &tile) {
+    if (tile.numPrefetched == 0)
+      return tile.column;
+    Value turn = arith::DivUIOp::create(b, loc, tile.place,
+                                        index(b, config.getTileRows()));
+    Value numTurns = index(b, llvm::divideCeil(tile.width, tile.numPrefetched));
+    Value offset = mul(b, arith::RemUIOp::create(b, loc, turn, numTurns),
+                       index(b, tile.numPrefetched));
+    return add(b, add(b, tile.column, index(b, tile.width)), offset);
+  }
+
+  void buildTile(OpBuilder &b, const Part &part, const Tile &position) {
+    MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+    dims[Matmul::kExpert] = rows.expert;
+    dims[Matmul::kColumn] = position.column;
+    Value local = sub(b, position.column, block.begin);
+    TileSums::Operand lhs = {part.term.lhs, part.term.lhsMap};
+    TileSums::Operand weight = {part.term.getWeight(),
+                                part.term.getWeightMap()};
+    if (!runsAlongSum(part.term)) {
+      weight = panelOperand(b, weightPanelOf(part), Matmul::kColumn, part);
+      dims[Matmul::kColumn] = local;
+    }
+    if (part.term.prologue)
+      lhs = panelOperand(b, rowPanelOf(part), Matmul::kRow, part);
+    SmallVector<OpFoldResult> tileRows, tokens;
+    for (int64_t i = 0; i < position.height; ++i) {
+      Value place = add(b, position.place, index(b, i));
+      Value row = add(b, rows.first, place);
+      tileRows.push_back(part.term.prologue ? place : row);
+      tokens.push_back(part.term.isGathered() ? tokenOf(b, row).token
+                                              : b.getIndexAttr(0));
+    }
+    int64_t tail = part.size % config.getStep();
+    TileSums tile = {lhs,
+                     weight,
+                     config,
+                     dims,
+                     tileRows,
+                     tokens,
+                     position.width,
+                     index(b, part.start),
+                     index(b, part.start + part.size - tail),
+                     tail,
+                     {prefetchedColumn(b, position), position.numPrefetched}};
+    for (auto [i, sums] : llvm::enumerate(buildTileSums(b, loc, tile)))
+      storeSums(
+          b, sums, position.width, part,
+          {index(b, part.product), add(b, position.place, index(b, i)), local});
+  }
+
+  /// [`dim`, k − the part's start] of a panel.
+  TileSums::Operand panelOperand(OpBuilder &b, Value panel, Matmul::Dim dim,
+                                 const Part &part) {
+    AffineExpr sum = b.getAffineDimExpr(Matmul::kSum);
+    return {panel, AffineMap::get(Matmul::kNumDims, 0,
+                                  {b.getAffineDimExpr(dim), sum - part.start},
+                                  b.getContext())};
+  }
+
+  /// Stores or adds the first `width` lanes of `sums`.
+  void storeSums(OpBuilder &b, Value sums, int64_t width, const Part &part,
+                 ValueRange at) {
+    int64_t lanes = cast<VectorType>(sums.getType()).getNumElements();
+    Value mask = buildPrefixMask(b, loc, lanes, width);
+    if (part.accumulate)
+      sums = arith::AddFOp::create(
+          b, loc, loadVector(b, loc, block.scratch, at, lanes, mask), sums);
+    storeVector(b, loc, sums, block.scratch, at, mask);
+  }
+};
+} // namespace
+
+MatmulBlock mlir::moe::buildBlock(OpBuilder &builder,
+                                  const MatmulBuilder &matmul, Value block) {
+  return BlockAllocation(matmul).build(builder, block);
+}
+
+void mlir::moe::buildBlockSums(OpBuilder &builder, const MatmulBuilder &matmul,
+                               const MatmulBlock &block,
+                               const BlockRows &rows) {
+  BlockSums(matmul, block, rows).build(builder);
+}

@@ -1,0 +1,41 @@
+//===- MatmulBlock.h - The sums of a block of columns -----------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_CONVERSION_MATMULBLOCK_H
+#define LIB_CONVERSION_MATMULBLOCK_H
+
+#include "MatmulBuilder.h"
+
+namespace mlir::moe {
+
+/// A panel for each element type.
+using Panels = llvm::SmallDenseMap<Type, Value>;
+
+/// Columns [begin, end), the scratch for their sums (products × rows ×
+/// columns), and panels for weights that must be turned and for rows that a
+/// prologue computes; all on the stack of the task.
+struct MatmulBlock {
+  Value begin, end, scratch;
+  Panels weightPanels, rowPanels;
+};
+
+/// Rows [first, first + count) of an expert, at most block_rows.
+struct BlockRows {
+  Value expert, first, count;
+};
+
+/// Block number `block` of the columns.
+MatmulBlock buildBlock(OpBuilder &builder, const MatmulBuilder &matmul,
+                       Value block);
+
+/// scratch[p, i, n − begin] = product p of row first + i and column n.
+void buildBlockSums(OpBuilder &builder, const MatmulBuilder &matmul,
+                    const MatmulBlock &block, const BlockRows &rows);
+
+} // namespace mlir::moe
+
+#endif // LIB_CONVERSION_MATMULBLOCK_H

@@ -1,0 +1,75 @@
+//===- MatmulBuilder.h - What all code of a grouped matmul shares -*- C++
+//-*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_CONVERSION_MATMULBUILDER_H
+#define LIB_CONVERSION_MATMULBUILDER_H
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
+#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+
+namespace mlir::moe {
+
+/// A grouped matmul on buffers, its strategy, and small builders: the base of
+/// what emits its code.
+class MatmulBuilder {
+public:
+  using Matmul = GroupedMatmulOp;
+
+  /// `b` is where constants that all code may use are put.
+  MatmulBuilder(OpBuilder &b, Matmul op, CPUMatmulAttr config)
+      : op(op), loc(op.getLoc()), config(config), products(op.getProducts()),
+        numColumns(op.getNumColumns()), zero(buildIndex(b, loc, 0)),
+        one(buildIndex(b, loc, 1)) {}
+
+protected:
+  Matmul op;
+  Location loc;
+  CPUMatmulAttr config;
+  SmallVector<Matmul::Product> products;
+  int64_t numColumns;
+  Value zero, one;
+
+  Value index(OpBuilder &b, int64_t value) { return buildIndex(b, loc, value); }
+  Value add(OpBuilder &b, Value x, Value y) {
+    return arith::AddIOp::create(b, loc, x, y);
+  }
+  Value sub(OpBuilder &b, Value x, Value y) {
+    return arith::SubIOp::create(b, loc, x, y);
+  }
+  Value mul(OpBuilder &b, Value x, Value y) {
+    return arith::MulIOp::create(b, loc, x, y);
+  }
+  Value min(OpBuilder &b, Value x, Value y) {
+    return arith::MinSIOp::create(b, loc, x, y);
+  }
+  /// A loop that carries nothing.
+  void loop(OpBuilder &b, Value lower, Value upper, Value step,
+            function_ref<void(OpBuilder &, Value)> body) {
+    scf::ForOp::create(b, loc, lower, upper, step, ValueRange(),
+                       [&](OpBuilder &b, Location, Value i, ValueRange) {
+                         body(b, i);
+                         scf::YieldOp::create(b, loc);
+                       });
+  }
+  Value loadIndex(OpBuilder &b, Value buffer, ValueRange at);
+
+  /// t and j of a row.
+  struct TokenOfRow {
+    OpFoldResult token, choice;
+  };
+  TokenOfRow tokenOf(OpBuilder &b, Value row);
+
+  /// Columns from `column` on; null where N is a multiple of a vector's.
+  Value numColumnsFrom(OpBuilder &b, Value column);
+};
+
+} // namespace mlir::moe
+
+#endif // LIB_CONVERSION_MATMULBUILDER_H

@@ -193,3 +193,32 @@ func.func @table_of_rows(%o: tensor<4xi32>, %x: tensor<?x6xf32>, %w: tensor<3x6x
   }
   return %y : tensor<?x6xf32>
 }
+
+// A norm of the rows before the first matmul is work of its own; each token's could be done once.
+
+// REMARK: keeps a part as a moe.expert
+// REMARK-SAME: Function=norm_before
+// REMARK-SAME: 'linalg.reduce' reduces a row
+// REMARK-SAME: what follows from the token alone can be computed before the moe.dispatch
+// CHECK-LABEL: func.func @norm_before(
+// CHECK: %[[N:.*]] = moe.expert offsets(%arg0 : tensor<4xi32>) rows(%arg1 :
+// CHECK: moe.grouped_matmul {{.*}} products(%[[N]][m, k] * %arg2[e, n, k] :
+func.func @norm_before(%o: tensor<4xi32>, %x: tensor<?x6xf32>, %w: tensor<3x6x6xf32>)
+    -> tensor<?x6xf32> {
+  %y = moe.expert offsets(%o : tensor<4xi32>) rows(%x : tensor<?x6xf32>)
+      params(%w : tensor<3x6x6xf32>) outs(%x : tensor<?x6xf32>) {
+  ^bb0(%expert: index, %xe: tensor<?x6xf32>, %we: tensor<6x6xf32>):
+    %c0 = arith.constant 0 : index
+    %zero = arith.constant 0.0 : f32
+    %n = tensor.dim %xe, %c0 : tensor<?x6xf32>
+    %s = tensor.splat %zero[%n] : tensor<?xf32>
+    %z = tensor.splat %zero[%n] : tensor<?x6xf32>
+    %sums = linalg.reduce { arith.addf } ins(%xe : tensor<?x6xf32>) outs(%s : tensor<?xf32>) dimensions = [1]
+    %wide = linalg.broadcast ins(%sums : tensor<?xf32>) outs(%z : tensor<?x6xf32>) dimensions = [1]
+    %share = arith.divf %xe, %wide : tensor<?x6xf32>
+    %r = linalg.matmul indexing_maps = [#mk, #nk, #mn]
+        ins(%share, %we : tensor<?x6xf32>, tensor<6x6xf32>) outs(%z : tensor<?x6xf32>) -> tensor<?x6xf32>
+    moe.yield %r : tensor<?x6xf32>
+  }
+  return %y : tensor<?x6xf32>
+}

@@ -382,7 +382,9 @@ const Element *BodyTracer::traceLinalg(linalg::LinalgOp op, OpResult value,
   if (why.op)
     return refuse(op, why.reason, why.advice);
   if (op.getNumParallelLoops() != op.getNumLoops())
-    return refuse(op, "reduces a row");
+    return refuse(op, "reduces a row",
+                  "what follows from the token alone can be computed before "
+                  "the moe.dispatch");
   AffineMap map =
       op.getMatchingIndexingMap(op.getDpsInitOperand(value.getResultNumber()));
   if (!map.isPermutation())

@@ -1,4 +1,4 @@
-"""2,000 random programs, fused and decomposed, and that a wrong one would be found.
+"""2,000 random programs, fused and decomposed, 400 as vector code; a wrong one would be found.
 
 MOE_TEST_SEED and MOE_TEST_ITERATIONS choose other programs and their number, MOE_TEST_COLUMNS other
 pipelines. What fails is kept in build/random-programs, as small as it can be made.
@@ -7,6 +7,7 @@ pipelines. What fails is kept in build/random-programs, as small as it can be ma
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,21 @@ def test_programs():
     assert counts["unbounded"] <= COUNT / 50 + 1, "too many programs that say nothing"
     if has_pipeline("moe-fuse") and "MOE_TEST_COLUMNS" not in os.environ and COUNT >= 100:
         assert counts["fused: moe.grouped_matmul"] > COUNT / 4, "hardly anything was fused"
+
+
+def vector_column() -> Column:
+    """AVX2 where this machine has it, else vectors without instructions of any machine."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(encoding="utf-8") if info.exists() else ""
+    isa = "avx2" if " avx2 " in flags else "generic"
+    return Column.parse(f"vectors=--moe-cpu-lowering=isa={isa}")
+
+
+@pytest.mark.skipif(not has_pipeline("moe-cpu-lowering"), reason="moe-opt has no CPU lowering")
+def test_vector_code():
+    seed, count = SEED + COUNT, COUNT // 5
+    failed, _ = run_programs(seed, count, [vector_column()], ROOT / "build/random-programs")
+    assert not failed, "\n".join(f"{path}: {failure.message}" for failure, path in failed)
 
 
 def broken_text(old: str, new: str):

@@ -19,6 +19,11 @@ static constexpr llvm::StringLiteral runtimeHeader =
 #include "RuntimeHeader.inc"
     ;
 
+/// moe_stats.h, whole.
+static constexpr llvm::StringLiteral statsHeader =
+#include "StatsHeader.inc"
+    ;
+
 /// `text` within a comment: on one line, and not opening or ending one.
 static std::string forComment(StringRef text) {
   std::string safe;
@@ -72,6 +77,7 @@ private:
   void writeTensor(size_t position, size_t nameWidth, size_t shapeWidth);
   void writeSizes();
   void writeContract();
+  void writeStatistics();
   void writeDeclarations();
 
   const EntrySignature &signature;
@@ -177,17 +183,37 @@ void HeaderWriter::writeContract() {
 )";
 }
 
+/// What `stats` points to.
+void HeaderWriter::writeStatistics() {
+  if (info.statistics.empty())
+    return;
+  unsigned numLayers = info.statistics.back().layer + 1;
+  os << " *\n * stats: NULL, which costs nothing, or an array with a moe_stats "
+        "for each of the\n * layers ("
+     << numLayers << "). Members, and how many elements are written to them:\n"
+     << " *\n";
+  for (const EntryStatistic &statistic : info.statistics)
+    os << " *   stats[" << statistic.layer << "]."
+       << llvm::left_justify(getName(statistic.statistic), 12) << "  "
+       << forComment(llvm::join(statistic.sizeNames, " * ")) << '\n';
+  os << " *\n * A member that is NULL is not written, nor is one that is not "
+        "listed. With\n * statistics a call gives the same results, bit for "
+        "bit, and takes its memory from\n * malloc.\n";
+}
+
 void HeaderWriter::writeDeclarations() {
   os << "int32_t " << signature.cName << "(";
   std::string indent(sizeof("int32_t (") - 1 + signature.cName.size(), ' ');
   for (size_t i = 0, e = signature.getNumTensors(); i < e; ++i)
     os << "const moe_tensor *" << signature.getTensor(i).cName << ",\n"
        << indent;
-  os << "void *workspace, size_t workspace_bytes);\n\n"
+  StringRef stats = info.statistics.empty() ? "" : "moe_stats *stats, ";
+  os << stats << "void *workspace, size_t workspace_bytes);\n\n"
      << "/*\n * The same, with the " << signature.getNumTensors()
      << " tensors in an array, in the order of their positions.\n */\n"
      << "int32_t " << signature.cName
-     << "_packed(const moe_tensor *const *tensors, void *workspace,\n"
+     << "_packed(const moe_tensor *const *tensors, " << stats
+     << "void *workspace,\n"
      << std::string(indent.size() + 7, ' ') << "size_t workspace_bytes);\n";
 }
 
@@ -195,11 +221,16 @@ void HeaderWriter::write() {
   std::string guard = "MOE_LAYER_" + StringRef(signature.cName).upper() + "_H";
   writeOrigin();
   os << "#ifndef " << guard << "\n#define " << guard << "\n\n"
-     << runtimeHeader.substr(runtimeHeader.find("#ifndef MOE_RUNTIME_MOE_H"))
-     << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n/*\n * "
+     << runtimeHeader.substr(runtimeHeader.find("#ifndef MOE_RUNTIME_MOE_H"));
+  if (!info.statistics.empty())
+    os << '\n'
+       << statsHeader.substr(
+              statsHeader.find("#ifndef MOE_RUNTIME_MOE_STATS_H"));
+  os << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n/*\n * "
      << signature.cName << ": the layer.\n *\n";
   writeTensors();
   writeSizes();
+  writeStatistics();
   writeContract();
   writeDeclarations();
   os << "\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* " << guard << " */\n";

@@ -7,6 +7,7 @@
 
 #include "moe/Target/Lowering.h"
 
+#include "Entry/StatsEntry.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Pass/PassManager.h"
@@ -96,9 +97,53 @@ static FailureOr<EntrySignature> readSignature(ModuleOp module,
   return readEntrySignature(*entry);
 }
 
+static func::FuncOp lookUp(ModuleOp module, const Twine &name) {
+  return module.lookupSymbol<func::FuncOp>(name.str());
+}
+
+/// What the variant of the entry that moe-prepare-entry made fills besides the
+/// results; nothing without --stats.
+static std::vector<EntryStatistic>
+readStatistics(ModuleOp module, const EntrySignature &signature) {
+  std::vector<EntryStatistic> statistics;
+  func::FuncOp entry = lookUp(module, signature.name);
+  auto attr = entry->getAttrOfType<DictionaryAttr>(kStatsAttr);
+  if (!attr)
+    return statistics;
+  // The results of the variant: those of the entry, and the statistics.
+  EntrySignature variant = signature;
+  func::FuncOp function = lookUp(module, signature.name + ".stats");
+  for (Type type :
+       function.getArgumentTypes().drop_front(signature.getNumTensors())) {
+    EntryTensor &tensor = variant.results.emplace_back();
+    tensor.shape.assign(cast<MemRefType>(type).getShape());
+  }
+  nameSizes(lookUp(module, signature.name + ".stats.shapes"), variant);
+  FailureOr<SmallVector<AppendedStatistic>> appended =
+      readAppended(entry, attr);
+  for (auto [i, statistic] : llvm::enumerate(*appended)) {
+    const EntryTensor &tensor = variant.results[signature.results.size() + i];
+    EntryStatistic &added = statistics.emplace_back();
+    static_cast<AppendedStatistic &>(added) = statistic;
+    added.sizeNames.assign(tensor.sizeNames.begin(), tensor.sizeNames.end());
+  }
+  return statistics;
+}
+
+/// moe-prepare-entry as the options say.
+static std::unique_ptr<Pass> createPrepareEntry(const EntryOptions &options,
+                                                StringRef name) {
+  MoEPrepareEntryOptions prepare;
+  prepare.entryName = name.str();
+  for (RoutingStatistic statistic : options.statistics)
+    prepare.statistics.push_back(getName(statistic).str());
+  return createMoEPrepareEntry(prepare);
+}
+
 FailureOr<EntrySignature>
 mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
-                              StageDumper &stages) {
+                              StageDumper &stages,
+                              std::vector<EntryStatistic> *statistics) {
   FailureOr<EntrySignature> signature = readSignature(module, options);
   if (failed(signature))
     return failure();
@@ -107,17 +152,17 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   auto prepare = [&](OpPassManager &pm) {
     // A call hides the sizes of its results.
     pm.addPass(createInlinerPass());
-    pm.addPass(createMoEPrepareEntry({signature->name}));
+    pm.addPass(createPrepareEntry(options, signature->name));
     // Functions that the entry does not call need not lower.
     pm.addPass(createSymbolDCEPass());
   };
   if (failed(lowering.dump("input")) || failed(lowering.run("entry", prepare)))
     return failure();
-  auto shapes = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
-      module,
-      StringAttr::get(module.getContext(), signature->name + ".shapes"));
+  func::FuncOp shapes = lookUp(module, signature->name + ".shapes");
   nameSizes(shapes, *signature);
   readSizeChecks(shapes, *signature);
+  if (statistics)
+    *statistics = readStatistics(module, *signature);
 
   auto bufferize = [&](OpPassManager &pm) {
     if (options.isa.empty())

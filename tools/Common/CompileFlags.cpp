@@ -33,6 +33,11 @@ CompileFlags::CompileFlags(cl::OptionCategory &category)
                           "FOLDER")),
       remarks(category) {}
 
+void mlir::moe::removeForeignOption(llvm::StringRef name) {
+  if (cl::Option *option = cl::getRegisteredOptions().lookup(name))
+    option->removeArgument();
+}
+
 llvm::Error CompileFlags::check() const {
   if (optLevel > 3)
     return llvm::createStringError("-O goes from 0 to 3");

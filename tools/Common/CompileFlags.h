@@ -28,6 +28,10 @@ struct CompileFlags {
   RemarkFlags remarks;
 };
 
+/// Makes room for a flag of ours whose name an option of LLVM's libraries has,
+/// which other tools of LLVM show. To be called before the flag is made.
+void removeForeignOption(llvm::StringRef name);
+
 } // namespace mlir::moe
 
 #endif // MOE_TOOLS_COMMON_COMPILEFLAGS_H

@@ -68,6 +68,15 @@ struct Options {
       "linker", cl::value_desc("PROGRAM"), cl::cat(category),
       cl::desc("Linker or compiler driver for shared objects (default: the "
                "first of ld.lld, ld, cc, clang, gcc)")};
+  cl::list<std::string> stats{
+      "stats",
+      cl::value_desc("NAME,..."),
+      cl::ValueOptional,
+      cl::CommaSeparated,
+      cl::cat(category),
+      cl::desc("The functions also take a nullable moe_stats *, and tell where "
+               "the tokens went: tokens, choices, contribution, ids (default: "
+               "all of these)")};
   CompileFlags compile{category};
 };
 
@@ -193,9 +202,29 @@ private:
   std::unique_ptr<llvm::TargetMachine> target;
   LinkOptions link;
   EntrySignature signature;
+  std::vector<EntryStatistic> statistics;
 };
 
 } // namespace
+
+/// The statistics that --stats names.
+static llvm::Expected<SmallVector<RoutingStatistic, 4>>
+parseStatistics(const Options &options) {
+  SmallVector<RoutingStatistic, 4> statistics;
+  for (const std::string &name : options.stats) {
+    if (name.empty()) {
+      llvm::append_range(statistics, kAllStatistics);
+      continue;
+    }
+    std::optional<RoutingStatistic> statistic = parseStatistic(name);
+    if (!statistic)
+      return llvm::createStringError(
+          "--stats: there is no '" + name +
+          "'; there are tokens, choices, contribution and ids");
+    statistics.push_back(*statistic);
+  }
+  return statistics;
+}
 
 static std::string getCPU(const Options &options) {
   if (!options.compile.cpu.empty())
@@ -255,7 +284,12 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   entry.entry = options.compile.entry;
   if (options.compile.lowering == LoweringKind::CPU)
     entry.isa = getVectorISA(*target);
-  FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
+  auto chosen = parseStatistics(options);
+  if (!chosen)
+    return chosen.takeError();
+  entry.statistics = std::move(*chosen);
+  FailureOr<EntrySignature> lowered =
+      lowerToLLVMDialect(module, entry, stages, &statistics);
   if (failed(lowered))
     return makeReportedError();
   signature = std::move(*lowered);
@@ -277,6 +311,7 @@ std::string Compilation::makeHeader() const {
   info.source = llvm::sys::path::filename(options.input);
   info.target =
       target->getTargetTriple().str() + ", " + target->getTargetCPU().str();
+  info.statistics = statistics;
   std::string text;
   llvm::raw_string_ostream os(text);
   writeCHeader(signature, info, os);
@@ -313,6 +348,7 @@ static llvm::Error run(const Options &options) {
 int main(int argc, char **argv) {
   llvm::InitLLVM initLLVM(argc, argv);
   addVersionPrinter();
+  removeForeignOption("stats");
   Options options;
   cl::HideUnrelatedOptions(options.category);
   cl::ParseCommandLineOptions(argc, argv, kOverview);

@@ -47,6 +47,9 @@ llvm::Error Compilation::parse(const RemarkFlags &remarks) {
   FailureOr<func::FuncOp> entry = findEntry(*module, options.entry);
   if (failed(entry))
     return makeReportedError();
+  if (options.replaysIds)
+    if (llvm::Error error = replay(*entry))
+      return error;
   FailureOr<EntrySignature> read = readEntrySignature(*entry);
   if (failed(read))
     return makeReportedError();
@@ -69,13 +72,28 @@ Compilation::compile(ModuleOp module, EntryOptions entry,
   return Engine::create(module, *lowered, codeGen, &stages);
 }
 
+LogicalResult Compilation::inlineCalls() {
+  PassManager inliner(&context, ModuleOp::getOperationName());
+  inliner.addPass(createInlinerPass());
+  return inliner.run(*module);
+}
+
+llvm::Error Compilation::replay(func::FuncOp entry) {
+  if (failed(inlineCalls()))
+    return makeReportedError();
+  replayed = replayIds(entry);
+  if (!replayed.empty())
+    return llvm::Error::success();
+  return llvm::createStringError(
+      "--replay-ids: there are no ids of @" + entry.getName() +
+      " to replace: it has no moe.dispatch at its top level, or its ids are an "
+      "argument; --remarks-filter-missed=moe-replay-ids says why");
+}
+
 llvm::Error Compilation::instrument(CompiledLayer &compiled) {
   if (options.statistics.empty())
     return llvm::Error::success();
-  // Layers in functions that the entry calls are layers of the entry.
-  PassManager inliner(&context, ModuleOp::getOperationName());
-  inliner.addPass(createInlinerPass());
-  if (failed(inliner.run(*module)))
+  if (failed(inlineCalls()))
     return makeReportedError();
   auto entry = module->lookupSymbol<func::FuncOp>(signature.name);
   compiled.statistics = appendStatistics(entry, options.statistics);

@@ -31,6 +31,7 @@ struct CompilationOptions {
   std::string dumpStages;     ///< A folder, or empty.
   bool makeCheck = false;     ///< Also compile the function to check against.
   bool makeWorkProbe = false; ///< Also compile the probe of its work.
+  bool replaysIds = false;    ///< Ids become arguments.
   /// What the layer returns after its own results.
   llvm::SmallVector<RoutingStatistic, 4> statistics;
 };
@@ -62,6 +63,8 @@ public:
   /// Reads the file; `getSignature` knows no names of sizes yet.
   llvm::Error parse(const RemarkFlags &remarks);
   const EntrySignature &getSignature() const { return signature; }
+  /// The layers whose ids are arguments, called getReplayedName.
+  llvm::ArrayRef<unsigned> getReplayed() const { return replayed; }
 
   /// Compiles all that the options ask for; once only.
   llvm::Expected<CompiledLayer> compile();
@@ -71,6 +74,9 @@ private:
                                                   EntryOptions entry,
                                                   const CodeGenOptions &codeGen,
                                                   StageDumper &stages);
+  /// Layers in functions that the entry calls become layers of the entry.
+  LogicalResult inlineCalls();
+  llvm::Error replay(func::FuncOp entry);
   /// Appends the statistics to the results of the layer.
   llvm::Error instrument(CompiledLayer &compiled);
   llvm::Error compileExtras(OwningOpRef<ModuleOp> check,
@@ -83,6 +89,7 @@ private:
   std::unique_ptr<SourceMgrDiagnosticHandler> diagnostics;
   OwningOpRef<ModuleOp> module;
   EntrySignature signature;
+  llvm::SmallVector<unsigned> replayed;
 };
 
 } // namespace mlir::moe

@@ -42,7 +42,7 @@ Error Runner::planReferences() {
 }
 
 Error Runner::plan() {
-  auto arguments = bindArguments(signature, options.arguments);
+  auto arguments = bindArguments(signature, sources);
   if (!arguments)
     return arguments.takeError();
   bound = std::move(*arguments);
@@ -56,12 +56,70 @@ Error Runner::plan() {
   return planReferences();
 }
 
+/// The name of a layer's ids in a file with those of several layers.
+static std::string getRecordedName(unsigned layer) {
+  return "layer" + std::to_string(layer);
+}
+
+/// An error if `file` has room for one array and there are more.
+static Error checkRoom(StringRef flag, const NamedFile &file, size_t numLayers,
+                       StringRef function) {
+  if (file.isSafetensors() || numLayers == 1)
+    return Error::success();
+  return llvm::createStringError(
+      flag + "=" + file.file + " is one array, but @" + function +
+      " has the ids of " + Twine(numLayers) +
+      " layers; name a .safetensors file, where they are 'layer0', 'layer1', "
+      "...");
+}
+
+Error Runner::planReplay(ArrayRef<unsigned> layers) {
+  if (!options.replayedIds)
+    return Error::success();
+  const NamedFile &file = *options.replayedIds;
+  if (Error error =
+          checkRoom("--replay-ids", file, layers.size(), signature.name))
+    return error;
+  for (unsigned layer : layers) {
+    NamedFile &input = sources.inputs.emplace_back(file);
+    input.name = getReplayedName(layer);
+    if (file.isSafetensors())
+      input.tensor = getRecordedName(layer);
+  }
+  return Error::success();
+}
+
+static bool isIds(const AppendedStatistic &appended) {
+  return appended.statistic == RoutingStatistic::Ids;
+}
+
+Error Runner::checkRecord() const {
+  if (!options.recordedIds)
+    return Error::success();
+  return checkRoom("--record-ids", *options.recordedIds,
+                   llvm::count_if(compiled.statistics, isIds), signature.name);
+}
+
+Error Runner::record() const {
+  if (!options.recordedIds)
+    return Error::success();
+  std::vector<TensorView> ids;
+  for (auto [what, tensor] : llvm::zip_equal(compiled.statistics, statistics))
+    if (isIds(what))
+      ids.push_back(tensor.getView(getRecordedName(what.layer)));
+  const NamedFile &file = *options.recordedIds;
+  return file.isSafetensors() ? writeSafetensors(file.file, ids)
+                              : writeNpy(file.file, ids.front());
+}
+
 Error Runner::compile(const RemarkFlags &remarks) {
   // Gone at the end of this function: MLIR's memory is not a layer's.
   Compilation compilation(options.compilation);
   if (Error error = compilation.parse(remarks))
     return error;
   signature = compilation.getSignature();
+  if (Error error = planReplay(compilation.getReplayed()))
+    return error;
   if (Error error = plan())
     return error;
   Stopwatch watch;
@@ -69,6 +127,8 @@ Error Runner::compile(const RemarkFlags &remarks) {
   if (!layer)
     return layer.takeError();
   compiled = std::move(*layer);
+  if (Error error = checkRecord())
+    return error;
   summary.compileSeconds = watch.getSeconds();
   return Error::success();
 }
@@ -324,9 +384,12 @@ Expected<Report> Runner::run(const RemarkFlags &remarks) {
     if (Error error = benchmark())
       return std::move(error);
   report();
-  if (summary.passed())
-    if (Error error = writeOutputs(signature, outputs, results))
-      return std::move(error);
+  if (!summary.passed())
+    return std::move(summary);
+  if (Error error = writeOutputs(signature, outputs, results))
+    return std::move(error);
+  if (Error error = record())
+    return std::move(error);
   return std::move(summary);
 }
 

@@ -32,14 +32,16 @@ struct RunOptions {
   std::optional<double> tolerance;
   bool benchmark = false;
   double minSeconds = 1;
-  bool reportRouting = false; ///< From statistics of the compilation.
-  std::string recordedIds;    ///< A file for the ids, or empty.
+  bool reportRouting = false;           ///< From statistics of the compilation.
+  std::optional<NamedFile> recordedIds; ///< A file for the ids.
+  std::optional<NamedFile> replayedIds; ///< A file with them.
   unsigned numThreads = 1;
 };
 
 class Runner {
 public:
-  explicit Runner(const RunOptions &options) : options(options) {}
+  explicit Runner(const RunOptions &options)
+      : options(options), sources(options.arguments) {}
 
   /// Runs the layer. Writes the outputs, unless a check does not pass.
   llvm::Expected<Report> run(const RemarkFlags &remarks);
@@ -52,6 +54,10 @@ private:
   };
 
   llvm::Error plan();
+  /// Binds the arguments that ids became.
+  llvm::Error planReplay(llvm::ArrayRef<unsigned> layers);
+  llvm::Error checkRecord() const;
+  llvm::Error record() const;
   llvm::Error planReferences();
   llvm::Error compile(const RemarkFlags &remarks);
   llvm::Expected<std::vector<HostTensor>> makeResults(const Engine &engine);
@@ -70,6 +76,7 @@ private:
   const RunOptions &options;
   Report summary;
   EntrySignature signature;
+  ArgumentSources sources;
   std::vector<BoundArgument> bound;
   std::vector<OutputFilePlan> outputs;
   std::vector<Reference> references;

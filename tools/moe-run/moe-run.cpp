@@ -83,6 +83,15 @@ struct Flags {
       cl::desc("Print where the tokens went: rows, share and contribution of "
                "each expert, entropy and max/mean load; with a file, also as "
                "JSON")};
+  cl::opt<std::string> recordIds{
+      "record-ids", cl::value_desc("FILE"), cl::cat(category),
+      cl::desc(
+          "Write the expert of each choice: a .npy file, or a .safetensors "
+          "file where there are several layers")};
+  cl::opt<std::string> replayIds{
+      "replay-ids", cl::value_desc("FILE"), cl::cat(category),
+      cl::desc("Send tokens where they went in the run that recorded FILE; "
+               "weights are those of the layer's own logits at these ids")};
 
   // Timing.
   cl::opt<bool> benchmark{
@@ -152,6 +161,49 @@ static Error parseChecks(const Flags &flags, RunOptions &options) {
   return Error::success();
 }
 
+/// The file of a flag that names no argument and no tensor; none without it.
+static llvm::Expected<std::optional<NamedFile>>
+parseIdsFile(const cl::opt<std::string> &flag) {
+  if (!flag.getNumOccurrences())
+    return std::nullopt;
+  llvm::Expected<NamedFile> file = parseNamedFile(flag);
+  if (!file)
+    return llvm::createStringError("--" + flag.ArgStr + ": " +
+                                   llvm::toString(file.takeError()));
+  if (!file->name.empty() || !file->tensor.empty())
+    return llvm::createStringError(
+        "--" + flag.ArgStr + "=" + flag +
+        " names a tensor; give the file alone, its tensors are 'layer0', "
+        "'layer1', ...");
+  return std::move(*file);
+}
+
+/// Options of --stats, --record-ids and --replay-ids.
+static Error setRoutingOptions(const Flags &flags, RunOptions &options) {
+  auto &statistics = options.compilation.statistics;
+  if (flags.stats.getNumOccurrences()) {
+    options.reportRouting = true;
+    statistics = {RoutingStatistic::Tokens, RoutingStatistic::Choices,
+                  RoutingStatistic::Contribution};
+  }
+  auto recorded = parseIdsFile(flags.recordIds);
+  if (!recorded)
+    return recorded.takeError();
+  auto replayed = parseIdsFile(flags.replayIds);
+  if (!replayed)
+    return replayed.takeError();
+  options.recordedIds = std::move(*recorded);
+  options.replayedIds = std::move(*replayed);
+  if (options.recordedIds) {
+    statistics.push_back(RoutingStatistic::Ids);
+    if (Error error =
+            checkOutputPath("--record-ids", options.recordedIds->file))
+      return error;
+  }
+  options.compilation.replaysIds = options.replayedIds.has_value();
+  return Error::success();
+}
+
 /// What is wrong with a flag by itself, or with two together.
 static Error checkFlags(const Flags &flags) {
   auto isSecondsOrZero = [](double value) {
@@ -173,6 +225,10 @@ static Error checkFlags(const Flags &flags) {
     return llvm::createStringError("--stats and --benchmark exclude each "
                                    "other: the time would be that of the "
                                    "statistics as well; run twice");
+  if (flags.recordIds.getNumOccurrences() && flags.benchmark)
+    return llvm::createStringError("--record-ids and --benchmark exclude each "
+                                   "other: the time would be that of the "
+                                   "record as well; run twice");
   constexpr unsigned maxThreads = 4096;
   if (flags.threads > maxThreads)
     return llvm::createStringError("--threads goes up to " + Twine(maxThreads));
@@ -196,12 +252,8 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   options.arguments.randomWeights = flags.randomWeights;
   options.arguments.seed = flags.seed;
   options.benchmark = flags.benchmark;
-  if (flags.stats.getNumOccurrences()) {
-    options.reportRouting = true;
-    options.compilation.statistics = {RoutingStatistic::Tokens,
-                                      RoutingStatistic::Choices,
-                                      RoutingStatistic::Contribution};
-  }
+  if (Error error = setRoutingOptions(flags, options))
+    return std::move(error);
   options.minSeconds = flags.minTime;
   options.numThreads =
       flags.threads ? flags.threads.getValue() : getNumAvailableThreads();
@@ -293,13 +345,6 @@ static llvm::Expected<bool> run(const Flags &flags) {
   if (Error error = writeJSON(flags.stats, report->routingToJSON()))
     return std::move(error);
   return report->passed();
-}
-
-/// Makes room for a flag of ours whose name an option of LLVM's libraries has,
-/// which other tools of LLVM show.
-static void removeForeignOption(StringRef name) {
-  if (cl::Option *option = cl::getRegisteredOptions().lookup(name))
-    option->removeArgument();
 }
 
 static void printError(const Twine &text) {

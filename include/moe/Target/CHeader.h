@@ -9,6 +9,7 @@
 #define MOE_TARGET_CHEADER_H
 
 #include "moe/Target/EntrySignature.h"
+#include "moe/Target/EntryStatistic.h"
 
 namespace mlir::moe {
 
@@ -18,11 +19,14 @@ struct CHeaderInfo {
   std::string source;
   /// What it was compiled for: "x86_64-pc-linux-gnu, znver4".
   std::string target;
+  /// What the artifact fills of moe_stats; empty if its functions do not take
+  /// it.
+  std::vector<EntryStatistic> statistics;
 };
 
 /// Writes a header for C99 and C++ that stands alone (it repeats moe.h under
-/// the same include guard) and documents and declares the two functions of the
-/// artifact.
+/// the same include guard, and moe_stats.h if it has statistics) and documents
+/// and declares the two functions of the artifact.
 void writeCHeader(const EntrySignature &signature, const CHeaderInfo &info,
                   llvm::raw_ostream &os);
 

@@ -11,6 +11,7 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Target/EntrySignature.h"
+#include "moe/Target/EntryStatistic.h"
 
 namespace mlir {
 class DialectRegistry;
@@ -51,18 +52,23 @@ struct EntryOptions {
   bool exportShapes = false;
   /// How tensors become loops where `isa` is empty.
   GeneralLoweringOptions lowering;
-  /// The vector instructions that moe-cpu-lowering may use (getVectorISA); empty
-  /// for the general lowering.
+  /// The vector instructions that moe-cpu-lowering may use (getVectorISA);
+  /// empty for the general lowering.
   std::string isa;
+  /// Statistics to give to callers that ask for them (moe_stats.h). NAME and
+  /// NAME_packed then have an argument `moe_stats *stats` after the tensors.
+  llvm::SmallVector<RoutingStatistic, 4> statistics;
 };
 
 /// Lowers a module with a layer at tensor level to the LLVM dialect, in place:
 /// `moe-prepare-entry`, buildGeneralBufferPipeline, `moe-create-c-entry`,
 /// buildLowerToLLVMPipeline. Returns the signature with its `sizeNames`.
-/// After a failure (with diagnostics) the module is half lowered.
-FailureOr<EntrySignature> lowerToLLVMDialect(ModuleOp module,
-                                             const EntryOptions &options,
-                                             StageDumper &stages);
+/// After a failure (with diagnostics) the module is half lowered. `statistics`,
+/// if given, is set to what the entry can fill.
+FailureOr<EntrySignature>
+lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
+                   StageDumper &stages,
+                   std::vector<EntryStatistic> *statistics = nullptr);
 
 /// What lowering and CodeGen.h need from a registry besides the dialects of the
 /// input: translations to LLVM IR.

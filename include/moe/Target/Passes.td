@@ -28,6 +28,10 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
       0. Nothing of the computation is left in it. A size that depends on the
       data is -1, and a remark says so; a check that does is left out.
     * Other public functions become private.
+    * With `statistics`, those of `moe-instrument`, a private copy `@NAME.stats`
+      of the entry fills these as well, after the results. The attribute
+      `moe.stats` of the entry names it, its shapes, and for each statistic the
+      layer and the member of `moe_stats` (`moe/Runtime/moe_stats.h`).
 
     Names of its arguments (`moe.name`) say what a size is: "T" the tokens of the
     first `moe.gate` or `moe.dispatch`, "E" the number of stacked experts, else
@@ -69,12 +73,15 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
   }];
   let options = [
     Option<"entryName", "entry", "std::string", "",
-           "The function to prepare; by default the only public one with a body">
+           "The function to prepare; by default the only public one with a body">,
+    ListOption<"statistics", "statistics", "std::string",
+               "Statistics for callers that ask: any of tokens, choices, contribution, ids">
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::affine::AffineDialect",
     "::mlir::bufferization::BufferizationDialect", "::mlir::func::FuncDialect",
-    "::mlir::linalg::LinalgDialect", "::mlir::memref::MemRefDialect", "::mlir::tensor::TensorDialect"
+    "::mlir::linalg::LinalgDialect", "::mlir::math::MathDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect"
   ];
 }
 
@@ -91,6 +98,10 @@ def MoECreateCEntry : Pass<"moe-create-c-entry"> {
     * `@NAME_shapes(arguments, sizes)`, with `export-shapes`: checks the
       arguments and writes what `@NAME.shapes` returns. For a JIT, whose caller
       has to allocate the results.
+
+    Where `moe.stats` names a variant with statistics, both take `moe_stats *stats`
+    after the tensors. NULL calls the plain layer; else the variant runs, and
+    `stats[N]` is filled for layer N, where members are not NULL.
 
     They check every tensor (null, rank, type, shape, row-major strides) before
     they read the first element: arguments against the static sizes, then results

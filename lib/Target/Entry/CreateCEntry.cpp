@@ -23,6 +23,7 @@
 
 #include "CheckTensor.h"
 #include "EntryShapes.h"
+#include "StatsEntry.h"
 #include "mlir/Conversion/LLVMCommon/MemRefBuilder.h"
 #include "mlir/Conversion/LLVMCommon/TypeConverter.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -47,6 +48,10 @@ struct BufferEntry {
   int64_t numArguments = 0;
   /// The symbol in the IR, and the name that C sees.
   std::string name, cName;
+  /// What the visible functions call: name.run, or name.run_stats, which takes
+  /// a moe_stats * as well.
+  std::string callee = ".run";
+  bool hasStats() const { return callee == ".run_stats"; }
 
   ArrayRef<MemRefType> getArguments() const {
     return ArrayRef(types).take_front(numArguments);
@@ -73,7 +78,10 @@ public:
     b.setInsertionPointAfter(entry.shapes);
   }
 
-  void buildFunctions(bool exportShapes);
+  /// NAME.check and NAME.run.
+  void buildInternal();
+  /// What C sees.
+  void buildVisible(bool exportShapes);
 
 private:
   LLVM::LLVMFuncOp startFunction(const Twine &name, ArrayRef<Type> arguments,
@@ -110,6 +118,14 @@ private:
                                 FlatSymbolRefAttr::get(b.getContext(), callee),
                                 operands)
         .getResult();
+  }
+  /// Calls what the visible functions call, with as many of `operands` as it
+  /// takes.
+  Value callRun(ValueRange operands) {
+    auto callee = SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(
+        entry.shapes, b.getStringAttr(local(entry.callee)));
+    return call(callee.getName(),
+                operands.take_front(callee.getNumArguments()));
   }
   /// A symbol that only this module sees.
   std::string local(StringRef suffix) { return entry.name + suffix.str(); }
@@ -265,22 +281,28 @@ void CEntryBuilder::buildRun() {
 /// NAME(tensor..., workspace, workspace_bytes).
 void CEntryBuilder::buildNamed() {
   OpBuilder::InsertionGuard guard(b);
-  SmallVector<Type> types(entry.types.size() + 1, ptr);
+  size_t numPointers = entry.types.size() + (entry.hasStats() ? 2 : 1);
+  SmallVector<Type> types(numPointers, ptr);
   types.push_back(i64);
   LLVM::LLVMFuncOp func =
       startFunction(entry.cName, types, LLVM::Linkage::External);
   Value tensors = allocate(ptr, entry.types.size());
   for (size_t i = 0; i < entry.types.size(); ++i)
     LLVM::StoreOp::create(b, func.getArgument(i), at(tensors, ptr, i));
-  LLVM::ReturnOp::create(b, call(local(".run"), tensors));
+  SmallVector<Value> operands(
+      func.getArguments().drop_front(entry.types.size()));
+  operands.insert(operands.begin(), tensors);
+  LLVM::ReturnOp::create(b, callRun(operands));
 }
 
 /// NAME_packed(tensors, workspace, workspace_bytes).
 void CEntryBuilder::buildPacked() {
   OpBuilder::InsertionGuard guard(b);
-  LLVM::LLVMFuncOp func = startFunction(
-      entry.cName + "_packed", {ptr, ptr, i64}, LLVM::Linkage::External);
-  LLVM::ReturnOp::create(b, call(local(".run"), func.getArgument(0)));
+  SmallVector<Type> types(entry.hasStats() ? 3 : 2, ptr);
+  types.push_back(i64);
+  LLVM::LLVMFuncOp func =
+      startFunction(entry.cName + "_packed", types, LLVM::Linkage::External);
+  LLVM::ReturnOp::create(b, callRun(func.getArguments()));
 }
 
 /// NAME_shapes(arguments, sizes).
@@ -291,9 +313,12 @@ void CEntryBuilder::buildShapes() {
   LLVM::ReturnOp::create(b, call(local(".check"), func.getArguments()));
 }
 
-void CEntryBuilder::buildFunctions(bool exportShapes) {
+void CEntryBuilder::buildInternal() {
   buildCheck();
   buildRun();
+}
+
+void CEntryBuilder::buildVisible(bool exportShapes) {
   buildNamed();
   buildPacked();
   if (exportShapes)
@@ -372,6 +397,8 @@ struct CreateCEntry final : moe::impl::MoECreateCEntryBase<CreateCEntry> {
 
 private:
   LogicalResult wrap(func::FuncOp func, DictionaryAttr attr);
+  LogicalResult buildStats(BufferEntry &entry, DictionaryAttr stats,
+                           const LLVMTypeConverter &converter);
 };
 
 } // namespace
@@ -381,6 +408,7 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   if (failed(entry))
     return failure();
   func->removeAttr(kEntryAttr);
+  auto stats = dyn_cast_or_null<DictionaryAttr>(func->removeAttr(kStatsAttr));
   func.setName(entry->name + ".body");
   func.setPrivate();
   removeNames(func);
@@ -394,6 +422,64 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   }
   addCheckTensor(getOperation());
   LLVMTypeConverter converter(&getContext());
-  CEntryBuilder(*entry, converter).buildFunctions(exportShapes);
+  CEntryBuilder builder(*entry, converter);
+  builder.buildInternal();
+  if (stats && failed(buildStats(*entry, stats, converter)))
+    return failure();
+  builder.buildVisible(exportShapes);
+  return success();
+}
+
+/// The variant of `entry` with statistics as an entry of its own.
+static FailureOr<BufferEntry>
+readVariant(BufferEntry &entry, DictionaryAttr stats, size_t numStatistics) {
+  auto lookUp = [&](StringRef name) -> func::FuncOp {
+    auto symbol = stats.getAs<FlatSymbolRefAttr>(name);
+    return symbol ? SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+                        entry.body, symbol)
+                  : func::FuncOp();
+  };
+  BufferEntry variant;
+  variant.body = lookUp("function");
+  variant.shapes = lookUp("shapes");
+  if (!variant.body || !variant.shapes ||
+      variant.body.getNumArguments() != entry.types.size() + numStatistics)
+    return entry.body.emitError()
+           << "@" << entry.name << " has " << kStatsAttr
+           << ", but not the functions that moe-prepare-entry makes for it";
+  variant.name = variant.body.getName().str();
+  for (Type type : variant.body.getArgumentTypes())
+    variant.types.push_back(cast<MemRefType>(type));
+  variant.numArguments = entry.numArguments;
+  return variant;
+}
+
+LogicalResult CreateCEntry::buildStats(BufferEntry &entry, DictionaryAttr stats,
+                                       const LLVMTypeConverter &converter) {
+  FailureOr<SmallVector<AppendedStatistic>> appended =
+      readAppended(entry.body, stats);
+  if (failed(appended))
+    return failure();
+  FailureOr<BufferEntry> variant = readVariant(entry, stats, appended->size());
+  if (failed(variant))
+    return failure();
+  removeNames(variant->body);
+  removeNames(variant->shapes);
+  CEntryBuilder(*variant, converter).buildInternal();
+
+  auto lookUp = [&](const Twine &name) {
+    return SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(
+        entry.body, StringAttr::get(&getContext(), name));
+  };
+  StatsEntry functions;
+  functions.run = lookUp(entry.name + ".run");
+  functions.variantCheck = lookUp(variant->name + ".check");
+  functions.variantRun = lookUp(variant->name + ".run");
+  functions.appended = *appended;
+  functions.types = ArrayRef(variant->types).take_back(appended->size());
+  functions.numTensors = entry.types.size();
+  functions.numResultSizes = entry.getNumResultSizes();
+  buildRunStats(functions, entry.name + ".run_stats");
+  entry.callee = ".run_stats";
   return success();
 }

@@ -8,13 +8,16 @@
 #include "moe/Target/Passes.h"
 
 #include "EntryShapes.h"
+#include "StatsEntry.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Passes.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Pass/PassManager.h"
@@ -43,7 +46,8 @@ static LogicalResult checkPreparable(func::FuncOp entry,
   if (!SymbolTable::symbolKnownUseEmpty(entry, symbolTable))
     return fail() << "is called by another function of the module; give that "
                      "function a callee of its own";
-  for (StringRef suffix : {".shapes", ".sizes", ".body", ".check", ".run"}) {
+  for (StringRef suffix : {".shapes", ".sizes", ".body", ".check", ".run",
+                           ".stats", ".run_stats"}) {
     std::string name = (entry.getName() + suffix).str();
     if (SymbolTable::lookupSymbolIn(symbolTable, name))
       return fail() << "needs the symbol @" << name << ", which is taken";
@@ -116,6 +120,9 @@ struct PrepareEntry final : moe::impl::MoEPrepareEntryBase<PrepareEntry> {
 
 private:
   LogicalResult prepare();
+  FailureOr<StatsVariant> addStatsVariant(func::FuncOp entry);
+  /// Makes @NAME.shapes, which is returned, and turns results to arguments.
+  FailureOr<func::FuncOp> fillResults(func::FuncOp func);
 };
 
 } // namespace
@@ -125,12 +132,58 @@ LogicalResult PrepareEntry::prepare() {
   FailureOr<func::FuncOp> entry = findEntry(symbolTable, entryName);
   if (failed(entry) || failed(checkPreparable(*entry, symbolTable)))
     return failure();
-  FailureOr<EntrySignature> signature = readEntrySignature(*entry);
-  if (failed(signature))
-    return failure();
   makeOthersPrivate(*entry, symbolTable);
   entry->setPublic();
+  unsigned numResults = entry->getNumResults();
+  FailureOr<StatsVariant> variant = addStatsVariant(*entry);
+  if (failed(variant))
+    return failure();
+  FailureOr<func::FuncOp> shapes = fillResults(*entry);
+  if (failed(shapes))
+    return failure();
+  (*entry)->setAttr(kEntryAttr, makeEntryAttr(*shapes, numResults));
+  if (variant->function) {
+    FailureOr<func::FuncOp> variantShapes = fillResults(variant->function);
+    if (failed(variantShapes))
+      return failure();
+    (*entry)->setAttr(kStatsAttr, makeStatsAttr(*variant, *variantShapes));
+    removeNames(variant->function);
+  }
+  return success();
+}
 
+/// The copy of `entry` that appends statistics; null if nobody asked.
+FailureOr<StatsVariant> PrepareEntry::addStatsVariant(func::FuncOp entry) {
+  StatsVariant variant;
+  if (statistics.empty())
+    return variant;
+  SmallVector<RoutingStatistic> chosen;
+  for (const std::string &name : statistics) {
+    std::optional<RoutingStatistic> statistic = parseStatistic(name);
+    if (!statistic)
+      return entry.emitError()
+             << "there is no statistic '" << name
+             << "'; there are tokens, choices, contribution and ids";
+    chosen.push_back(*statistic);
+  }
+  variant.function = entry.clone();
+  variant.function.setName((entry.getName() + ".stats").str());
+  variant.function.setPrivate();
+  entry->getBlock()->getOperations().insertAfter(entry->getIterator(),
+                                                 variant.function);
+  variant.appended = appendStatistics(variant.function, chosen);
+  if (!variant.appended.empty())
+    return variant;
+  return entry.emitError()
+         << "there are no statistics of @" << entry.getName()
+         << ": it has no moe.dispatch at its top level, or one that cannot be "
+            "instrumented; --remarks-filter-missed=moe-instrument says why";
+}
+
+FailureOr<func::FuncOp> PrepareEntry::fillResults(func::FuncOp func) {
+  FailureOr<EntrySignature> signature = readEntrySignature(func);
+  if (failed(signature))
+    return failure();
   auto simplify = [&](func::FuncOp func) {
     OpPassManager pm(func::FuncOp::getOperationName());
     // linalg ops say what their shapes are; arith ops on tensors do not.
@@ -141,10 +194,8 @@ LogicalResult PrepareEntry::prepare() {
     return runPipeline(pm, func);
   };
   FailureOr<func::FuncOp> shapes =
-      buildShapesFunction(*entry, *signature, simplify);
-  if (failed(shapes) || failed(appendResults(*entry, *signature)))
+      buildShapesFunction(func, *signature, simplify);
+  if (failed(shapes) || failed(appendResults(func, *signature)))
     return failure();
-  (*entry)->setAttr(kEntryAttr,
-                    makeEntryAttr(*shapes, signature->results.size()));
-  return success();
+  return *shapes;
 }

@@ -15,6 +15,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/MoE/Transforms/Statistics.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/DecidingMath.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
@@ -54,6 +55,18 @@ public:
                         ValueRange carried) -> Carried {
                       return buildToken(b, token, carried[0], carried[1]);
                     });
+  }
+
+  /// The weights alone, of ids that were chosen elsewhere.
+  Value buildWeightsOf(OpBuilder &builder, Value ids) {
+    return buildFor(builder, loc, zero, numTokens, op.getWeightsInit(),
+                    [&](OpBuilder &b, Location, Value token,
+                        ValueRange carried) -> Carried {
+                      Value scores = buildScores(b, token);
+                      Value weights =
+                          buildWeights(b, token, scores, ids, /*anyIds=*/true);
+                      return {storeWeights(b, token, weights, carried[0])};
+                    })[0];
   }
 
 private:
@@ -248,16 +261,38 @@ private:
     });
   }
 
-  /// The k weights of a token whose ids are already in `ids`.
-  Value buildWeights(OpBuilder &b, Value token, Value scores, Value ids) {
-    auto mixOfChoice = [&](OpBuilder &b, Location l, Value j) {
+  /// What the weight of a choice is read from, or `nothing` where `id` is no
+  /// expert's.
+  Value loadMixOfAny(OpBuilder &b, Value token, Value id, Value scores,
+                     double nothing) {
+    Value isExpert =
+        compare(b, arith::CmpIPredicate::ult, id, toI32(b, numExperts));
+    return buildIf(
+        b, loc, isExpert,
+        [&](OpBuilder &b, Location) -> Carried {
+          return {loadMix(b, token, toIndex(b, id), scores)};
+        },
+        [&](OpBuilder &b, Location) -> Carried {
+          return {constant(b, nothing)};
+        })[0];
+  }
+
+  /// The k weights of a token whose ids are already in `ids`. With `anyIds`
+  /// they need not be experts'; such a choice has weight 0 and counts in no
+  /// sum.
+  Value buildWeights(OpBuilder &b, Value token, Value scores, Value ids,
+                     bool anyIds = false) {
+    bool isSelected = op.getSoftmaxScope() == SoftmaxScope::Selected;
+    auto mixOfChoice = [&](OpBuilder &b, Location l, Value j) -> Value {
+      Value id = extract(b, ids, {token, j});
+      if (anyIds)
+        return loadMixOfAny(b, token, id, scores, isSelected ? -kInfinity : 0);
       // k > E leaves an id of −1; it must not become an address.
-      Value id = arith::MaxSIOp::create(b, l, extract(b, ids, {token, j}),
-                                        buildI32(b, l, 0));
+      id = arith::MaxSIOp::create(b, l, id, buildI32(b, l, 0));
       return loadMix(b, token, toIndex(b, id), scores);
     };
     Value weights;
-    if (op.getSoftmaxScope() == SoftmaxScope::Selected)
+    if (isSelected)
       weights = buildSoftmax(b, topK, [&](OpBuilder &b, Location l, Value j) {
         return buildNaNToNegInf(b, l, mixOfChoice(b, l, j));
       });
@@ -284,7 +319,13 @@ private:
                   insert(b, next.id, carried[2], {token, j})};
         })[2];
     Value weights = buildWeights(b, token, scores, idsOut);
-    weightsOut = buildFor(
+    return {storeWeights(b, token, weights, weightsOut), idsOut};
+  }
+
+  /// `weightsOut` with the `weights` of a token, scaled.
+  Value storeWeights(OpBuilder &b, Value token, Value weights,
+                     Value weightsOut) {
+    return buildFor(
         b, loc, zero, topK, weightsOut,
         [&](OpBuilder &b, Location l, Value j, ValueRange out) -> Carried {
           Value weight = extract(b, weights, j);
@@ -293,7 +334,6 @@ private:
                 b, l, weight, constant(b, op.getScale().convertToFloat()));
           return {insert(b, weight, out[0], {token, j})};
         })[0];
-    return {weightsOut, idsOut};
   }
 };
 
@@ -301,4 +341,8 @@ private:
 
 SmallVector<Value> mlir::moe::decomposeGate(OpBuilder &builder, GateOp op) {
   return GateBuilder(builder, op).build(builder);
+}
+
+Value mlir::moe::buildGateWeights(OpBuilder &builder, GateOp op, Value ids) {
+  return GateBuilder(builder, op).buildWeightsOf(builder, ids);
 }

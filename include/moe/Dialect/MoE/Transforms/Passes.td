@@ -431,4 +431,56 @@ def MoEInstrument : Pass<"moe-instrument"> {
   ];
 }
 
+def MoEReplayIds : Pass<"moe-replay-ids"> {
+  let summary = "takes the ids of another run as arguments";
+  let description = [{
+    To find out where two runs part (other machines, types, lowerings), the second
+    takes the first one's decisions. For each layer (`moe.dispatch` or `moe.plan`
+    at the top level of a function) the ids become a further argument of the
+    function, called `replay_idsN` for layer N, wherever they are used. The gate
+    that made them goes; its weights are computed at the given ids instead, by its
+    own rule from its own logits. With the ids that the gate would choose, they
+    have the same bits.
+
+    An id outside [0, E) is nowhere, as everywhere: its weight is 0, and it counts
+    neither in a softmax over the selected nor in `renormalize`.
+
+    Ids that other IR makes (tables, two gates) are replaced as well, with a
+    missed remark that their weights stay what the function computes. Declines,
+    with a missed remark, for ids that are an argument already (replay them by
+    passing them), and where `moe-instrument` declines: functions that others call
+    or with several blocks, layers inside loops and branches, fused or on memrefs.
+
+    Before:
+
+    ```mlir
+    func.func @layer(%x: tensor<?x8xf32>, ...) -> tensor<?x8xf32> {
+      ...
+      %weights, %ids = moe.gate score(softmax) ins(%logits : tensor<?x4xf32>)
+          outs(%wi, %ii : tensor<?x2xf32>, tensor<?x2xi32>)
+      %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<?x2xi32>) ...
+    ```
+
+    After:
+
+    ```mlir
+    func.func @layer(%x: tensor<?x8xf32>, ..., %ids: tensor<?x2xi32> {moe.name = "replay_ids0"})
+        -> tensor<?x8xf32> {
+      ...
+      %weights = scf.for %t = ... iter_args(%out = %wi) -> (tensor<?x2xf32>) {
+        // softmax of the logits of token t, read at %ids[%t, 0], %ids[%t, 1]
+      }
+      %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<?x2xi32>) ...
+    ```
+  }];
+  let statistics = [
+    Statistic<"numReplayed", "num-replayed", "Number of ids that became arguments">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect"
+  ];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

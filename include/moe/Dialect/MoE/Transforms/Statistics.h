@@ -17,6 +17,7 @@
 #define MOE_DIALECT_MOE_TRANSFORMS_STATISTICS_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
 #include "llvm/ADT/SmallVector.h"
 #include <optional>
 
@@ -58,6 +59,22 @@ struct AppendedStatistic {
 llvm::SmallVector<AppendedStatistic>
 appendStatistics(func::FuncOp func,
                  llvm::ArrayRef<RoutingStatistic> statistics);
+
+/// Builds the weights (T×k, in the init of `gate`) that `gate` gives to `ids`
+/// (T×k × i32), by its own rule and from its own logits: the same bits as its
+/// result where the ids are those that it chooses. An id outside [0, E) has
+/// weight 0 and counts in no sum. Needs `gate` on tensors.
+Value buildGateWeights(OpBuilder &builder, GateOp gate, Value ids);
+
+/// Replaces the ids of each layer of `func` by a further argument, called
+/// `replay_idsN` for layer N, and the weights of the gate that made them by
+/// those of these ids. Says which layers have such an argument: layers that
+/// share ids have one, that of the first. None, with missed remarks, where
+/// moe-replay-ids declines.
+llvm::SmallVector<unsigned> replayIds(func::FuncOp func);
+
+/// "replay_ids0".
+std::string getReplayedName(unsigned layer);
 
 } // namespace mlir::moe
 

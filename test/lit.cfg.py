@@ -2,10 +2,12 @@
 
 Environment:
   MOE_CHECK_ROUNDTRIP=1  every moe-opt also checks that the IR survives text and bytecode.
+  MOE_PTXAS=PATH         NVIDIA's assembler (default: ptxas in PATH); tests of PTX run without it.
   MOE_LIT_PARTIAL=1      a tool that is not built yet is a warning instead of the end.
 """
 
 import os
+import shutil
 import subprocess
 
 import lit.formats
@@ -98,6 +100,11 @@ for feature, flag in {
 # Models are compared in the build that is not sanitized: the results are the same.
 modules = ["numpy"] if config.sanitizers else ["numpy", "torch", "transformers"]
 features.update(f"python-{m}" for m in modules if python_has(m))
+# NVIDIA's assembler, of the toolkit or of the wheel nvidia-cuda-nvcc: PTX is checked where it is.
+ptxas = os.environ.get("MOE_PTXAS") or shutil.which("ptxas")
+if ptxas:
+    features.add("ptxas")
+    config.substitutions.append(("%ptxas", ptxas))
 # REQUIRES: moe-run. A sanitizer build has some of the tools only.
 features.update(name for name in config.moe_tools
                 if os.path.exists(os.path.join(config.moe_tools_dir, name)))

@@ -162,6 +162,10 @@ void mlir::moe::registerPipelines() {
       "the reference that other lowerings are checked against",
       buildGeneralLoweringPipeline);
   PassPipelineRegistration<>(
+      "moe-lower-kernels",
+      "Lowers GPU kernels to the dialects llvm and nvvm",
+      buildLowerKernelsPipeline);
+  PassPipelineRegistration<>(
       "moe-fuse",
       "Fuses gate, dispatch, experts and combine into kernel-level ops",
       buildFusePipeline);

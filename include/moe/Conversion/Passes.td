@@ -172,4 +172,116 @@ def MoEOutlineParallel : Pass<"moe-outline-parallel", "::mlir::ModuleOp"> {
   ];
 }
 
+def MoESelectGPUStrategy : Pass<"moe-select-gpu-strategy"> {
+  let summary = "decides how each grouped matmul runs on an NVIDIA GPU";
+  let description = [{
+    Writes a `moe.lowering_config = #moe.gpu_matmul<…>` on each
+    `moe.grouped_matmul` that moe-lower-to-gpu can lower, from the shared memory
+    of `chip` and the sizes of the op; an op that has one (pinned by a user) keeps
+    it, if it fits. Later passes only read it. A *passed* remark says what was
+    chosen; ops that get none decompose, and a *missed* remark says why and what
+    to change.
+
+    What can be lowered: rows that are stored (not combined), products of one set
+    of rows and one weight each, all f16 or all bf16 without a decode region,
+    static N and K, weights as E×N×K or E×K×N (by linear index expressions) with
+    places that are multiples of 16 bytes, any epilogue of scalar ops.
+
+    Before:
+
+    ```mlir
+    %h = moe.grouped_matmul offsets(...) products(%x[t, k] * %w[e, n, k] : ...) outs(...) { ... }
+    ```
+
+    After `moe-select-gpu-strategy{chip=sm_80}`:
+
+    ```mlir
+    %h = moe.grouped_matmul offsets(...) products(%x[t, k] * %w[e, n, k] : ...) outs(...)
+        attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64,
+                                                          warp_rows = 2, warp_columns = 4, stages = 4>} { ... }
+    ```
+  }];
+  let options = [
+    Option<"chip", "chip", "std::string", "\"sm_80\"",
+           "The GPU: sm_80, sm_86, sm_89, sm_90, sm_90a or sm_120">
+  ];
+}
+
+def MoEDeviceMath : Pass<"moe-device-math"> {
+  let summary = "computes functions of f32 by what a GPU has";
+  let description = [{
+    `math.exp` and `math.exp2` become `ex2.approx.ftz`: for exp a relative error
+    of 2⁻²² + |x| · 2⁻²⁴ at most, subnormal results being 0. Other functions
+    become upstream's polynomials, as on a CPU. What NVPTX has instructions for
+    (sqrt, fma, floor, …) stays. So nothing of the CUDA toolkit is linked.
+
+    Before: `%e = math.exp %x : f32`
+
+    After:
+
+    ```mlir
+    %y = arith.mulf %x, %log2e : f32
+    %e = llvm.call_intrinsic "llvm.nvvm.ex2.approx.ftz.f"(%y) : (f32) -> f32
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::math::MathDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
+  let summary = "lowers configured grouped matmuls, and combines, to GPU kernels";
+  let description = [{
+    Takes each `moe.grouped_matmul` on memrefs that has a `#moe.gpu_matmul` as
+    `moe.lowering_config`, and each `moe.combine` on memrefs in the default
+    layout with static k and H (a *missed* remark names what stays). The op becomes a
+    `gpu.launch_func` of a kernel in `gpu.module @moe_kernels`: an `llvm.func`
+    whose parameters are plain pointers, in the order of the op's operands (each
+    buffer once), then scalars that the epilogue uses from above, then E where it
+    is not static. `docs/GPU.md` has a picture of the kernel.
+
+    Nothing waits for the host: a block finds its tiles from the offsets, on the
+    device, and the number of blocks launched is a bound that shapes alone tell
+    (any number of blocks gives the same results). Buffers of a kernel are in
+    memory that the device can reach, aligned to 16 bytes. Results do not depend
+    on tiles that other rows are in: each is one sum in ascending steps of k; a
+    token's rows are combined in ascending order of their slots.
+
+    Before:
+
+    ```mlir
+    moe.grouped_matmul offsets(%o : memref<65xi32>) products(%x[m, k] * %w[e, n, k] : ...) outs(%y : ...)
+        attributes {moe.lowering_config = #moe.gpu_matmul<...>} { ... }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    gpu.launch_func @moe_kernels::@layer_matmul blocks in (%blocks, %c1, %c1) threads in (%c256, %c1, %c1)
+        dynamic_shared_memory_size %c131072_i32 args(%offsets : !llvm.ptr, %x : !llvm.ptr, ...)
+    ...
+    gpu.module @moe_kernels {
+      llvm.func @layer_matmul(%offsets: !llvm.ptr<1>, ...) attributes {gpu.kernel, nvvm.kernel, nvvm.maxntid = array<i32: 256, 1, 1>} {
+        scf.for %tile = ... {
+          nvvm.cp.async.shared.global ...
+          %sums:66 = scf.for %step = ... {
+            nvvm.cp.async.wait.group 2
+            nvvm.barrier0
+            ... nvvm.ldmatrix, nvvm.mma.sync
+          }
+          ... epilogue, llvm.store
+        }
+      }
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::math::MathDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::NVVM::NVVMDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
 #endif // MOE_CONVERSION_PASSES_TD

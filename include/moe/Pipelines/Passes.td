@@ -198,4 +198,18 @@ def StrictRounding : Pass<"moe-strict-rounding"> {
   }];
 }
 
+def BranchesToLLVM : Pass<"moe-branches-to-llvm"> {
+  let summary = "makes branches those of the llvm dialect, in part of a module";
+  let description = [{
+    Upstream's `convert-cf-to-llvm` takes whole modules; kernels lower within
+    theirs, beside host code that still has memrefs. Types that branches carry are
+    those of LLVM already.
+
+    Before: `cf.br ^bb1(%i : i32)`
+
+    After: `llvm.br ^bb1(%i : i32)`
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
 #endif // MOE_PIPELINES_PASSES_TD

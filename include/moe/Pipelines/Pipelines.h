@@ -90,6 +90,11 @@ void buildCPUBufferPipeline(OpPassManager &pm,
 /// f32 with a rounding after every operation. Anchored on a module.
 void buildLowerToLLVMPipeline(OpPassManager &pm);
 
+/// The bodies of gpu.modules that moe-lower-to-gpu made → the dialects llvm and
+/// nvvm, which `gpu-module-to-binary` and `moe-emulate-nvvm` take. Anchored on a
+/// module; registered as `moe-lower-kernels`.
+void buildLowerKernelsPipeline(OpPassManager &pm);
+
 /// Both of the above, on the functions that hold moe ops and on those connected
 /// with them by calls; anchored on any op with a symbol table. Registered as
 /// `moe-general-lowering`. What it makes may allocate with malloc.

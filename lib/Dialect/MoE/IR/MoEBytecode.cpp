@@ -31,6 +31,7 @@ enum AttributeCode : uint64_t {
   kGroups = 4,
   kRenormalize = 5,
   kCPUMatmul = 6,
+  kGPUMatmul = 7,
 };
 
 struct Version : DialectVersion {
@@ -93,6 +94,8 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
       return readRenormalize(reader);
     case kCPUMatmul:
       return readCPUMatmul(reader);
+    case kGPUMatmul:
+      return readGPUMatmul(reader);
     default:
       reader.emitError() << "moe: unknown attribute code " << code
                          << "; the file was written by a newer release";
@@ -138,6 +141,14 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
                 a.getBlockColumns(), a.getBlockSum(), a.getLanes()})
             writer.writeVarInt(size);
           writer.writeVarInt(a.getBf16Dot());
+          return success();
+        })
+        .Case([&](GPUMatmulAttr a) {
+          writer.writeVarInt(kGPUMatmul);
+          for (int64_t size :
+               {a.getTileRows(), a.getTileColumns(), a.getTileSum(),
+                a.getWarpRows(), a.getWarpColumns(), a.getStages()})
+            writer.writeVarInt(size);
           return success();
         })
         .Default([](Attribute) { return failure(); });
@@ -191,6 +202,19 @@ private:
     return CPUMatmulAttr::getChecked(
         [&] { return reader.emitError(); }, getContext(), sizes[0], sizes[1],
         sizes[2], sizes[3], sizes[4], sizes[5], bf16Dot != 0);
+  }
+
+  Attribute readGPUMatmul(DialectBytecodeReader &reader) const {
+    SmallVector<int64_t> sizes;
+    uint64_t size;
+    while (sizes.size() < 6) {
+      if (failed(reader.readVarInt(size)))
+        return Attribute();
+      sizes.push_back(static_cast<int64_t>(size));
+    }
+    return GPUMatmulAttr::getChecked([&] { return reader.emitError(); },
+                                     getContext(), sizes[0], sizes[1], sizes[2],
+                                     sizes[3], sizes[4], sizes[5]);
   }
 
   Attribute readRenormalize(DialectBytecodeReader &reader) const {

@@ -131,6 +131,43 @@ CPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   return checkMultiple("block_sum", blockSum, bf16Dot ? 2 * lanes : lanes);
 }
 
+LogicalResult
+GPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                      int64_t tileRows, int64_t tileColumns, int64_t tileSum,
+                      int64_t warpRows, int64_t warpColumns, int64_t stages) {
+  for (int64_t size :
+       {tileRows, tileColumns, tileSum, warpRows, warpColumns, stages})
+    if (size < 1) // gpu_matmul_c1
+      return emitError() << "gpu_matmul: sizes must be at least 1, got "
+                         << size;
+  constexpr int64_t kMaxWarps = 32;
+  // Each factor first: their product may overflow.
+  bool fits = warpRows <= kMaxWarps && warpColumns <= kMaxWarps;
+  int64_t warps = fits ? warpRows * warpColumns : 0;
+  if (warps < 2 || warps > kMaxWarps || !llvm::isPowerOf2_64(warps))
+    return emitError() << "gpu_matmul: warp_rows × warp_columns must be a "
+                          "power of two from 2 to "
+                       << kMaxWarps << ", got " << warpRows << " × "
+                       << warpColumns; // gpu_matmul_c1
+  auto checkTile = [&](StringRef name, int64_t tile,
+                       int64_t warps) -> LogicalResult {
+    if (tile % (16 * warps) == 0)
+      return success();
+    return emitError() << "gpu_matmul: tile_" << name << " = " << tile
+                       << " is not a multiple of 16 · warp_" << name << " = "
+                       << 16 * warps;
+  };
+  if (failed(checkTile("rows", tileRows, warpRows)) ||
+      failed(checkTile("columns", tileColumns, warpColumns)))
+    return failure(); // gpu_matmul_c2
+  if (tileSum != 64)  // gpu_matmul_c3
+    return emitError() << "gpu_matmul: tile_sum must be 64, got " << tileSum;
+  if (stages < 2) // gpu_matmul_c4
+    return emitError() << "gpu_matmul: stages must be at least 2, got "
+                       << stages;
+  return success();
+}
+
 LogicalResult GroupsAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  int64_t count, int64_t keep, GroupScore,
                                  GroupMask) {

@@ -90,4 +90,40 @@ def MoE_CPUMatmulAttr : MoE_Attr<"CPUMatmul", "cpu_matmul"> {
   }];
 }
 
+def MoE_GPUMatmulAttr : MoE_Attr<"GPUMatmul", "gpu_matmul"> {
+  let summary = "how a grouped matmul runs on an NVIDIA GPU";
+  let description = [{
+    A block of `warp_rows` × `warp_columns` warps computes a tile of `tile_rows` ×
+    `tile_columns` results (of every product) with tensor cores, from `tile_sum`
+    elements of k at a time. `stages` such steps are in shared memory: all but one
+    of them on their way while one is multiplied.
+
+    * gpu_matmul_c1: all sizes are at least 1; the number of warps is a
+      power of two from 2 to 32.
+    * gpu_matmul_c2: the tile of a warp, tile_rows / warp_rows × tile_columns /
+      warp_columns, has multiples of 16 rows and of 16 columns: what matrix
+      instructions take.
+    * gpu_matmul_c3: tile_sum is 64: rows of 128 bytes, the span of shared
+      memory's banks.
+    * gpu_matmul_c4: there are at least 2 stages.
+
+    Example: `#moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64,
+    warp_rows = 2, warp_columns = 4, stages = 4>`
+  }];
+  let parameters = (ins
+    "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$tile_sum,
+    "int64_t":$warp_rows, "int64_t":$warp_columns, "int64_t":$stages
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The attribute's name on an op; a CPU's has the same.
+    static constexpr ::llvm::StringLiteral kName = "moe.lowering_config";
+    int64_t getNumThreads() const { return 32 * getWarpRows() * getWarpColumns(); }
+    /// Rows and columns of the tile of a warp.
+    int64_t getWarpTileRows() const { return getTileRows() / getWarpRows(); }
+    int64_t getWarpTileColumns() const { return getTileColumns() / getWarpColumns(); }
+  }];
+}
+
 #endif // MOE_ATTRS_TD

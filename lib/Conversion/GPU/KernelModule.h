@@ -1,0 +1,71 @@
+//===- KernelModule.h - Kernels, their parameters and launches --*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A kernel is an llvm.func with one pointer a buffer: a memref descriptor would
+// be seven parameters for a matrix, most of them constants.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_CONVERSION_GPU_KERNELMODULE_H
+#define LIB_CONVERSION_GPU_KERNELMODULE_H
+
+#include "KernelBuilder.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/SetVector.h"
+
+namespace mlir::moe {
+
+/// What a kernel is given: buffers (memrefs) of an op, each once, then scalars.
+class KernelParameters {
+public:
+  /// Nothing, where `buffer` is null.
+  void addBuffer(Value buffer);
+  void addScalar(Value scalar) { scalars.insert(scalar); }
+
+  SmallVector<Type> getTypes(MLIRContext *context) const;
+  /// From buffers to pointers and from scalars to values, in a kernel.
+  IRMapping mapTo(ValueRange arguments) const;
+  /// What the host passes.
+  SmallVector<Value> buildArguments(ImplicitLocOpBuilder &b) const;
+
+private:
+  llvm::SetVector<Value> buffers, scalars;
+};
+
+/// The gpu.module that the kernels of a host module go to, made for the first.
+class KernelModule {
+public:
+  explicit KernelModule(ModuleOp host) : host(host) {}
+
+  /// Builds the body of a kernel; `shared` points to dynamic shared memory.
+  using BodyBuilder = function_ref<void(KernelBuilder &b,
+                                        const IRMapping &toDevice,
+                                        Value shared)>;
+
+  /// Adds a kernel for `op`, with threads for one-dimensional blocks, named after
+  /// the function that holds `op` and `suffix`. Returns its name.
+  SymbolRefAttr addKernel(Operation *op, StringRef suffix, int64_t numThreads,
+                          const KernelParameters &parameters,
+                          BodyBuilder buildBody);
+
+private:
+  gpu::GPUModuleOp get();
+
+  ModuleOp host;
+  gpu::GPUModuleOp kernels;
+};
+
+/// Launches `kernel` with `numBlocks` (index) blocks in one dimension.
+void buildLaunch(ImplicitLocOpBuilder &b, SymbolRefAttr kernel, Value numBlocks,
+                 int64_t numThreads, int64_t sharedBytes,
+                 const KernelParameters &parameters);
+
+} // namespace mlir::moe
+
+#endif // LIB_CONVERSION_GPU_KERNELMODULE_H

@@ -1,0 +1,112 @@
+//===- MatmulEpilogue.cpp - From sums in registers to results -------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "MatmulEpilogue.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Transforms/RegionUtils.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+MatmulEpilogue::Row MatmulEpilogue::enterRow(Value expert, Value row) const {
+  Row result = {expert, row, Value(), Value()};
+  bool needsToken = llvm::any_of(problem.extras, [](const LinearAccess &extra) {
+    return extra.dependsOn(Matmul::kToken) || extra.dependsOn(Matmul::kChoice);
+  });
+  if (!needsToken)
+    return result;
+  Value source = toDevice.lookup(problem.source);
+  Value position =
+      b.loadConstant(b.getI32Type(),
+                     b.element(source, b.getI32Type(), b.widen(row)));
+  result.token = b.div(position, problem.topK);
+  result.choice = b.rem(position, problem.topK);
+  return result;
+}
+
+Value MatmulEpilogue::buildAddress(const LinearAccess &access, const Row &row,
+                                   Value column) const {
+  Value index = b.i64(access.constant);
+  std::pair<unsigned, Value> dims[] = {{Matmul::kExpert, row.expert},
+                                       {Matmul::kRow, row.row},
+                                       {Matmul::kToken, row.token},
+                                       {Matmul::kChoice, row.choice},
+                                       {Matmul::kColumn, column}};
+  for (auto [dim, value] : dims)
+    if (access.dependsOn(dim))
+      index = b.add(index, b.mul(b.widen(value), access.coefficients[dim]));
+  return b.element(toDevice.lookup(access.buffer), access.getElementType(),
+                   index);
+}
+
+SmallVector<Value> MatmulEpilogue::inlineEpilogue(const Row &row, Value column,
+                                                  ValueRange sums) const {
+  Block &block = problem.epilogue->front();
+  // Captured scalars come along with the operands.
+  IRMapping mapping = toDevice;
+  SmallVector<Value> args(sums);
+  for (const LinearAccess &extra : problem.extras)
+    args.push_back(
+        b.load(extra.getElementType(), buildAddress(extra, row, column)));
+  mapping.map(block.getArguments(), args);
+  llvm::SetVector<Value> above;
+  getUsedValuesDefinedAbove(*problem.epilogue, above);
+  for (Value value : above)
+    if (!mapping.contains(value)) // A constant.
+      mapping.map(value, b.clone(*value.getDefiningOp())->getResult(0));
+  for (Operation &op : block.without_terminator())
+    b.clone(op, mapping);
+  return llvm::map_to_vector(block.getTerminator()->getOperands(),
+                             [&](Value value) { return mapping.lookup(value); });
+}
+
+/// Two neighbours are stored at once where N is even, so that all pairs are
+/// whole and aligned.
+bool MatmulEpilogue::storesPairs(const LinearAccess &result) const {
+  return problem.numColumns % 2 == 0 && result.constant % 2 == 0 &&
+         result.coefficients[Matmul::kRow] % 2 == 0 &&
+         result.getElementType().getIntOrFloatBitWidth() >= 8;
+}
+
+void MatmulEpilogue::store(const LinearAccess &result, const Row &row,
+                           Value column, Value value, int64_t alignment) const {
+  LLVM::StoreOp::create(b, value, buildAddress(result, row, column), alignment);
+}
+
+void MatmulEpilogue::storePair(const Row &row, Value column,
+                               ArrayRef<std::array<Value, 2>> sums) const {
+  auto sumsOf = [&](unsigned i) {
+    return llvm::map_to_vector(sums, [&](const auto &pair) { return pair[i]; });
+  };
+  Value next = b.add(column, 1);
+  bool pairsAreWhole = problem.numColumns % 2 == 0;
+  if (pairsAreWhole) {
+    SmallVector<Value> first = inlineEpilogue(row, column, sumsOf(0));
+    SmallVector<Value> second = inlineEpilogue(row, next, sumsOf(1));
+    for (auto [result, x, y] : llvm::zip(problem.results, first, second)) {
+      int64_t bytes = result.getElementBytes();
+      if (storesPairs(result)) {
+        auto type = VectorType::get({2}, x.getType());
+        Value pair = vector::FromElementsOp::create(b, type, ValueRange{x, y});
+        store(result, row, column, pair, 2 * bytes);
+        continue;
+      }
+      store(result, row, column, x, bytes);
+      store(result, row, next, y, bytes);
+    }
+    return;
+  }
+  for (auto [i, at] : llvm::enumerate(ArrayRef<Value>{column, next}))
+    b.onlyIf(b.less(at, problem.numColumns), [&, i = i, at = at] {
+      for (auto [result, value] :
+           llvm::zip(problem.results, inlineEpilogue(row, at, sumsOf(i))))
+        store(result, row, at, value, result.getElementBytes());
+    });
+}

@@ -1,0 +1,55 @@
+//===- MatmulEpilogue.h - From sums in registers to results -----*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_CONVERSION_GPU_MATMULEPILOGUE_H
+#define LIB_CONVERSION_GPU_MATMULEPILOGUE_H
+
+#include "KernelBuilder.h"
+#include "MatmulProblem.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace mlir::moe {
+
+/// Inlines the epilogue of a grouped matmul for single elements and stores what
+/// it yields.
+class MatmulEpilogue {
+public:
+  /// `toDevice` maps the op's operands, and scalars from above, to what the
+  /// kernel has for them: pointers to global memory and values.
+  MatmulEpilogue(KernelBuilder &b, const MatmulProblem &problem,
+                 const IRMapping &toDevice)
+      : b(b), problem(problem), toDevice(toDevice) {}
+
+  /// e and m (i32), and the token and choice of the row where an extra is
+  /// indexed by them.
+  struct Row {
+    Value expert, row, token, choice;
+  };
+  Row enterRow(Value expert, Value row) const;
+
+  /// Stores the results in columns `column` (i32, even) and the next one:
+  /// `sums` has a pair of sums for each product. Columns beyond N are left out.
+  void storePair(const Row &row, Value column,
+                 ArrayRef<std::array<Value, 2>> sums) const;
+
+private:
+  Value buildAddress(const LinearAccess &access, const Row &row,
+                     Value column) const;
+  SmallVector<Value> inlineEpilogue(const Row &row, Value column,
+                                    ValueRange sums) const;
+  bool storesPairs(const LinearAccess &result) const;
+  void store(const LinearAccess &result, const Row &row, Value column,
+             Value value, int64_t alignment) const;
+
+  KernelBuilder &b;
+  const MatmulProblem &problem;
+  const IRMapping &toDevice;
+};
+
+} // namespace mlir::moe
+
+#endif // LIB_CONVERSION_GPU_MATMULEPILOGUE_H

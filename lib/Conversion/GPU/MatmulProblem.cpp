@@ -1,0 +1,325 @@
+//===- MatmulProblem.cpp - What a GPU's kernel knows of its op ------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "MatmulProblem.h"
+
+#include "DeviceMath.h"
+#include "mlir/IR/Matchers.h"
+#include "mlir/Transforms/RegionUtils.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+/// Elements of f16 and bf16 that one copy moves: 16 bytes.
+static constexpr int64_t kPiece = 8;
+
+Type LinearAccess::getElementType() const {
+  return cast<ShapedType>(buffer.getType()).getElementType();
+}
+
+int64_t LinearAccess::getElementBytes() const {
+  return llvm::divideCeil(getElementType().getIntOrFloatBitWidth(), 8);
+}
+
+bool MatmulProblem::readsSource() const {
+  auto reads = [](const LinearAccess &access) {
+    return access.dependsOn(Matmul::kToken) ||
+           access.dependsOn(Matmul::kChoice);
+  };
+  return reads(rows) || llvm::any_of(extras, reads);
+}
+
+//===----------------------------------------------------------------------===//
+// Accesses
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// Where the elements of a buffer lie: distances of neighbours and the place of
+/// the first, in elements.
+struct Layout {
+  SmallVector<int64_t> strides;
+  int64_t offset = 0;
+};
+} // namespace
+
+/// The layout of a tensor is what bufferization will give it. Empty if some of
+/// it is unknown.
+static std::optional<Layout> getLayout(Type type) {
+  Layout layout;
+  if (auto memref = dyn_cast<MemRefType>(type)) {
+    if (failed(memref.getStridesAndOffset(layout.strides, layout.offset)) ||
+        ShapedType::isDynamic(layout.offset) ||
+        llvm::any_of(layout.strides, ShapedType::isDynamic))
+      return std::nullopt;
+    return layout;
+  }
+  auto shape = cast<ShapedType>(type).getShape();
+  layout.strides.assign(shape.size(), 1);
+  for (int64_t i = static_cast<int64_t>(shape.size()) - 2; i >= 0; --i) {
+    if (ShapedType::isDynamic(shape[i + 1]))
+      return std::nullopt;
+    layout.strides[i] = layout.strides[i + 1] * shape[i + 1];
+  }
+  return layout;
+}
+
+/// Adds factor · expr to `access`; false if that is not linear.
+static bool addLinear(AffineExpr expr, int64_t factor, LinearAccess &access) {
+  if (auto constant = dyn_cast<AffineConstantExpr>(expr)) {
+    access.constant += factor * constant.getValue();
+    return true;
+  }
+  if (auto dim = dyn_cast<AffineDimExpr>(expr)) {
+    access.coefficients[dim.getPosition()] += factor;
+    return true;
+  }
+  auto binary = dyn_cast<AffineBinaryOpExpr>(expr);
+  if (!binary)
+    return false;
+  if (expr.getKind() == AffineExprKind::Add)
+    return addLinear(binary.getLHS(), factor, access) &&
+           addLinear(binary.getRHS(), factor, access);
+  auto scale = dyn_cast<AffineConstantExpr>(binary.getRHS());
+  return expr.getKind() == AffineExprKind::Mul && scale &&
+         addLinear(binary.getLHS(), factor * scale.getValue(), access);
+}
+
+/// Empty if the strides are unknown or the map is not linear.
+static std::optional<LinearAccess> getAccess(Value buffer, AffineMap map) {
+  LinearAccess access;
+  access.buffer = buffer;
+  access.coefficients.assign(Matmul::kNumDims, 0);
+  std::optional<Layout> layout = getLayout(buffer.getType());
+  if (!layout)
+    return std::nullopt;
+  access.constant = layout->offset;
+  for (auto [expr, stride] : llvm::zip(map.getResults(), layout->strides))
+    if (!addLinear(expr, stride, access))
+      return std::nullopt;
+  return access;
+}
+
+/// True if all places but along `dim`, which has neighbours side by side, are
+/// multiples of a piece apart.
+static bool isAligned(const LinearAccess &access, unsigned dim) {
+  if (access.coefficients[dim] != 1 || access.constant % kPiece != 0)
+    return false;
+  for (auto [i, coefficient] : llvm::enumerate(access.coefficients))
+    if (i != dim && coefficient % kPiece != 0)
+      return false;
+  return true;
+}
+
+//===----------------------------------------------------------------------===//
+// Analysis
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Fills a problem, or says in an error why it cannot.
+class Analysis {
+public:
+  explicit Analysis(Matmul op) {
+    problem.op = op;
+    problem.offsets = op.getOffsets();
+    problem.source = op.getSource();
+    problem.topK = op.getTopK().value_or(1);
+    problem.epilogue = &op.getEpilogue();
+  }
+
+  llvm::Expected<MatmulProblem> run() {
+    if (llvm::Error error = checkForm())
+      return error;
+    if (llvm::Error error = readFactors())
+      return error;
+    if (llvm::Error error = readScalarOperands())
+      return error;
+    if (llvm::Error error = readScalars())
+      return error;
+    return problem;
+  }
+
+private:
+  MatmulProblem problem;
+
+  static llvm::Error decline(const llvm::Twine &why) {
+    return llvm::createStringError(why);
+  }
+
+  llvm::Error checkForm() {
+    Matmul op = problem.op;
+    if (op.isCombining())
+      return decline("rows are combined by the matmul; keep moe.combine, which "
+                     "is a kernel of its own (no moe-fuse-combine)");
+    problem.numColumns = op.getNumColumns();
+    if (ShapedType::isDynamic(problem.numColumns) || problem.numColumns < 1)
+      return decline("N, the number of columns, is not a positive constant; "
+                     "make it static");
+    for (const Matmul::Product &product : op.getProducts()) {
+      if (product.size() != 1)
+        return decline("a product is a sum of terms; concatenate them along k");
+      const Matmul::Term &term = product[0];
+      if (term.decode)
+        return decline("a weight is decoded; decode it before the layer");
+      if (term.lhs != op.getProducts()[0][0].lhs ||
+          term.lhsMap != op.getProducts()[0][0].lhsMap)
+        return decline("products read different rows; make them one op each");
+    }
+    return llvm::Error::success();
+  }
+
+  llvm::Error readFactors() {
+    SmallVector<Matmul::Product> products = problem.op.getProducts();
+    const Matmul::Term &first = products[0][0];
+    problem.isGathered = first.isGathered();
+    problem.length = first.getLength();
+    if (ShapedType::isDynamic(problem.length) || problem.length < 1)
+      return decline(
+          "K, the length of a sum, is not a positive constant; make it static");
+    problem.elementType = cast<ShapedType>(first.lhs.getType()).getElementType();
+    if (!problem.elementType.isF16() && !problem.elementType.isBF16())
+      return decline(llvm::formatv("factors are {0}; tensor cores take f16 and "
+                                   "bf16",
+                                   problem.elementType));
+    std::optional<LinearAccess> rows = getAccess(first.lhs, first.lhsMap);
+    if (!rows || !isAligned(*rows, Matmul::kSum) ||
+        problem.length % kPiece != 0)
+      return decline(llvm::formatv(
+          "rows of K = {0} elements cannot be copied 16 bytes at a time; make "
+          "K and the distance of rows multiples of {1}",
+          problem.length, kPiece));
+    problem.rows = *rows;
+    for (const Matmul::Product &product : products)
+      if (llvm::Error error = readWeight(product[0]))
+        return error;
+    return llvm::Error::success();
+  }
+
+  llvm::Error readWeight(const Matmul::Term &term) {
+    std::optional<LinearAccess> weight =
+        getAccess(term.getWeight(), term.getWeightMap());
+    if (!weight)
+      return decline("the place of a weight's element is not a linear function "
+                     "of e, n and k; store it as E×N×K or E×K×N");
+    if (weight->getElementType() != problem.elementType)
+      return decline(llvm::formatv("rows are {0} and weights {1}; make them one "
+                                   "type",
+                                   problem.elementType,
+                                   weight->getElementType()));
+    bool sumIsLast = weight->coefficients[Matmul::kSum] == 1;
+    if (!isAligned(*weight, sumIsLast ? Matmul::kSum : Matmul::kColumn))
+      return decline(llvm::formatv(
+          "a weight cannot be copied 16 bytes at a time along k or n; make K "
+          "and N multiples of {0} and store it as E×N×K or E×K×N",
+          kPiece));
+    if (!sumIsLast && problem.numColumns % kPiece != 0)
+      return decline(llvm::formatv("N = {0} of a weight with n as its last "
+                                   "index is not a multiple of {1}",
+                                   problem.numColumns, kPiece));
+    if (!problem.weights.empty() && sumIsLast != problem.sumIsLast)
+      return decline("k is the last index of one weight and n that of another; "
+                     "store both alike");
+    problem.sumIsLast = sumIsLast;
+    problem.weights.push_back(*weight);
+    return llvm::Error::success();
+  }
+
+  llvm::Error readScalarOperands() {
+    Matmul op = problem.op;
+    auto maps = op.getExtraMaps().getAsValueRange<AffineMapAttr>();
+    for (auto [extra, map] : llvm::zip(op.getExtras(), maps)) {
+      std::optional<LinearAccess> access = getAccess(extra, map);
+      if (!access || !access->getElementType().isIntOrFloat())
+        return decline("the place of an extra's element is not a linear "
+                       "function of its indices; make its inner sizes static");
+      problem.extras.push_back(*access);
+    }
+    AffineMap map = AffineMap::getMultiDimMapWithTargets(
+        Matmul::kNumDims, {Matmul::kRow, Matmul::kColumn}, op.getContext());
+    for (Value init : op.getInits()) {
+      std::optional<LinearAccess> access = getAccess(init, map);
+      if (!access || access->coefficients[Matmul::kColumn] != 1 ||
+          !access->getElementType().isIntOrFloat())
+        return decline("rows of a result are not stored one after the other; "
+                       "give it the default layout");
+      problem.results.push_back(*access);
+    }
+    return llvm::Error::success();
+  }
+
+  llvm::Error readScalars() {
+    if (Operation *op = findOpWithoutDeviceCode(*problem.epilogue))
+      return decline("'" + op->getName().getStringRef() +
+                     "' in the epilogue has no code for GPUs; use ops of arith "
+                     "and math that it has, on types of at most 32 bits");
+    llvm::SetVector<Value> above;
+    getUsedValuesDefinedAbove(*problem.epilogue, above);
+    for (Value value : above) {
+      if (matchPattern(value, m_Constant()))
+        continue;
+      if (!value.getType().isIntOrFloat())
+        return decline(llvm::formatv("the epilogue uses a {0} from above; make "
+                                     "it an extra",
+                                     value.getType()));
+      problem.scalars.push_back(value);
+    }
+    return llvm::Error::success();
+  }
+};
+
+} // namespace
+
+llvm::Expected<MatmulProblem> mlir::moe::analyzeMatmul(Matmul op) {
+  return Analysis(op).run();
+}
+
+//===----------------------------------------------------------------------===//
+// Configurations
+//===----------------------------------------------------------------------===//
+
+int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
+                                  GPUMatmulAttr config) {
+  int64_t rows = config.getTileRows() + static_cast<int64_t>(problem.weights.size()) *
+                                            config.getTileColumns();
+  return config.getStages() * rows * config.getTileSum() * 2;
+}
+
+llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
+                                   GPUMatmulAttr config) {
+  // Of 255 registers a thread, what indices and operands leave.
+  constexpr int64_t kMaxSums = 128;
+  int64_t sums = static_cast<int64_t>(problem.weights.size()) *
+                 config.getTileRows() * config.getTileColumns() /
+                 config.getNumThreads();
+  if (sums > kMaxSums)
+    return llvm::createStringError(llvm::formatv(
+        "a thread would keep {0} sums in registers, of {1} that fit; make the "
+        "tile smaller or take more warps",
+        sums, kMaxSums));
+  auto checkCopies = [&](StringRef name, int64_t rows) -> llvm::Error {
+    int64_t pieces = rows * 8, threads = config.getNumThreads();
+    if (pieces % threads == 0 || threads % pieces == 0)
+      return llvm::Error::success();
+    return llvm::createStringError(llvm::formatv(
+        "{0} = {1} has {2} pieces of 16 bytes a step, which {3} threads cannot "
+        "share evenly",
+        name, rows, pieces, threads));
+  };
+  if (llvm::Error error = checkCopies("tile_rows", config.getTileRows()))
+    return error;
+  if (problem.sumIsLast)
+    return checkCopies("tile_columns", config.getTileColumns());
+  if (config.getTileColumns() % 64 != 0)
+    return llvm::createStringError(llvm::formatv(
+        "tile_columns = {0} must be a multiple of 64 where n is a weight's "
+        "last index",
+        config.getTileColumns()));
+  return checkCopies("tile_columns", config.getTileColumns());
+}

@@ -1,0 +1,73 @@
+//===- MatmulProblem.h - What a GPU's kernel knows of its op ----*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef LIB_CONVERSION_GPU_MATMULPROBLEM_H
+#define LIB_CONVERSION_GPU_MATMULPROBLEM_H
+
+#include "moe/Dialect/MoE/IR/MoE.h"
+#include "llvm/Support/Error.h"
+
+namespace mlir::moe {
+
+/// Where an operand is read: at element constant + Σ coefficients[dim] · dim of
+/// its buffer, over the dimensions e, m, t, j, n, k of the op.
+struct LinearAccess {
+  Value buffer;
+  int64_t constant = 0;
+  SmallVector<int64_t, 6> coefficients;
+
+  Type getElementType() const;
+  /// Bytes of an element.
+  int64_t getElementBytes() const;
+  bool dependsOn(unsigned dim) const { return coefficients[dim] != 0; }
+};
+
+/// A grouped matmul that the kernels can do: products of one set of rows and a
+/// weight each, all f16 or all bf16, in a layout that 16 bytes at a time can be
+/// copied from.
+struct MatmulProblem {
+  GroupedMatmulOp op;
+  Value offsets;
+  /// Where the rows come from, and choices of a token; null and 1 if the op has
+  /// none.
+  Value source;
+  int64_t topK = 1;
+  Region *epilogue;
+  /// N and K.
+  int64_t numColumns, length;
+  /// f16 or bf16.
+  Type elementType;
+  /// The rows, by m or, gathered, by t.
+  LinearAccess rows;
+  bool isGathered;
+  /// The weight of each product; k runs last in all of them (E×N×K), or n does
+  /// (E×K×N).
+  SmallVector<LinearAccess, 2> weights;
+  bool sumIsLast;
+  SmallVector<LinearAccess, 2> extras;
+  SmallVector<LinearAccess, 1> results;
+  /// What the epilogue uses from above, constants apart: scalars.
+  SmallVector<Value, 1> scalars;
+
+  /// True if t or j of a row is needed.
+  bool readsSource() const;
+};
+
+/// The problem that `op` is, on tensors or memrefs; an error says why it is none
+/// and what to change.
+llvm::Expected<MatmulProblem> analyzeMatmul(GroupedMatmulOp op);
+
+/// Shared memory that a kernel needs, in bytes.
+int64_t getSharedBytes(const MatmulProblem &problem, GPUMatmulAttr config);
+
+/// Why `config` does not fit `problem`; success if it does. Independent of the
+/// chip, but for its registers, of which all chips have as many.
+llvm::Error checkConfig(const MatmulProblem &problem, GPUMatmulAttr config);
+
+} // namespace mlir::moe
+
+#endif // LIB_CONVERSION_GPU_MATMULPROBLEM_H

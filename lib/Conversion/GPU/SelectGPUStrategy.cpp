@@ -1,0 +1,137 @@
+//===- SelectGPUStrategy.cpp - How a grouped matmul runs on a GPU ---------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "MatmulProblem.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/IR/Remarks.h"
+#include "moe/Conversion/Passes.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/FormatVariadic.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOESELECTGPUSTRATEGY
+#include "moe/Conversion/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+/// Shared memory that a block may have, in KiB: CUDA's "maximum amount of shared
+/// memory per thread block" of each compute capability.
+static std::optional<int64_t> findSharedKiB(StringRef chip) {
+  return llvm::StringSwitch<std::optional<int64_t>>(chip)
+      .Case("sm_80", 163)
+      .Cases({"sm_86", "sm_89", "sm_120"}, 99)
+      .Cases({"sm_90", "sm_90a"}, 227)
+      .Default(std::nullopt);
+}
+
+/// A tile of 128 × 128 sums of all products for many rows of an expert; of 16
+/// rows where shapes tell that an expert has few, as then weights are all that
+/// moves and several blocks share a multiprocessor.
+static GPUMatmulAttr chooseConfig(const MatmulProblem &problem,
+                                  int64_t sharedBytes) {
+  auto numProducts = static_cast<int64_t>(problem.weights.size());
+  Matmul op = problem.op;
+  MLIRContext *context = op.getContext();
+  int64_t numRows = op.getNumRows(), numExperts = op.getNumExperts();
+  bool fewRows = !ShapedType::isDynamic(numRows) &&
+                 !ShapedType::isDynamic(numExperts) &&
+                 numRows <= 16 * std::max<int64_t>(numExperts, 1);
+  // Panels of a weight with n last are 64 columns wide.
+  int64_t minColumns = problem.sumIsLast ? 32 : 64;
+  int64_t columns = numProducts == 1 ? 128 : numProducts == 2 ? 64 : minColumns;
+  if (problem.numColumns <= 64)
+    columns = std::min<int64_t>(columns, 64);
+  int64_t rows = fewRows ? 16 : 128, warpRows = fewRows ? 1 : 2;
+  int64_t warpColumns = std::min<int64_t>(4, columns / 16);
+  if (!fewRows)
+    warpRows = 8 / warpColumns;
+  constexpr int64_t kTileSum = 64, kMaxStages = 4;
+  for (int64_t stages = kMaxStages; stages >= 2; --stages) {
+    auto config = GPUMatmulAttr::get(context, rows, columns, kTileSum, warpRows,
+                                     warpColumns, stages);
+    if (getSharedBytes(problem, config) <= sharedBytes)
+      return config;
+  }
+  return GPUMatmulAttr();
+}
+
+namespace {
+struct SelectGPUStrategyPass
+    : moe::impl::MoESelectGPUStrategyBase<SelectGPUStrategyPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    std::optional<int64_t> sharedKiB = findSharedKiB(chip);
+    if (!sharedKiB) {
+      getOperation()->emitError("moe-select-gpu-strategy: unknown chip '")
+          << chip << "'; use sm_80, sm_86, sm_89, sm_90, sm_90a or sm_120";
+      return signalPassFailure();
+    }
+    auto result = getOperation()->walk([&](Matmul op) {
+      return WalkResult(select(op, *sharedKiB * 1024));
+    });
+    if (result.wasInterrupted())
+      signalPassFailure();
+  }
+
+  remark::RemarkOpts remarkOptions() {
+    return remark::RemarkOpts::name("gpu-strategy").category(getName());
+  }
+
+  void decline(Matmul op, const llvm::Twine &why) {
+    op->removeAttr(GPUMatmulAttr::kName);
+    remark::missed(op.getLoc(), remarkOptions()) << why.str();
+  }
+
+  LogicalResult select(Matmul op, int64_t sharedBytes) {
+    llvm::Expected<MatmulProblem> problem = analyzeMatmul(op);
+    if (!problem) {
+      decline(op, llvm::toString(problem.takeError()));
+      return success();
+    }
+    if (auto pinned = op->getAttrOfType<GPUMatmulAttr>(GPUMatmulAttr::kName))
+      return checkPinned(*problem, pinned, sharedBytes);
+    GPUMatmulAttr config = chooseConfig(*problem, sharedBytes);
+    if (!config) {
+      decline(op, "the operands of a step need more shared memory than there "
+                  "is; split the products into several ops");
+      return success();
+    }
+    if (llvm::Error error = checkConfig(*problem, config)) {
+      decline(op, llvm::toString(std::move(error)) +
+                      " (split the products into several ops)");
+      return success();
+    }
+    op->setAttr(GPUMatmulAttr::kName, config);
+    std::string text;
+    llvm::raw_string_ostream(text) << config;
+    remark::passed(op.getLoc(), remarkOptions()) << text;
+    return success();
+  }
+
+  /// What a user asked for is done or refused, never changed.
+  LogicalResult checkPinned(const MatmulProblem &problem, GPUMatmulAttr config,
+                            int64_t sharedBytes) {
+    Matmul op = problem.op;
+    if (llvm::Error error = checkConfig(problem, config))
+      return op.emitOpError("cannot use its gpu_matmul: ")
+             << llvm::toString(std::move(error));
+    int64_t needed = getSharedBytes(problem, config);
+    if (needed > sharedBytes)
+      return op.emitOpError("cannot use its gpu_matmul: it needs ")
+             << needed << " bytes of shared memory, " << chip << " has "
+             << sharedBytes << "; take fewer stages or a smaller tile";
+    return success();
+  }
+};
+} // namespace

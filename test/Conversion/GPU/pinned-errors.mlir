@@ -1,0 +1,59 @@
+// RUN: moe-opt %s --moe-select-gpu-strategy=chip=sm_86 --split-input-file --verify-diagnostics
+
+func.func @shared_memory(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{'moe.grouped_matmul' op cannot use its gpu_matmul: it needs 131072 bytes of shared memory, sm_86 has 101376; take fewer stages or a smaller tile}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>} {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}
+
+// -----
+
+func.func @registers(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{cannot use its gpu_matmul: a thread would keep 256 sums in registers, of 128 that fit; make the tile smaller or take more warps}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 1, warp_columns = 2, stages = 2>} {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}
+
+// -----
+
+func.func @copies(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{tile_rows = 48 has 384 pieces of 16 bytes a step, which 256 threads cannot share evenly}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 48, tile_columns = 128, tile_sum = 64, warp_rows = 1, warp_columns = 8, stages = 2>} {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}
+
+// -----
+
+func.func @panels(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x64x256xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{tile_columns = 32 must be a multiple of 64 where n is a weight's last index}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, k, n] : tensor<?x64xbf16>, tensor<4x64x256xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 64, tile_columns = 32, tile_sum = 64, warp_rows = 2, warp_columns = 2, stages = 2>} {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}

@@ -1,0 +1,41 @@
+// RUN: moe-opt %s --split-input-file --verify-diagnostics
+
+// gpu_matmul_c1
+// expected-error @+1 {{gpu_matmul: sizes must be at least 1, got 0}}
+func.func private @size() attributes {c = #moe.gpu_matmul<tile_rows = 0, tile_columns = 128, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>}
+
+// -----
+
+// gpu_matmul_c1
+// expected-error @+1 {{gpu_matmul: warp_rows × warp_columns must be a power of two from 2 to 32, got 1 × 1}}
+func.func private @few() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 1, warp_columns = 1, stages = 4>}
+
+// -----
+
+// gpu_matmul_c1
+// expected-error @+1 {{gpu_matmul: warp_rows × warp_columns must be a power of two from 2 to 32, got 8 × 8}}
+func.func private @many() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 8, warp_columns = 8, stages = 4>}
+
+// -----
+
+// gpu_matmul_c2
+// expected-error @+1 {{gpu_matmul: tile_rows = 48 is not a multiple of 16 · warp_rows = 32}}
+func.func private @rows() attributes {c = #moe.gpu_matmul<tile_rows = 48, tile_columns = 128, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>}
+
+// -----
+
+// gpu_matmul_c2
+// expected-error @+1 {{gpu_matmul: tile_columns = 96 is not a multiple of 16 · warp_columns = 64}}
+func.func private @columns() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 96, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>}
+
+// -----
+
+// gpu_matmul_c3
+// expected-error @+1 {{gpu_matmul: tile_sum must be 64, got 32}}
+func.func private @sum() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 32, warp_rows = 2, warp_columns = 4, stages = 4>}
+
+// -----
+
+// gpu_matmul_c4
+// expected-error @+1 {{gpu_matmul: stages must be at least 2, got 1}}
+func.func private @stages() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 1>}

@@ -105,6 +105,9 @@ ptxas = os.environ.get("MOE_PTXAS") or shutil.which("ptxas")
 if ptxas:
     features.add("ptxas")
     config.substitutions.append(("%ptxas", ptxas))
+# Kernels run on the CPU.
+if os.path.exists(os.path.join(config.moe_lib_dir, "libmoe_emulation" + config.shlib_ext)):
+    features.add("moe-emulation")
 # REQUIRES: moe-run. A sanitizer build has some of the tools only.
 features.update(name for name in config.moe_tools
                 if os.path.exists(os.path.join(config.moe_tools_dir, name)))

@@ -166,6 +166,8 @@ private:
       if (product.size() != 1)
         return decline("a product is a sum of terms; concatenate them along k");
       const Matmul::Term &term = product[0];
+      if (term.prologue)
+        return decline("rows are computed by a prologue; store them first");
       if (term.decode)
         return decline("a weight is decoded; decode it before the layer");
       if (term.lhs != op.getProducts()[0][0].lhs ||

@@ -1,0 +1,322 @@
+"""Runs the kernels of moe-lower-to-gpu under emulation and compares them with float64 sums.
+
+usage: check_kernels.py MOE_OPT [NAME…]      (all variants, or those whose name starts so)
+       check_kernels.py MOE_OPT --mutants    damaged kernels, each of which must be found out
+
+The very IR that goes to NVPTX runs on the CPU, threads in random order, shared memory born as NaN;
+races, copies that are read too early and accesses out of bounds are errors. Each variant runs with
+several distributions of rows over the experts. Prints a line a variant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "python"))
+
+from moe import emulation  # noqa: E402
+
+# What each element type is in numpy, and half the distance of neighbours at 1.
+STORAGE = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
+ROUNDING = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
+
+
+def encode(values: np.ndarray, kind: str) -> np.ndarray:
+    """f32 values as stored; those of bf16 must be exact."""
+    if kind == "bf16":
+        return (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return np.ascontiguousarray(values, STORAGE[kind])
+
+
+def decode(stored: np.ndarray, kind: str) -> np.ndarray:
+    """Stored values in float64."""
+    if kind == "bf16":
+        return (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return stored.astype(np.float64)
+
+
+@dataclasses.dataclass
+class Variant:
+    """A grouped matmul, its tile, and how many rows each expert has in each run."""
+
+    name: str
+    kind: str = "bf16"
+    out: str = "bf16"
+    n: int = 64
+    k: int = 128
+    experts: int = 4
+    config: tuple[int, int, int, int, int] = (64, 64, 2, 2, 3)  # rows, columns, warps, stages
+    gathered: bool = False
+    transposed: bool = False
+    gated: bool = False
+    extras: bool = False
+    dynamic_experts: bool = False
+    grid: int = 0  # blocks; 0 for as many as the host would launch
+    rows: tuple[tuple[int, ...], ...] = ((5, 0, 70, 1), (0, 0, 0, 0), (0, 90, 0, 0), (0, 0, 1, 0))
+
+    def columns(self) -> int:
+        """Columns of the weights: gate and up lie side by side."""
+        return self.n * (2 if self.gated else 1)
+
+    def text(self) -> str:
+        """The op, bufferized and configured."""
+        e = "?" if self.dynamic_experts else self.experts
+        offsets = "?" if self.dynamic_experts else self.experts + 1
+        shape = (self.k, self.columns()) if self.transposed else (self.columns(), self.k)
+        rows, weight = f"memref<?x{self.k}x{self.kind}>", f"memref<{e}x{shape[0]}x{shape[1]}x{self.kind}>"
+        dim = "t" if self.gathered else "m"
+        place = (lambda n: f"e, k, {n}") if self.transposed else (lambda n: f"e, {n}, k")
+        products = [f"%x[{dim}, k] * %w[{place('n')}]"]
+        if self.gated:
+            products.append(f"%x[{dim}, k] * %w[{place(f'n + {self.n}')}]")
+        types = ", ".join([rows, weight] * len(products))
+        needs_source = self.gathered or self.extras
+        source = "source(%source : memref<?xi32>) top_k(2)" if needs_source else ""
+        extras = (f"extras(%bias[e, n], %s[t, j] : memref<{e}x{self.n}xf32>, memref<?x2xf32>)"
+                  if self.extras else "")
+        arguments = ["%p: f32"] + ["%u: f32"] * self.gated + ["%b: f32", "%c: f32"] * self.extras
+        body, value = [], "%p"
+        if self.gated:  # SiLU
+            body += ["%one = arith.constant 1.0 : f32", "%minus = arith.negf %p : f32",
+                     "%e = math.exp %minus : f32", "%d = arith.addf %e, %one : f32",
+                     "%q = arith.divf %p, %d : f32", "%g = arith.mulf %q, %u : f32"]
+            value = "%g"
+        if self.extras:
+            body += [f"%v0 = arith.addf {value}, %b : f32", "%v1 = arith.mulf %v0, %c : f32",
+                     "%v2 = arith.mulf %v1, %scale : f32"]
+            value = "%v2"
+        if self.out != "f32":
+            body.append(f"%r = arith.truncf {value} : f32 to {self.out}")
+            value = "%r"
+        tile = "tile_rows = {}, tile_columns = {}, tile_sum = 64, warp_rows = {}, warp_columns = {}, stages = {}"
+        return f"""
+func.func @v(%o: memref<{offsets}xi32>, %source: memref<?xi32>, %x: {rows}, %w: {weight},
+             %bias: memref<{e}x{self.n}xf32>, %s: memref<?x2xf32>, %y: memref<?x{self.n}x{self.out}>, %scale: f32) {{
+  moe.grouped_matmul offsets(%o : memref<{offsets}xi32>) {source}
+      products({", ".join(products)} : {types}) {extras} outs(%y : memref<?x{self.n}x{self.out}>)
+      attributes {{moe.lowering_config = #moe.gpu_matmul<{tile.format(*self.config)}>}} {{
+  ^bb0({", ".join(arguments)}):
+    {chr(10).join(body)}
+    moe.yield {value} : {self.out}
+  }}
+  return
+}}"""
+
+
+VARIANTS = [
+    Variant("plain"),
+    Variant("f16-f32", kind="f16", out="f32"),
+    Variant("parts-of-tiles", n=72, k=200),
+    Variant("odd-columns", n=33, out="f32"),
+    Variant("one-step", k=8, n=16),
+    Variant("transposed", transposed=True, n=72, k=72),
+    Variant("transposed-f16", kind="f16", out="f16", transposed=True, gathered=True),
+    Variant("gathered", gathered=True, k=192),
+    Variant("gated", gated=True, gathered=True, n=48),
+    Variant("gated-transposed", gated=True, gathered=True, transposed=True, n=64),
+    Variant("extras", extras=True, gathered=True, out="f32", n=40),
+    Variant("few-rows", config=(16, 64, 1, 4, 4), rows=((1, 0, 17, 3), (0, 0, 0, 2))),
+    Variant("two-stages", config=(32, 32, 1, 2, 2), k=320),
+    Variant("128x128", config=(128, 128, 2, 4, 4), n=136, k=320, gathered=True,
+            rows=((150, 0, 1, 30),)),
+    Variant("128x64-of-two", config=(128, 64, 2, 4, 3), n=64, gated=True, rows=((129, 0, 3, 0),)),
+    Variant("many-experts", experts=70, dynamic_experts=True, config=(16, 32, 1, 2, 2), n=32, k=64,
+            rows=(tuple((7 * e) % 5 for e in range(70)), (0,) * 69 + (3,), (2,) + (0,) * 69)),
+    Variant("few-blocks", grid=2, n=136),
+    Variant("many-row-tiles", config=(16, 32, 1, 2, 2), n=64, k=64, experts=2, rows=((300, 280),)),
+]
+
+
+def lower(moe_opt: str, text: str) -> str:
+    """The kernels alone: host code is not run here."""
+    command = [moe_opt, "--moe-lower-to-gpu", "--moe-lower-kernels"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: moe-opt fails: {done.stderr}\n{text}")
+    kernels = done.stdout[done.stdout.index("  gpu.module "):]
+    return "module attributes {gpu.container_module} {\n" + kernels
+
+
+def exact(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Values that bf16 and f16 hold: small integers times powers of two."""
+    return generator.integers(-64, 65, shape).astype(np.float32) / 64
+
+
+def run(variant: Variant, kernels: emulation.Kernels, rows: tuple[int, ...], seed: int) -> float:
+    """One launch; returns the worst error as a share of the bound."""
+    generator = np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
+    used = int(offsets[-1])
+    m, tokens = used + 3, used + 2
+    source = generator.integers(0, 2 * tokens, m).astype(np.int32)
+    x = exact(generator, (tokens if variant.gathered else m, variant.k))
+    w = exact(generator, (variant.experts, variant.columns(), variant.k))
+    bias = exact(generator, (variant.experts, variant.n))
+    weights = exact(generator, (tokens, 2))
+    scale = np.float32(0.5)
+    y = encode(np.full((m, variant.n), 7.0), variant.out)
+
+    stored = w.swapaxes(1, 2) if variant.transposed else w
+    args = [offsets]
+    if variant.gathered or variant.extras:
+        args.append(source)
+    args += [encode(x, variant.kind), encode(stored, variant.kind)]
+    args += [bias, weights] * variant.extras + [y] + [scale] * variant.extras
+    args += [np.int32(variant.experts)] * variant.dynamic_experts
+    tile_rows, tile_columns, warp_rows, warp_columns, stages = variant.config
+    products = 2 if variant.gated else 1
+    bound = min(m, m // tile_rows + variant.experts) * -(-variant.n // tile_columns)
+    kernels.launch("v_matmul", variant.grid or bound, 32 * warp_rows * warp_columns, args, seed=seed,
+                   shared=stages * (tile_rows + products * tile_columns) * 128)
+
+    worst = 0.0
+    got = decode(y, variant.out)
+    if not (got[used:] == 7.0).all():
+        sys.exit(f"error: {variant.name}: rows that nobody owns are overwritten")
+    for e in range(variant.experts):
+        owned = np.arange(offsets[e], offsets[e + 1])
+        lhs = x[source[owned] // 2 if variant.gathered else owned].astype(np.float64)
+        sums = lhs @ w[e].astype(np.float64).T
+        size = np.abs(lhs) @ np.abs(w[e]).astype(np.float64).T
+        want, error = sums[:, :variant.n], size[:, :variant.n] * variant.k * 2.0**-24
+        if variant.gated:
+            up = sums[:, variant.n:]
+            want = want / (1 + np.exp(-want)) * up
+            # exp: 2⁻²² + |x| 2⁻²⁴ relative; a few roundings; errors of the sums themselves.
+            error = np.abs(want) * (2.0**-19) + 2 * error * np.maximum(np.abs(up), 1)
+        if variant.extras:
+            want = (want + bias[e]) * weights[source[owned] // 2, source[owned] % 2][:, None] * scale
+            error = error + np.abs(want) * 2.0**-21 + 2.0**-21
+        error = error + np.abs(want) * 1.01 * ROUNDING[variant.out] + 1e-30
+        # Subnormals of f16 are 2⁻²⁴ apart.
+        error = error + (2.0**-25 if variant.out == "f16" else 0)
+        off = np.abs(got[owned] - want) / error
+        if off.size and not off.max() <= 1:
+            at = np.unravel_index(np.nanargmax(off), off.shape)
+            sys.exit(f"error: {variant.name}, rows {rows}, seed {seed}: expert {e}, row {at[0]}, "
+                     f"column {at[1]}: got {got[owned][at]}, want {want[at]} ± {error[at]}")
+        worst = max(worst, off.max() if off.size else 0.0)
+    return worst
+
+
+@dataclasses.dataclass
+class Combine:
+    """A moe.combine; columns of all types and widths."""
+
+    name: str
+    rows: str = "bf16"
+    out: str = "bf16"
+    h: int = 64
+    k: int = 2
+    tokens: int = 9
+    base: bool = False
+    grid: int = 0
+
+    def text(self) -> str:
+        """The op, bufferized."""
+        base = f"base(%base : memref<?x{self.h}x{self.out}>)" if self.base else ""
+        return f"""
+func.func @v(%rows: memref<?x{self.h}x{self.rows}>, %slots: memref<?x{self.k}xi32>, %w: memref<?x{self.k}xf32>,
+             %base: memref<?x{self.h}x{self.out}>, %y: memref<?x{self.h}x{self.out}>) {{
+  moe.combine rows(%rows : memref<?x{self.h}x{self.rows}>) slots(%slots : memref<?x{self.k}xi32>)
+      weights(%w : memref<?x{self.k}xf32>) {base} outs(%y : memref<?x{self.h}x{self.out}>)
+  return
+}}"""
+
+    def run(self, kernels: emulation.Kernels, seed: int) -> None:
+        """One launch; sums are exact in f32, so results are equal bit for bit."""
+        generator = np.random.default_rng(seed)
+        m = self.tokens * self.k + 4
+        slots = generator.permutation(m)[: self.tokens * self.k].reshape(self.tokens, self.k)
+        slots = np.where(generator.random(slots.shape) < 0.2, -1, slots).astype(np.int32)
+        rows, weights = exact(generator, (m, self.h)), exact(generator, (self.tokens, self.k))
+        base = exact(generator, (self.tokens, self.h))
+        y = encode(np.full((self.tokens, self.h), 7.0), self.out)
+        args = [encode(rows, self.rows), slots, weights] + [encode(base, self.out)] * self.base
+        args += [y, np.int32(self.tokens), np.int32(m)]
+        kernels.launch("v_combine", self.grid or self.tokens, 128, args, seed=seed)
+        taken = rows[np.maximum(slots, 0)].astype(np.float64) * (slots >= 0)[:, :, None]
+        want = np.einsum("tk,tkh->th", weights.astype(np.float64), taken) + base * self.base
+        error = np.abs(want) * 1.01 * ROUNDING[self.out] if self.out != "f32" else 0
+        if (np.abs(decode(y, self.out) - want) > error).any():
+            sys.exit(f"error: {self.name}, seed {seed}: a token's sum is wrong")
+
+
+COMBINES = [
+    Combine("combine"),
+    Combine("combine-base", base=True, k=8, out="f32", h=1032),
+    Combine("combine-f32", rows="f32", out="f32", h=37, k=1),
+    Combine("combine-f16", rows="f16", out="f16", h=12, k=3, grid=2),
+    Combine("combine-no-tokens", tokens=0, grid=1),
+]
+
+
+def drop(line: str) -> Callable[[str], str]:
+    """The kernel without the ops that `line` is a part of."""
+    return lambda text: "\n".join(t for t in text.split("\n") if line not in t)
+
+
+def each(line: str, old: str, new: str) -> Callable[[str], str]:
+    """The kernel with `new` for `old` in the lines that have `line`."""
+    return lambda text: "\n".join(
+        re.sub(old, new, t) if line in t else t for t in text.split("\n"))
+
+
+# A variant, and what is done to its kernel.
+MUTANTS = {
+    "no wait for copies": ("plain", drop("nvvm.cp.async.wait.group")),
+    "no barriers": ("plain", drop("nvvm.barrier0")),
+    "waits for one copy less": ("plain", each("wait.group", "1", "2")),
+    "pieces at other places": ("plain", lambda t: t.replace("llvm.xor", "llvm.or", 1)),
+    "fragments transposed": ("plain", each("nvvm.ldmatrix", "<row>", "<col>")),
+    "copies beyond K": ("parts-of-tiles", each("nvvm.cp.async.shared", r", %\w+ : (.*), i32", r" : \1")),
+    "no barrier between tiles": ("few-blocks", lambda t: "".join(t.rsplit("nvvm.barrier0", 1))),
+}
+
+
+def check_mutants(moe_opt: str) -> None:
+    """Fails if a damaged kernel passes for a good one."""
+    survivors = []
+    for name, (of, damage) in MUTANTS.items():
+        variant = next(v for v in VARIANTS if v.name == of)
+        kernel = lower(moe_opt, variant.text())
+        damaged = damage(kernel)
+        if damaged == kernel:
+            sys.exit(f"error: '{name}' changes nothing")
+        try:
+            run(variant, emulation.compile_kernels(damaged), variant.rows[0], 1)
+            survivors.append(name)
+        except (emulation.EmulationError, SystemExit) as found:
+            print(f"{name}: found, {str(found).splitlines()[0]}")
+    if survivors:
+        sys.exit(f"error: not found: {survivors}")
+
+
+def main() -> None:
+    """Checks the variants asked for."""
+    moe_opt, *names = sys.argv[1:]
+    if names == ["--mutants"]:
+        return check_mutants(moe_opt)
+    chosen = [v for v in [*VARIANTS, *COMBINES] if not names or v.name.startswith(tuple(names))]
+    for variant in chosen:
+        kernels = emulation.compile_kernels(lower(moe_opt, variant.text()))
+        if isinstance(variant, Combine):
+            for seed in range(1, 4):
+                variant.run(kernels, seed)
+            print(f"{variant.name}: ok")
+            continue
+        worst = max(run(variant, kernels, rows, seed) for seed, rows in enumerate(variant.rows, 1))
+        print(f"{variant.name}: ok, at most {worst:.3f} of the bound")
+    if not chosen:
+        sys.exit(f"error: no variant is called {names}")
+
+
+if __name__ == "__main__":
+    main()

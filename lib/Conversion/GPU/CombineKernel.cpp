@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The rows of a token are added in ascending order of their slots, so results do
-// not depend on threads or blocks. Each thread finds that order by itself: k
+// The rows of a token are added in ascending order of their slots, so results
+// do not depend on threads or blocks. Each thread finds that order by itself: k
 // times the smallest slot that is above the last one, k² comparisons beside k
 // loads of 16 bytes.
 //
@@ -67,8 +67,8 @@ public:
            ValueRange(), [&](Value number, ValueRange) -> SmallVector<Value> {
              Value token = b.div(number, plan.numColumnBlocks);
              Value block = b.rem(number, plan.numColumnBlocks);
-             Value column = b.add(b.mul(block, plan.width * kCombineThreads),
-                                  inBlock);
+             Value column =
+                 b.add(b.mul(block, plan.width * kCombineThreads), inBlock);
              b.onlyIf(b.less(column, plan.numColumns),
                       [&] { combine(token, column); });
              return {};
@@ -125,10 +125,10 @@ private:
     auto found = b.loop(
         b.i32(0), b.i32(plan.topK), b.i32(1), {numRows, b.i32(0)},
         [&](Value choice, ValueRange best) -> SmallVector<Value> {
-          Value slot = b.load(
-              b.getI32Type(), pointerTo(op.getSlots(), token, choice, plan.topK));
-          Value isNext = arith::CmpIOp::create(b, arith::CmpIPredicate::uge,
-                                               slot, from);
+          Value slot = b.load(b.getI32Type(), pointerTo(op.getSlots(), token,
+                                                        choice, plan.topK));
+          Value isNext =
+              arith::CmpIOp::create(b, arith::CmpIPredicate::uge, slot, from);
           Value takes = b.both(isNext, isBelow(slot, best[0]));
           return {b.select(takes, slot, best[0]),
                   b.select(takes, choice, best[1])};
@@ -140,8 +140,8 @@ private:
   Value addRow(Value token, Value choice, Value slot, Value column,
                Value sums) {
     Type type = cast<MemRefType>(op.getWeights().getType()).getElementType();
-    Value weight = extend(b.load(
-        type, pointerTo(op.getWeights(), token, choice, plan.topK)));
+    Value weight = extend(
+        b.load(type, pointerTo(op.getWeights(), token, choice, plan.topK)));
     Value weights = vector::BroadcastOp::create(b, sumType, weight);
     return math::FmaOp::create(b, weights,
                                loadColumns(op.getRows(), slot, column), sums);
@@ -149,23 +149,22 @@ private:
 
   void combine(Value token, Value column) {
     Value none = arith::ConstantOp::create(b, b.getZeroAttr(sumType));
-    Value sums = b.loop(
-        b.i32(0), b.i32(plan.topK), b.i32(1), {b.i32(0), none},
-        [&](Value, ValueRange carried) -> SmallVector<Value> {
-          auto [slot, choice] = findNextSlot(token, carried[0]);
-          auto branch =
-              scf::IfOp::create(b, TypeRange{sumType}, isBelow(slot, numRows),
-                                /*addThenBlock=*/true, /*addElseBlock=*/true);
-          {
-            OpBuilder::InsertionGuard guard(b);
-            b.setInsertionPointToStart(branch.thenBlock());
-            scf::YieldOp::create(
-                b, addRow(token, choice, slot, column, carried[1]));
-            b.setInsertionPointToStart(branch.elseBlock());
-            scf::YieldOp::create(b, carried[1]);
-          }
-          return {b.add(slot, 1), branch.getResult(0)};
-        })[1];
+    Value sums = b.loop(b.i32(0), b.i32(plan.topK), b.i32(1), {b.i32(0), none},
+                        [&](Value, ValueRange carried) -> SmallVector<Value> {
+                          auto [slot, choice] = findNextSlot(token, carried[0]);
+                          auto branch = scf::IfOp::create(
+                              b, TypeRange{sumType}, isBelow(slot, numRows),
+                              /*addThenBlock=*/true, /*addElseBlock=*/true);
+                          {
+                            OpBuilder::InsertionGuard guard(b);
+                            b.setInsertionPointToStart(branch.thenBlock());
+                            scf::YieldOp::create(b, addRow(token, choice, slot,
+                                                           column, carried[1]));
+                            b.setInsertionPointToStart(branch.elseBlock());
+                            scf::YieldOp::create(b, carried[1]);
+                          }
+                          return {b.add(slot, 1), branch.getResult(0)};
+                        })[1];
     if (op.getBase())
       sums = arith::AddFOp::create(b, sums,
                                    loadColumns(op.getBase(), token, column));

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// NVIDIA's library of functions (libdevice) is part of the CUDA toolkit, which a
-// build need not have. GPUs have an instruction for 2ˣ, and the rest is
+// NVIDIA's library of functions (libdevice) is part of the CUDA toolkit, which
+// a build need not have. GPUs have an instruction for 2ˣ, and the rest is
 // upstream's polynomials.
 //
 //===----------------------------------------------------------------------===//

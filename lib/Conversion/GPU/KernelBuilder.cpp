@@ -28,8 +28,7 @@ KernelBuilder::loopWhile(ValueRange inits,
                          function_ref<Value(ValueRange)> condition,
                          function_ref<Values(ValueRange)> body) {
   auto op = scf::WhileOp::create(
-      *this, inits.getTypes(), inits,
-      [&](OpBuilder &, Location, ValueRange) {},
+      *this, inits.getTypes(), inits, [&](OpBuilder &, Location, ValueRange) {},
       [&](OpBuilder &, Location, ValueRange) {});
   InsertionGuard guard(*this);
   setInsertionPointToStart(op.getBeforeBody());

@@ -84,9 +84,7 @@ public:
     return createOrFold<arith::SelectOp>(condition, x, y);
   }
   /// An i32 that is not negative as an i64.
-  Value widen(Value x) {
-    return createOrFold<arith::ExtUIOp>(getI64Type(), x);
-  }
+  Value widen(Value x) { return createOrFold<arith::ExtUIOp>(getI64Type(), x); }
 
   //===--------------------------------------------------------------------===//
   // Memory
@@ -156,7 +154,8 @@ private:
   Value constant(Type type, int64_t value) {
     return arith::ConstantOp::create(*this, getIntegerAttr(type, value));
   }
-  template <typename Op> Value fold(Value x, Value y) {
+  template <typename Op>
+  Value fold(Value x, Value y) {
     return createOrFold<Op>(x, y);
   }
 };

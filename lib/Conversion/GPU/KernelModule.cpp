@@ -67,8 +67,7 @@ gpu::GPUModuleOp KernelModule::get() {
   OpBuilder b(host.getContext());
   kernels = gpu::GPUModuleOp::create(b, host.getLoc(), kModuleName);
   SymbolTable(host).insert(kernels); // May be renamed.
-  host->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
-                b.getUnitAttr());
+  host->setAttr(gpu::GPUDialect::getContainerModuleAttrName(), b.getUnitAttr());
   b.setInsertionPointToStart(kernels.getBody());
   auto bytes = LLVM::LLVMArrayType::get(b.getI8Type(), 0);
   LLVM::GlobalOp::create(b, host.getLoc(), bytes, /*isConstant=*/false,
@@ -87,9 +86,9 @@ SymbolRefAttr KernelModule::addKernel(Operation *op, StringRef suffix,
   std::string name =
       (function ? function.getName() : StringRef("layer")).str() + "_" +
       suffix.str();
-  auto type = LLVM::LLVMFunctionType::get(
-      LLVM::LLVMVoidType::get(b.getContext()),
-      parameters.getTypes(b.getContext()));
+  auto type =
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(b.getContext()),
+                                  parameters.getTypes(b.getContext()));
   auto kernel = LLVM::LLVMFuncOp::create(b, name, type);
   SymbolTable(module).insert(kernel); // Gets a name of its own.
   kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), b.getUnitAttr());
@@ -98,8 +97,8 @@ SymbolRefAttr KernelModule::addKernel(Operation *op, StringRef suffix,
       NVVM::NVVMDialect::getMaxntidAttrName(),
       b.getDenseI32ArrayAttr({static_cast<int32_t>(numThreads), 1, 1}));
   b.setInsertionPointToStart(kernel.addEntryBlock(b));
-  Value shared = LLVM::AddressOfOp::create(b, b.pointerType(kSharedMemory),
-                                           kSharedName);
+  Value shared =
+      LLVM::AddressOfOp::create(b, b.pointerType(kSharedMemory), kSharedName);
   buildBody(b, parameters.mapTo(kernel.getArguments()), shared);
   LLVM::ReturnOp::create(b, ValueRange());
   return SymbolRefAttr::get(module.getSymNameAttr(),

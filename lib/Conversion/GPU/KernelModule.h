@@ -44,12 +44,11 @@ public:
   explicit KernelModule(ModuleOp host) : host(host) {}
 
   /// Builds the body of a kernel; `shared` points to dynamic shared memory.
-  using BodyBuilder = function_ref<void(KernelBuilder &b,
-                                        const IRMapping &toDevice,
-                                        Value shared)>;
+  using BodyBuilder = function_ref<void(
+      KernelBuilder &b, const IRMapping &toDevice, Value shared)>;
 
-  /// Adds a kernel for `op`, with threads for one-dimensional blocks, named after
-  /// the function that holds `op` and `suffix`. Returns its name.
+  /// Adds a kernel for `op`, with threads for one-dimensional blocks, named
+  /// after the function that holds `op` and `suffix`. Returns its name.
   SymbolRefAttr addKernel(Operation *op, StringRef suffix, int64_t numThreads,
                           const KernelParameters &parameters,
                           BodyBuilder buildBody);

@@ -63,14 +63,13 @@ static Value buildNumBlocks(ImplicitLocOpBuilder &b,
                             const MatmulProblem &problem, GPUMatmulAttr config,
                             Value numExperts) {
   Value rows = buildSize(b, problem.results[0].buffer, 0);
-  Value full = arith::DivUIOp::create(
-      b, rows, buildConstant(b, config.getTileRows()));
+  Value full =
+      arith::DivUIOp::create(b, rows, buildConstant(b, config.getTileRows()));
   Value bound = arith::MinUIOp::create(
       b, rows, arith::AddIOp::create(b, full, numExperts));
   int64_t columnTiles =
       llvm::divideCeil(problem.numColumns, config.getTileColumns());
-  Value blocks =
-      arith::MulIOp::create(b, bound, buildConstant(b, columnTiles));
+  Value blocks = arith::MulIOp::create(b, bound, buildConstant(b, columnTiles));
   return arith::MaxUIOp::create(b, blocks, buildConstant(b, 1));
 }
 
@@ -79,8 +78,8 @@ static void lowerMatmul(const MatmulProblem &problem, GPUMatmulAttr config,
   Matmul op = problem.op;
   ImplicitLocOpBuilder b(op.getLoc(), op);
   KernelParameters parameters = collectParameters(problem);
-  Value numExperts = arith::SubIOp::create(
-      b, buildSize(b, problem.offsets, 0), buildConstant(b, 1));
+  Value numExperts = arith::SubIOp::create(b, buildSize(b, problem.offsets, 0),
+                                           buildConstant(b, 1));
   Value parameter;
   if (ShapedType::isDynamic(op.getNumExperts())) {
     parameter = toI32(b, numExperts);
@@ -121,8 +120,8 @@ static void lowerCombine(CombineOp op, const CombinePlan &plan,
         buildCombineKernel(b, op, plan, toDevice, toDevice.lookup(numTokens),
                            toDevice.lookup(numRows));
       });
-  Value blocks = arith::MulIOp::create(
-      b, tokens, buildConstant(b, plan.numColumnBlocks));
+  Value blocks =
+      arith::MulIOp::create(b, tokens, buildConstant(b, plan.numColumnBlocks));
   blocks = arith::MaxUIOp::create(b, blocks, buildConstant(b, 1));
   buildLaunch(b, kernel, blocks, kCombineThreads, /*sharedBytes=*/0,
               parameters);
@@ -171,8 +170,8 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
     llvm::Expected<CombinePlan> plan = planCombine(op);
     if (plan)
       return lowerCombine(op, *plan, kernels);
-    remark::missed(op.getLoc(), remark::RemarkOpts::name("gpu-combine")
-                                    .category(getName()))
+    remark::missed(op.getLoc(),
+                   remark::RemarkOpts::name("gpu-combine").category(getName()))
         << llvm::toString(plan.takeError());
   }
 };

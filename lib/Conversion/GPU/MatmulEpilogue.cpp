@@ -23,9 +23,8 @@ MatmulEpilogue::Row MatmulEpilogue::enterRow(Value expert, Value row) const {
   if (!needsToken)
     return result;
   Value source = toDevice.lookup(problem.source);
-  Value position =
-      b.loadConstant(b.getI32Type(),
-                     b.element(source, b.getI32Type(), b.widen(row)));
+  Value position = b.loadConstant(
+      b.getI32Type(), b.element(source, b.getI32Type(), b.widen(row)));
   result.token = b.div(position, problem.topK);
   result.choice = b.rem(position, problem.topK);
   return result;
@@ -63,8 +62,9 @@ SmallVector<Value> MatmulEpilogue::inlineEpilogue(const Row &row, Value column,
       mapping.map(value, b.clone(*value.getDefiningOp())->getResult(0));
   for (Operation &op : block.without_terminator())
     b.clone(op, mapping);
-  return llvm::map_to_vector(block.getTerminator()->getOperands(),
-                             [&](Value value) { return mapping.lookup(value); });
+  return llvm::map_to_vector(
+      block.getTerminator()->getOperands(),
+      [&](Value value) { return mapping.lookup(value); });
 }
 
 /// Two neighbours are stored at once where N is even, so that all pairs are

@@ -185,7 +185,8 @@ private:
     if (ShapedType::isDynamic(problem.length) || problem.length < 1)
       return decline(
           "K, the length of a sum, is not a positive constant; make it static");
-    problem.elementType = cast<ShapedType>(first.lhs.getType()).getElementType();
+    problem.elementType =
+        cast<ShapedType>(first.lhs.getType()).getElementType();
     if (!problem.elementType.isF16() && !problem.elementType.isBF16())
       return decline(llvm::formatv("factors are {0}; tensor cores take f16 and "
                                    "bf16",
@@ -211,10 +212,10 @@ private:
       return decline("the place of a weight's element is not a linear function "
                      "of e, n and k; store it as E×N×K or E×K×N");
     if (weight->getElementType() != problem.elementType)
-      return decline(llvm::formatv("rows are {0} and weights {1}; make them one "
-                                   "type",
-                                   problem.elementType,
-                                   weight->getElementType()));
+      return decline(
+          llvm::formatv("rows are {0} and weights {1}; make them one "
+                        "type",
+                        problem.elementType, weight->getElementType()));
     bool sumIsLast = weight->coefficients[Matmul::kSum] == 1;
     if (!isAligned(*weight, sumIsLast ? Matmul::kSum : Matmul::kColumn))
       return decline(llvm::formatv(
@@ -288,8 +289,9 @@ llvm::Expected<MatmulProblem> mlir::moe::analyzeMatmul(Matmul op) {
 
 int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
                                   GPUMatmulAttr config) {
-  int64_t rows = config.getTileRows() + static_cast<int64_t>(problem.weights.size()) *
-                                            config.getTileColumns();
+  int64_t rows =
+      config.getTileRows() +
+      static_cast<int64_t>(problem.weights.size()) * config.getTileColumns();
   return config.getStages() * rows * config.getTileSum() * 2;
 }
 

@@ -57,8 +57,8 @@ struct MatmulProblem {
   bool readsSource() const;
 };
 
-/// The problem that `op` is, on tensors or memrefs; an error says why it is none
-/// and what to change.
+/// The problem that `op` is, on tensors or memrefs; an error says why it is
+/// none and what to change.
 llvm::Expected<MatmulProblem> analyzeMatmul(GroupedMatmulOp op);
 
 /// Shared memory that a kernel needs, in bytes.

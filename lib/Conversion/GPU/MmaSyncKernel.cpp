@@ -12,10 +12,10 @@
 //                        registers ──mma.sync──▶ sums ──epilogue──▶ global
 //
 // In step k of the main loop a block waits for the copies of stage k, starts
-// those of stage k + stages − 1, and multiplies stage k. One barrier a step does
-// both: the copies of all threads are seen, and the stage that is written next
-// is no longer read. Rows come from where the tokens are: a thread keeps the
-// pointers of the pieces it copies, and rows beyond the expert's are zeros.
+// those of stage k + stages − 1, and multiplies stage k. One barrier a step
+// does both: the copies of all threads are seen, and the stage that is written
+// next is no longer read. Rows come from where the tokens are: a thread keeps
+// the pointers of the pieces it copies, and rows beyond the expert's are zeros.
 //
 //===----------------------------------------------------------------------===//
 
@@ -48,21 +48,22 @@ public:
     thread = b.threadId();
     lane = b.rem(thread, kWarpSize);
     Value warp = b.div(thread, kWarpSize);
-    warpRow = b.mul(b.rem(warp, config.getWarpRows()),
-                    config.getWarpTileRows());
-    warpColumn = b.mul(b.div(warp, config.getWarpRows()),
-                       config.getWarpTileColumns());
+    warpRow =
+        b.mul(b.rem(warp, config.getWarpRows()), config.getWarpTileRows());
+    warpColumn =
+        b.mul(b.div(warp, config.getWarpRows()), config.getWarpTileColumns());
   }
 
   void build(Value numExperts) {
-    TileSearch search(b, toDevice.lookup(problem.offsets), numExperts,
-                      lane, config.getTileRows(), config.getTileColumns(),
+    TileSearch search(b, toDevice.lookup(problem.offsets), numExperts, lane,
+                      config.getTileRows(), config.getTileColumns(),
                       problem.numColumns);
     b.loop(b.blockId(), search.getNumTiles(), b.numBlocks(), ValueRange(),
            [&](Value number, ValueRange) -> SmallVector<Value> {
              Tile tile = search.find(number);
              storeSums(tile, buildSums(tile));
-             // The next tile's copies overwrite what this one's last steps read.
+             // The next tile's copies overwrite what this one's last steps
+             // read.
              b.barrier();
              return {};
            });
@@ -118,10 +119,9 @@ private:
       unsigned dim = Matmul::kRow;
       if (problem.isGathered) {
         dim = Matmul::kToken;
-        Value place = b.element(toDevice.lookup(problem.source),
-                                b.getI32Type(), b.widen(at));
-        at = b.div(b.loadConstant(b.getI32Type(), place),
-                   problem.topK);
+        Value place = b.element(toDevice.lookup(problem.source), b.getI32Type(),
+                                b.widen(at));
+        at = b.div(b.loadConstant(b.getI32Type(), place), problem.topK);
       }
       Value sum = b.mul(piece, kPieceElements);
       return {pointerTo(problem.rows, {{dim, at}, {Matmul::kSum, sum}}), valid,
@@ -230,14 +230,13 @@ private:
   SmallVector<Fragment> loadRows(Value base, int64_t k) {
     Value piece = b.add(b.div(lane, 16), k / kPieceElements);
     Value row = b.add(warpRow, b.rem(lane, 16));
-    Value place = b.add(b.mul(row, kRowBytes),
-                        buildSwizzle(b, piece, b.rem(lane, 8)));
+    Value place =
+        b.add(b.mul(row, kRowBytes), buildSwizzle(b, piece, b.rem(lane, 8)));
     Value pointer = b.advance(base, place);
     SmallVector<Fragment> fragments;
     for (int64_t i = 0; i < rowFragments; ++i)
-      fragments.push_back(
-          loadMatrices(b.advance(pointer, i * kMmaRows * kRowBytes),
-                       NVVM::MMALayout::row));
+      fragments.push_back(loadMatrices(
+          b.advance(pointer, i * kMmaRows * kRowBytes), NVVM::MMALayout::row));
     return fragments;
   }
 
@@ -248,16 +247,15 @@ private:
     Value piece = b.add(b.rem(b.div(lane, 8), 2), k / kPieceElements);
     Value place = b.add(b.mul(b.add(warpColumn, inColumns), kRowBytes),
                         buildSwizzle(b, piece, b.rem(lane, 8)));
-    return loadMatrices(
-        b.advance(b.advance(base, place), columns * kRowBytes),
-        NVVM::MMALayout::row);
+    return loadMatrices(b.advance(b.advance(base, place), columns * kRowBytes),
+                        NVVM::MMALayout::row);
   }
 
   /// The same from panels with a row for each k, transposed on the way.
   Fragment loadWeightsAlongColumns(Value base, int64_t columns, int64_t k) {
-    Value piece = b.add(b.add(b.div(warpColumn, kPieceElements),
-                              b.div(lane, 16)),
-                        columns / kPieceElements);
+    Value piece =
+        b.add(b.add(b.div(warpColumn, kPieceElements), b.div(lane, 16)),
+              columns / kPieceElements);
     Value panel = b.div(piece, kPiecesPerRow);
     Value place =
         b.add(b.add(b.mul(panel, config.getTileSum() * kRowBytes),
@@ -348,8 +346,8 @@ private:
   void storeSums(const Tile &tile, ArrayRef<Value> sums) {
     Value numRows = b.sub(tile.endRow, tile.firstRow);
     Value firstRow = b.add(warpRow, b.div(lane, 4));
-    Value firstColumn = b.add(b.add(tile.firstColumn, warpColumn),
-                              b.mul(b.rem(lane, 4), 2));
+    Value firstColumn =
+        b.add(b.add(tile.firstColumn, warpColumn), b.mul(b.rem(lane, 4), 2));
     for (int64_t m = 0; m < rowFragments; ++m)
       for (int64_t half = 0; half < 2; ++half) {
         Value row = b.add(firstRow, m * kMmaRows + half * 8);

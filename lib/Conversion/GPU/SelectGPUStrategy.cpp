@@ -24,8 +24,8 @@ using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
 
-/// Shared memory that a block may have, in KiB: CUDA's "maximum amount of shared
-/// memory per thread block" of each compute capability.
+/// Shared memory that a block may have, in KiB: CUDA's "maximum amount of
+/// shared memory per thread block" of each compute capability.
 static std::optional<int64_t> findSharedKiB(StringRef chip) {
   return llvm::StringSwitch<std::optional<int64_t>>(chip)
       .Case("sm_80", 163)
@@ -77,9 +77,8 @@ struct SelectGPUStrategyPass
           << chip << "'; use sm_80, sm_86, sm_89, sm_90, sm_90a or sm_120";
       return signalPassFailure();
     }
-    auto result = getOperation()->walk([&](Matmul op) {
-      return WalkResult(select(op, *sharedKiB * 1024));
-    });
+    auto result = getOperation()->walk(
+        [&](Matmul op) { return WalkResult(select(op, *sharedKiB * 1024)); });
     if (result.wasInterrupted())
       signalPassFailure();
   }

@@ -17,8 +17,8 @@ Value mlir::moe::buildSwizzle(KernelBuilder &b, Value piece, Value phase) {
 TileCopy::TileCopy(KernelBuilder &b, Value thread, int64_t numThreads,
                    int64_t rows, int64_t stepBytes, int64_t length,
                    SourceOf sourceOf)
-    : builder(&b), rowsPerPass(numThreads / kPiecesPerRow), stepBytes(stepBytes),
-      length(length) {
+    : builder(&b), rowsPerPass(numThreads / kPiecesPerRow),
+      stepBytes(stepBytes), length(length) {
   Value piece = b.rem(thread, kPiecesPerRow);
   Value firstRow = b.div(thread, kPiecesPerRow);
   // rowsPerPass is a multiple of 8: the phase is that of the first row.
@@ -38,15 +38,16 @@ void TileCopy::issue(Value shared, Value step) const {
     for (auto [pass, source] : llvm::enumerate(sources)) {
       Value valid = source.valid;
       if (length % kRowElements != 0)
-        valid = b.both(valid, b.less(b.add(source.sum, b.mul(step, kRowElements)),
-                                     length));
+        valid =
+            b.both(valid, b.less(b.add(source.sum, b.mul(step, kRowElements)),
+                                 length));
       Value bytes;
       if (valid)
         bytes = b.select(valid, b.i32(kPieceBytes), b.i32(0));
-      NVVM::CpAsyncOp::create(
-          b, b.advance(target, pass * rowsPerPass * kRowBytes),
-          b.advance(source.pointer, moved), kPieceBytes,
-          NVVM::LoadCacheModifierKind::CG, bytes);
+      NVVM::CpAsyncOp::create(b,
+                              b.advance(target, pass * rowsPerPass * kRowBytes),
+                              b.advance(source.pointer, moved), kPieceBytes,
+                              NVVM::LoadCacheModifierKind::CG, bytes);
     }
   });
 }

@@ -5,10 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A tile in shared memory is rows of 128 bytes, each 8 pieces of 16 bytes. Piece
-// p of row r lies at place p xor (r mod 8) of its row: eight lanes that read one
-// piece of eight neighbouring rows, as ldmatrix does, find them in different
-// banks, and so do eight lanes that write the pieces of one row.
+// A tile in shared memory is rows of 128 bytes, each 8 pieces of 16 bytes.
+// Piece p of row r lies at place p xor (r mod 8) of its row: eight lanes that
+// read one piece of eight neighbouring rows, as ldmatrix does, find them in
+// different banks, and so do eight lanes that write the pieces of one row.
 //
 //===----------------------------------------------------------------------===//
 

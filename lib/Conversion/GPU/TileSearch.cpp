@@ -33,8 +33,7 @@ TileSearch::TileSearch(KernelBuilder &b, Value offsets, Value numExperts,
   own = b.mul(own, numColumnTiles);
   inclusive = own;
   for (int64_t distance = 1; distance < kWarpSize; distance *= 2) {
-    Value below =
-        b.shuffle(NVVM::ShflKind::up, inclusive, b.i32(distance));
+    Value below = b.shuffle(NVVM::ShflKind::up, inclusive, b.i32(distance));
     Value sum = b.add(inclusive, below);
     inclusive = b.select(b.less(lane, distance), inclusive, sum);
   }
@@ -54,14 +53,12 @@ Tile TileSearch::find(Value number) {
   // The first lane that reaches beyond the tile has it.
   Value reaches = b.ballot(b.less(number, inclusive));
   Value lane = math::CountTrailingZerosOp::create(b, reaches);
-  Value local =
-      b.sub(number, b.shuffle(NVVM::ShflKind::idx, exclusive, lane));
+  Value local = b.sub(number, b.shuffle(NVVM::ShflKind::idx, exclusive, lane));
   auto found = b.loopWhile(
       {b.mul(lane, expertsPerLane), local},
       [&](ValueRange at) {
         Value tiles = b.mul(loadExpert(at[0]).numRowTiles, numColumnTiles);
-        return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, at[1],
-                                     tiles)
+        return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, at[1], tiles)
             .getResult();
       },
       [&](ValueRange at) -> SmallVector<Value> {

@@ -143,3 +143,20 @@ func.func @combining(%offsets: tensor<5xi32>, %h: tensor<?x64xf16>, %w: tensor<4
   }
   return %y : tensor<?x32xf32>
 }
+
+// MISSED: rows are computed by a prologue; store them first
+// CHECK-LABEL: func @prologue
+// CHECK-NOT: gpu_matmul
+func.func @prologue(%offsets: tensor<5xi32>, %source: tensor<?xi32>, %x: tensor<?x64xbf16>, %s: tensor<?x1xbf16>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>) source(%source : tensor<?xi32>) top_k(1)
+      products(prologue(%x[t, k], %s[t, j]) * %w[e, n, k] : tensor<?x64xbf16>, tensor<?x1xbf16>, tensor<4x32x64xbf16>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%row: bf16, %weight: bf16):
+    %weighted = arith.mulf %row, %weight : bf16
+    moe.yield %weighted : bf16
+  }
+  return %y : tensor<?x32xf32>
+}

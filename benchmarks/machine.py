@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -48,6 +49,14 @@ def cpu_name() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return "unknown"
+
+
+def commit() -> str:
+    """The checkout's, with a + where files differ from it; unknown outside of git."""
+    if not shutil.which("git"):
+        return "unknown"
+    command = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty=+"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 class ForeignLoad:

@@ -15,8 +15,9 @@ from peers import PEERS
 
 
 def heading(report: dict) -> str:
-    """Machine and date: figures mean nothing without them."""
-    return f"{report['cpu']}, {report['cores']} cores, {report['date']}"
+    """Machine, date and commit: figures mean nothing without them."""
+    return (f"{report['cpu']}, {report['cores']} cores, {report['date']}, commit "
+            f"{report['commit']}")
 
 
 def _row(point: dict) -> str:

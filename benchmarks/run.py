@@ -21,7 +21,7 @@ sys.path.insert(0, str(HERE.parent / "python"))
 import goals  # noqa: E402
 import report as reporting  # noqa: E402
 from cases import CASES, ELEMENT_BYTES, SUITES, Points  # noqa: E402
-from machine import cpu_name, measure_roof  # noqa: E402
+from machine import commit, cpu_name, measure_roof  # noqa: E402
 from peers import PEERS, interpreter, refusal  # noqa: E402
 from skew import SKEWS  # noqa: E402
 
@@ -141,9 +141,10 @@ def main(arguments: list[str] | None = None) -> int:
         jobs, refused = make_jobs(chosen)
     except FileNotFoundError as error:
         sys.exit(f"run.py: {error}")
-    report = {"format": 2, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(
-        timespec="minutes"), "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
-        "suite": chosen.suite, "points": [], "alone": [], "skews": [], "not_run": refused}
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes")
+    report = {"format": 2, "date": now, "cpu": cpu_name(), "commit": commit(),
+              "cores": len(os.sched_getaffinity(0)), "suite": chosen.suite, "points": [],
+              "alone": [], "skews": [], "not_run": refused}
 
     def save() -> None:
         chosen.json.write_text(json.dumps(report, indent=1) + "\n")

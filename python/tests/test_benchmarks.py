@@ -260,7 +260,7 @@ def test_harness_on_a_tiny_case(tmp_path):
                      "--peers=torch-eager", "--skews=one", "--alone", f"--picture={tmp_path / 'roof.png'}")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(out.read_text())
-    assert report["cpu"] and report["date"] and report["not_run"] == []
+    assert report["cpu"] and report["date"] and report["commit"] and report["not_run"] == []
     assert [(p["case"], p["dtype"], p["tokens"], p["threads"], p["peer"], p["pairs"])
             for p in report["points"]] == [("tiny", "bf16", t, 1, "torch-eager", 2)
                                            for t in (1, 64)]

@@ -124,14 +124,14 @@ class Body:
     def activation(self, x: Value) -> Value:
         """In f32, rounded to the type of the body at the end."""
         x = self.cast(x, "f32")
-        which = self.random.choice(["silu", "relu", "gelu", "tanh", "bell"])
+        which = self.random.choice(["silu", "relu", "relu2", "gelu", "tanh", "bell"])
         if which == "silu":
             e = self.unary("math.exp", self.unary("arith.negf", x, lambda a: -a),
                            lambda a: a.monotone(np.exp))
             y = self.div(x, self.add(e, self.filled(1.0, x.width, "f32")))
-        elif which == "relu":
-            y = self.binary("arith.maximumf", x, self.filled(0.0, x.width, "f32"),
-                            lambda a, b: a.maximum(b))
+        elif which in ("relu", "relu2"):
+            y = self.clamped(x, low=0.0)
+            y = y if which == "relu" else self.mul(y, y)
         elif which == "gelu":
             half, root = (self.filled(v, x.width, "f32") for v in (0.5, 0.75))
             e = self.unary("math.erf", self.mul(x, root), lambda a: a.monotone(_erf))
@@ -143,6 +143,15 @@ class Body:
             y = self.unary("math.exp", self.unary("arith.negf", magnitude, lambda a: -a),
                            lambda a: a.monotone(np.exp))
         return self.cast(y, self.kind)
+
+    def clamped(self, x: Value, low: float | None = None, high: float | None = None) -> Value:
+        if high is not None:
+            x = self.binary("arith.minimumf", x, self.filled(high, x.width, x.kind),
+                            lambda a, b: -(-a).maximum(-b))
+        if low is not None:
+            x = self.binary("arith.maximumf", x, self.filled(low, x.width, x.kind),
+                            lambda a, b: a.maximum(b))
+        return x
 
     # --- across rows and columns ------------------------------------------------------------------
 
@@ -216,21 +225,26 @@ class Body:
                                               lambda env: float(env["%expert"].value) / 8))
 
     def glu(self, x: Value, width: int) -> Value:
-        """activation(gate) * up, from two matrices or from one, stacked or interleaved."""
-        if self.random.random() < 0.5:
-            return self.mul(self.activation(self.linear(x, width)), self.linear(x, width))
-        both = self.linear(x, 2 * width)
-        if self.random.random() < 0.5:
-            return self.mul(self.activation(self.columns(both, 0, width, 2)),
-                            self.columns(both, 1, width, 2))
-        return self.mul(self.activation(self.columns(both, 0, width)),
-                        self.columns(both, width, width))
+        """activation(gate) * up, from two matrices or from one, stacked or interleaved; or both
+        clamped, and up + 1, as gpt-oss has it."""
+        layout = self.random.choice(["apart", "stacked", "interleaved"], p=[0.5, 0.25, 0.25])
+        if layout == "apart":
+            gate, up = self.linear(x, width), self.linear(x, width)
+        else:
+            both = self.linear(x, 2 * width)
+            step = 2 if layout == "interleaved" else 1
+            gate = self.columns(both, 0, width, step)
+            up = self.columns(both, 1 if step == 2 else width, width, step)
+        if self.random.random() < 0.2:
+            gate, up = self.clamped(gate, high=0.5), self.clamped(up, -0.5, 0.5)
+            up = self.add(up, self.filled(1.0, up.width, up.kind))
+        return self.mul(self.activation(gate), up)
 
 
 def make_body(random: np.random.Generator, kind: str, rows: Value, row_weight: Value | None,
               steps: Collection[int] = range(4)) -> tuple[Body, Value]:
     """A body of up to four steps on `rows`, of which `steps` are done; the rows that it yields."""
-    body, x, widths = Body(random, kind), rows, (1, 3, 8, 17)
+    body, x, widths = Body(random, kind), rows, (1, 3, 8, 17, 50)
     if row_weight and random.random() < 0.5:  # Weighted before, or after.
         x, row_weight = body.mul(x, body.spread(row_weight, x.width)), None
     matmuls, others = ["glu", "linear", "low rank"], ["norm", "bias", "expert", "residual"]

@@ -22,6 +22,14 @@ from random_text import Argument, write
 Array = np.ndarray
 
 _ROUND = {"f32": np.float32, "f16": lambda a: np.float16(a).astype(np.float32), "bf16": round_bf16}
+
+
+def _zipf(count: int) -> Array:
+    """The chances of 0, 1, …: as 1, 1/2, 1/3 …"""
+    chances = 1 / np.arange(1, count + 1)
+    return chances / chances.sum()
+
+
 @dataclass
 class Layer:
     """One function `layer`. What is None is absent."""
@@ -54,7 +62,7 @@ class Layer:
     base: str | None = None  # "argument", "x" (a residual) or "shared" (an expert of all tokens)
     column_sums: bool = False  # a per-expert result
     num_experts: int = 1  # E, however the type says it
-    skew: str = "any"  # of ids that are an argument: "any", "one" expert, "nowhere"
+    skew: str = "any"  # of ids: "any", "zipf", all to "one", "nowhere" (where they are an argument)
     body: Body = field(default=None)
     yielded: Value = field(default=None)
     sums: Value | None = None
@@ -68,9 +76,11 @@ class Layer:
         """Arguments by name. Floats are float32 that hold values of their kind."""
         inputs = {"x": random.normal(size=(tokens, self.hidden))}
         if self.score is None:
-            low, high = {"any": (-2, self.num_experts + 2), "one": (0, 1),
-                         "nowhere": (-3, 0)}[self.skew]
+            low, high = {"one": (0, 1), "nowhere": (-3, 0)}.get(self.skew, (-2, self.num_experts + 2))
             inputs["ids"] = random.integers(low, high, (tokens, self.k))
+            if self.skew == "zipf":
+                inputs["ids"] = random.choice(self.num_experts, (tokens, self.k),
+                                              p=_zipf(self.num_experts))
             inputs["weights"] = random.normal(size=(tokens, self.k))
         elif self.router:
             inputs |= self._make_router_weights(random, tokens)
@@ -118,6 +128,9 @@ class Layer:
                 if np.abs(row).max() <= 8 and self._is_decided(row, inputs.get("bias")):
                     inputs["x"][t] = x
                     break
+        if self.skew in ("zipf", "one") and tokens:  # Tokens that are alike go the same way.
+            p = _zipf(tokens) if self.skew == "zipf" else np.eye(tokens)[0]
+            inputs["x"] = inputs["x"][random.choice(tokens, tokens, p=p)]
         return inputs
 
     def make_logits(self, inputs: dict[str, Array]) -> Array:
@@ -142,7 +155,7 @@ class Layer:
             inputs["bias"] = random.choice([0.0, 4.0], experts)
         for t in range(tokens):
             while True:
-                row = (random.permutation(experts) - experts // 2) / 4
+                row = (self._rank(random) - experts // 2) / 4
                 if self._is_decided(row, inputs.get("bias")):
                     break
             inputs["logits"][t] = row
@@ -154,6 +167,15 @@ class Layer:
         if self.mix:
             inputs["mix"] = random.normal(size=(tokens, experts))
         return inputs
+
+    def _rank(self, random: np.random.Generator) -> Array:
+        """The place of each expert in a token's order, the last is the best."""
+        if self.skew == "one":
+            return np.arange(self.num_experts)
+        if self.skew == "zipf":  # The largest of these is expert e with the chance of e.
+            chances = np.log(_zipf(self.num_experts)) + random.gumbel(size=self.num_experts)
+            return np.argsort(np.argsort(chances))
+        return random.permutation(self.num_experts)
 
     def _is_decided(self, row: Array, bias: Array | None) -> bool:
         if self.groups is None or self.groups.score == "max" or self.score == "none":
@@ -243,7 +265,9 @@ class Layer:
 # --- choices --------------------------------------------------------------------------------------
 
 def _choose_groups(random: np.random.Generator, experts: int, k: int) -> Groups:
-    count = int(random.choice([c for c in range(1, experts + 1) if experts % c == 0]))
+    # Two of many small groups may be too close to be told apart, whatever the logits.
+    most = experts if experts <= 12 else 4
+    count = int(random.choice([c for c in range(1, most + 1) if experts % c == 0]))
     size = experts // count
     keep = int(random.integers(-(-k // size), count + 1))
     score = "top2_sum" if size > 1 and random.random() < 0.5 else "max"
@@ -288,16 +312,16 @@ def make_layer(seed: int, *, rounded: bool = False, without: frozenset[str] = fr
     "step0" … "step3" of the body: a failing layer is made smaller that way.
     """
     random = np.random.default_rng(seed)
-    experts = int(random.choice([1, 2, 5, 8, 12]))
+    experts = int(random.choice([1, 2, 5, 8, 12, 40], p=[0.18, 0.18, 0.18, 0.18, 0.18, 0.1]))
     k = experts if random.random() < 0.2 else int(random.integers(1, min(experts, 3) + 1))
     kind = str(random.choice(["f32", "f32", "bf16", "f16"]))
     p = Layer(tokens="%t" if random.random() < 0.8 else int(random.integers(0, 6)),
-              experts=experts, num_experts=experts, k=k, hidden=int(random.choice([1, 4, 8, 9])),
+              experts=experts, num_experts=experts, k=k, hidden=int(random.choice([1, 4, 8, 9, 35])),
               kind=kind, out_kind=str(random.choice([kind, "f32"])), score=None,
               row_weight=random.random() < 0.4,
               base=[None, "argument", "x", "shared"][random.choice(4, p=[0.55, 0.15, 0.15, 0.15])],
               column_sums=random.random() < 0.1,
-              skew=str(random.choice(["any", "one", "nowhere"], p=[0.8, 0.1, 0.1])))
+              skew=str(random.choice(["any", "zipf", "one", "nowhere"], p=[0.5, 0.3, 0.1, 0.1])))
     if random.random() < 0.75:
         _choose_gate(random, p)
         if p.router == "rounded" and not rounded:

@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 
 from bounded import NoBound  # noqa: E402
 from programs import (Broken, Case, Column, ROOT, TIMEOUT, build, call, check, count_ops,  # noqa: E402
-                      has_pipeline, module_text, token_counts)
+                      has_pipeline, module_text, sanitizer_environment, token_counts)
 from random_layers import PARTS  # noqa: E402
 
 BATCH = 50  # functions a module
@@ -93,7 +93,7 @@ def _worker() -> int:
     return 0
 
 
-def run_apart(objects: dict[str, Path], cases: Sequence[Case]
+def run_apart(objects: dict[str, Path], cases: Sequence[Case], sanitize: bool = False
               ) -> tuple[list[Failure], collections.Counter]:
     """Runs in other processes: after a crash, another one goes on. Counts the outcomes, too."""
     failures, remaining, counts = [], list(cases), collections.Counter()
@@ -102,7 +102,8 @@ def run_apart(objects: dict[str, Path], cases: Sequence[Case]
                            "cases": [[case.seed, case.without] for case in remaining]})
         try:
             done = subprocess.run([sys.executable, __file__, "--worker"], input=task, text=True,
-                                  capture_output=True, timeout=TIMEOUT)
+                                  capture_output=True, timeout=TIMEOUT,
+                                  env=sanitizer_environment() if sanitize else None)
             stderr, output, status = done.stderr, done.stdout, done.returncode
         except subprocess.TimeoutExpired as error:
             stderr, output, status = "", (error.stdout or b"").decode(), f"timeout after {TIMEOUT} s"
@@ -122,32 +123,32 @@ def run_apart(objects: dict[str, Path], cases: Sequence[Case]
     return failures, counts
 
 
-def run_batch(columns: Sequence[Column], cases: Sequence[Case]
+def run_batch(columns: Sequence[Column], cases: Sequence[Case], sanitize: bool = False
               ) -> tuple[list[Failure], collections.Counter]:
     """All failures of some cases, and how many functions hold which ops after fusion."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = module_text(cases)
         try:
-            objects = {column.name: build(text, column, folder) for column in columns}
+            objects = {column.name: build(text, column, folder, sanitize) for column in columns}
         except Broken as error:
             if len(cases) == 1:
                 return [Failure(cases[0], str(error))], collections.Counter()
             # If the first and the last fail alike, so does what is between: flags, say.
-            ends = [run_batch(columns, [case])[0] for case in (cases[0], cases[-1])]
+            ends = [run_batch(columns, [case], sanitize)[0] for case in (cases[0], cases[-1])]
             if all(ends) and ends[0][0].kind == ends[1][0].kind:
                 return [end[0] for end in ends], collections.Counter()
             # Otherwise the culprit is found by halving.
             half = len(cases) // 2
-            first, counts = run_batch(columns, cases[:half])
-            second, more = run_batch(columns, cases[half:])
+            first, counts = run_batch(columns, cases[:half], sanitize)
+            second, more = run_batch(columns, cases[half:], sanitize)
             return first + second, counts + more
         counts = collections.Counter()
         for column in columns:
             for ops in count_ops(folder, column).values():
                 counts.update(f"{column.name}: {op}" for op in ops)
                 counts[f"{column.name}: functions"] += 1
-        failures, outcomes = run_apart(objects, cases)
+        failures, outcomes = run_apart(objects, cases, sanitize)
         return failures, counts + outcomes
 
 
@@ -184,17 +185,17 @@ def keep(failure: Failure, columns: Sequence[Column], folder: Path) -> Path:
 
 
 def run_programs(seed: int, count: int, columns: Sequence[Column], folder: Path,
-                 without: Sequence[str] = (), jobs: int | None = None
+                 without: Sequence[str] = (), jobs: int | None = None, sanitize: bool = False
                  ) -> tuple[list[tuple[Failure, Path]], collections.Counter]:
     """Runs `count` programs from `seed` on; returns failures, made smaller, and their files."""
     cases = [Case(s, tuple(without)) for s in range(seed, seed + count)]
     batches = [cases[i:i + BATCH] for i in range(0, count, BATCH)]
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        outcomes = list(pool.map(lambda batch: run_batch(columns, batch), batches))
+        outcomes = list(pool.map(lambda batch: run_batch(columns, batch, sanitize), batches))
     counts = sum((counts for _, counts in outcomes), collections.Counter())
 
     def retry(case: Case) -> Failure | None:
-        return next(iter(run_batch(columns, [case])[0]), None)
+        return next(iter(run_batch(columns, [case], sanitize)[0]), None)
     kept, kinds = [], collections.Counter()
     for failure in (failure for failures, _ in outcomes for failure in failures):
         kinds[failure.kind] += 1
@@ -215,12 +216,14 @@ def main() -> int:
                         help="NAME=FLAGS of moe-opt; stages are separated by |")
     parser.add_argument("--failures", type=Path, default=ROOT / "build/random-programs")
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--sanitize", action="store_true",
+                        help="run the programs under AddressSanitizer")
     arguments = parser.parse_args()
     columns = arguments.column or default_columns()
     started = time.monotonic()
     without = [part for part in arguments.without.split(",") if part]
     failed, counts = run_programs(arguments.seed, arguments.count, columns, arguments.failures,
-                                  without, arguments.jobs)
+                                  without, arguments.jobs, arguments.sanitize)
     for failure, path in failed[:10]:
         print(f"{path}: {failure.message}\n")
     for what, number in sorted(counts.items()):

@@ -84,3 +84,14 @@ def test_a_program_that_stops_is_told_from_the_others(monkeypatch, tmp_path):
     for failure in failures:
         assert failure.message.startswith("run: ended with -6")
         assert "slots collide" in failure.message or "a slot is outside" in failure.message
+
+
+def test_the_sanitizer_sees_what_is_out_of_bounds(monkeypatch):
+    """Fewer rows than choices: the dispatch writes behind its buffers, into malloc's redzones."""
+    cases = [Case(seed, ("tokens", "capacity", "score", "skew")) for seed in range(1, 7)]
+    monkeypatch.setattr(random_programs, "module_text",
+                        broken_text("%m = arith.muli %t, %k", "%m = arith.divui %t, %k"))
+    failures, _ = random_programs.run_batch([DECOMPOSED], cases, sanitize=True)
+    assert failures
+    for failure in failures:
+        assert "AddressSanitizer: heap-buffer-overflow" in failure.message

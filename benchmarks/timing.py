@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 LEAST_PAIRS, MOST_PAIRS = 6, 400
+BLOCK_BYTES = 512  # of probe.cpp
 
 
 class ReadProbe:
@@ -20,11 +21,14 @@ class ReadProbe:
         self._read.restype = ctypes.c_uint64
         self._read.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         # Pages that were never written are all the same page of zeros, in the cache.
-        self._words = np.ones(4 * cache_bytes // 8, np.uint64)
+        words = 4 * cache_bytes // BLOCK_BYTES * BLOCK_BYTES // 8
+        buffer = np.ones(words + 8, np.uint64)
+        start = -(buffer.ctypes.data // 8) % 8  # of the first line
+        self._words = buffer[start:start + words]
 
     def __call__(self) -> float:
         start = time.perf_counter()
-        total = self._read(self._words.ctypes.data, self._words.size)
+        total = self._read(self._words.ctypes.data, self._words.nbytes // BLOCK_BYTES)
         seconds = time.perf_counter() - start
         if total != self._words.size:
             raise RuntimeError(f"the probe of the memory read {total} of {self._words.size} words")

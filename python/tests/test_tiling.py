@@ -22,7 +22,7 @@ TILED = {**CASES, "layouts": replace(
     CASES["layouts"], products=[[Summand(XH, (o,))] for o in GROWING],
     body=yield_all(len(GROWING)), kinds=("f32",) * len(GROWING))}
 # Where an index divides n, a tile starts at a multiple of the divisor.
-COLUMNS = {"layouts": 4, "decode": 3, "extras": 2}
+COLUMNS = {"layouts": 4, "decode": 3, "prologue": 3, "extras": 2}
 
 GENERAL = ("-O0", "--lowering=general")
 

@@ -284,4 +284,44 @@ def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
   ];
 }
 
+def MoEEmulateNVVM : Pass<"moe-emulate-nvvm", "::mlir::ModuleOp"> {
+  let summary = "makes GPU kernels host code that calls the emulation library";
+  let description = [{
+    Takes each `gpu.module` in the llvm and nvvm dialects, the very IR that is
+    translated for NVPTX, and makes it host code next to it: each nvvm op becomes
+    a call of `libmoe_emulation` (`moe/Emulation/Emulation.h`), and each load,
+    store and atomic of memory that is or may be shared is checked by one before
+    it. A kernel `NAME` is launched through the record `moe_emu_kernel_NAME`.
+    Objects in shared memory get fixed offsets; dynamic shared memory begins after
+    them. docs/Emulation.md says what is modelled.
+
+    An op that is in another dialect, or that the library has nothing for, is an
+    error.
+
+    Before:
+
+    ```mlir
+    gpu.module @kernels {
+      llvm.func @sum(%x: !llvm.ptr) attributes {gpu.kernel, nvvm.kernel} {
+        %lane = nvvm.read.ptx.sreg.laneid : i32
+        nvvm.barrier0
+        ...
+      }
+    }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    llvm.func @sum(%x: !llvm.ptr) {
+      %lane = llvm.call @moe_emu_laneid() : () -> i32
+      llvm.call @moe_emu_bar_sync(%c0, %c0, %where) : (i32, i32, !llvm.ptr) -> ()
+      ...
+    }
+    llvm.mlir.global constant @moe_emu_kernel_sum() : !llvm.struct<(...)> { ... }
+    ```
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
 #endif // MOE_CONVERSION_PASSES_TD

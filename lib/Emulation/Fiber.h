@@ -1,0 +1,64 @@
+//===- Fiber.h - Stacks that one OS thread switches between -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LIB_EMULATION_FIBER_H
+#define MOE_LIB_EMULATION_FIBER_H
+
+#include <cstddef>
+#include <vector>
+
+namespace moe::emulation {
+
+/// A stack with a guard page below it.
+struct Stack {
+  char *bottom = nullptr;
+  size_t bytes = 0;
+};
+
+/// Stacks are expensive to map and cheap to use again.
+class StackPool {
+public:
+  ~StackPool();
+  Stack take();
+  void giveBack(Stack stack);
+
+private:
+  std::vector<Stack> free;
+};
+
+/// One thread of control. `resume` runs it until it calls `suspend` or its
+/// function ends; both are called on the one OS thread that made it.
+class Fiber {
+public:
+  using Function = void (*)(void *argument);
+
+  void start(Stack stack, Function function, void *argument);
+  void resume();
+  /// Back to whoever resumed this fiber. The last one of a fiber says so, so
+  /// that a sanitizer frees what it keeps for it.
+  void suspend(bool last = false);
+
+  const Stack &getStack() const { return stack; }
+
+private:
+  static void enter();
+
+  Stack stack;
+  Function function = nullptr;
+  void *argument = nullptr;
+  void *own = nullptr;     // saved stack pointer, or ucontext_t
+  void *resumer = nullptr; // the same of whoever resumed it
+  // What AddressSanitizer knows of the stacks; unused without it.
+  [[maybe_unused]] void *ownFake = nullptr;
+  [[maybe_unused]] void *resumerFake = nullptr;
+  [[maybe_unused]] const void *resumerBottom = nullptr;
+  [[maybe_unused]] size_t resumerBytes = 0;
+};
+
+} // namespace moe::emulation
+
+#endif // MOE_LIB_EMULATION_FIBER_H

@@ -1,0 +1,683 @@
+//===- Machine.cpp - Threads, warps and blocks of a launch -*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Machine.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <sys/mman.h>
+
+using namespace moe::emulation;
+
+Machine *moe::emulation::machine = nullptr;
+
+static StackPool &stacks() {
+  static StackPool pool;
+  return pool;
+}
+
+/// Picks in a row that moved nothing: threads that spin for ever.
+static constexpr uint64_t kMostIdlePicks = 4'000'000;
+
+Thread &Warp::lane(uint32_t lane) {
+  return *block->threads[index * kWarpSize + lane];
+}
+
+static std::string format(const char *text, va_list arguments) {
+  char buffer[1024];
+  vsnprintf(buffer, sizeof(buffer), text, arguments);
+  return buffer;
+}
+
+__attribute__((format(printf, 1, 2))) static std::string
+format(const char *text, ...) {
+  va_list arguments;
+  va_start(arguments, text);
+  std::string result = format(text, arguments);
+  va_end(arguments);
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Launch
+//===----------------------------------------------------------------------===//
+
+Machine::Machine(const MoEEmuKernel &kernel, const MoEEmuLaunch &launch,
+                 void **args)
+    : kernel(kernel), launch(launch), args(args), engine(launch.seed) {
+  for (int i = 0; i < 3; ++i) {
+    uint32_t asked = launch.cluster[i] ? launch.cluster[i] : kernel.cluster[i];
+    clusterDims[i] = std::max(1u, asked);
+  }
+  // What a schedule is like differs from seed to seed: copies that land at once
+  // or at the last moment, warps that run on equally or far apart.
+  static constexpr uint64_t kLandEvery[] = {1, 4, 64, 1024, 1 << 20};
+  if (launch.seed) {
+    landEvery = kLandEvery[launch.seed % 5];
+    skewed = launch.seed % 2;
+  }
+}
+
+Machine::~Machine() {
+  for (auto &cluster : clusters)
+    retire(*cluster);
+  for (char *window : freeWindows)
+    munmap(window, kWindowBytes);
+}
+
+std::string Machine::checkLaunch() {
+  const char *axes = "xyz";
+  for (int i = 0; i < 3; ++i) {
+    if (!launch.grid[i] || !launch.block[i])
+      return format("%s dimension %c is 0", launch.grid[i] ? "block" : "grid",
+                    axes[i]);
+    if (launch.grid[i] % clusterDims[i])
+      return format("grid dimension %c is %u, no multiple of the cluster's %u",
+                    axes[i], launch.grid[i], clusterDims[i]);
+  }
+  uint64_t threads =
+      uint64_t(launch.block[0]) * launch.block[1] * launch.block[2];
+  if (threads > 1024)
+    return format("%llu threads a block; a GPU takes 1024 at most",
+                  static_cast<unsigned long long>(threads));
+  if (kernel.max_threads && threads > kernel.max_threads)
+    return format("%llu threads a block, but the kernel was compiled for %u at "
+                  "most (nvvm.maxntid)",
+                  static_cast<unsigned long long>(threads), kernel.max_threads);
+  threadsPerBlock = threads;
+  uint32_t clusterBlocks = clusterDims[0] * clusterDims[1] * clusterDims[2];
+  if (clusterBlocks > 16)
+    return format("%u blocks a cluster; a GPU takes 16 at most", clusterBlocks);
+  uint64_t shared =
+      uint64_t(kernel.dynamic_offset) - kReservedBytes + launch.dynamic_shared;
+  uint64_t limit = launch.shared_limit ? launch.shared_limit : 227 << 10;
+  if (shared > limit)
+    return format("%llu bytes of shared memory a block, but the limit is %llu; "
+                  "use fewer stages or smaller tiles",
+                  static_cast<unsigned long long>(shared),
+                  static_cast<unsigned long long>(limit));
+  return {};
+}
+
+std::string Machine::run() {
+  if (std::string problem = checkLaunch(); !problem.empty())
+    return format("launch of '%s': %s", kernel.name, problem.c_str());
+  for (uint32_t z = 0; z < launch.grid[2]; z += clusterDims[2])
+    for (uint32_t y = 0; y < launch.grid[1]; y += clusterDims[1])
+      for (uint32_t x = 0; x < launch.grid[0]; x += clusterDims[0])
+        waitingClusters.push_back({x, y, z});
+  // Blocks start in no promised order.
+  if (launch.seed)
+    std::shuffle(waitingClusters.begin(), waitingClusters.end(), engine);
+  std::reverse(waitingClusters.begin(), waitingClusters.end());
+  startClusters();
+  while (!failed && !clusters.empty()) {
+    landOne(/*force=*/false);
+    Thread *thread = pick();
+    if (!thread) {
+      if (landOne(/*force=*/true))
+        continue;
+      error = deadlock();
+      break;
+    }
+    if (++idlePicks > kMostIdlePicks) {
+      error =
+          "no progress: threads spin, and what they wait for never comes\n" +
+          deadlock();
+      break;
+    }
+    current = thread;
+    thread->fiber.resume();
+    current = nullptr;
+    if (!finished.empty())
+      removeFinished();
+  }
+  return error.empty() ? error
+                       : format("kernel '%s', seed %llu: ", kernel.name,
+                                static_cast<unsigned long long>(launch.seed)) +
+                             error;
+}
+
+void Machine::startClusters() {
+  uint32_t most = launch.resident_blocks ? launch.resident_blocks : 8;
+  uint32_t blocks = clusterDims[0] * clusterDims[1] * clusterDims[2];
+  while (!waitingClusters.empty() &&
+         (clusters.empty() || residentBlocks + blocks <= most)) {
+    startCluster(waitingClusters.back());
+    waitingClusters.pop_back();
+    residentBlocks += blocks;
+  }
+}
+
+void Machine::startCluster(std::array<uint32_t, 3> first) {
+  auto cluster = std::make_unique<Cluster>();
+  uint32_t blocks = clusterDims[0] * clusterDims[1] * clusterDims[2];
+  uint32_t warps = (threadsPerBlock + kWarpSize - 1) / kWarpSize;
+  cluster->actors = blocks * (threadsPerBlock + warps + kBarrierActors);
+  cluster->live = blocks;
+  for (uint32_t rank = 0; rank < blocks; ++rank) {
+    uint32_t x = rank % clusterDims[0];
+    uint32_t y = rank / clusterDims[0] % clusterDims[1];
+    uint32_t z = rank / clusterDims[0] / clusterDims[1];
+    cluster->blocks.push_back(
+        makeBlock(*cluster, rank, {first[0] + x, first[1] + y, first[2] + z}));
+  }
+  clusters.push_back(std::move(cluster));
+}
+
+/// Shared memory in the low 4 GiB, where 32-bit shared addresses are enough.
+static char *mapWindow() {
+  static uintptr_t hint = 0x10000000;
+  for (; hint < 0x70000000; hint += kWindowBytes) {
+    void *memory =
+        mmap(reinterpret_cast<void *>(hint), kWindowBytes,
+             PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == reinterpret_cast<void *>(hint)) {
+      hint += kWindowBytes;
+      return static_cast<char *>(memory);
+    }
+    if (memory != MAP_FAILED)
+      munmap(memory, kWindowBytes);
+  }
+  fprintf(stderr, "emulation: no free address space below 2 GiB for shared "
+                  "memory\n");
+  exit(1);
+}
+
+std::unique_ptr<Block> Machine::makeBlock(Cluster &cluster, uint32_t rank,
+                                          std::array<uint32_t, 3> id) {
+  auto block = std::make_unique<Block>();
+  block->cluster = &cluster;
+  block->id = id;
+  block->rank = rank;
+  if (freeWindows.empty()) {
+    block->window = mapWindow();
+  } else {
+    block->window = freeWindows.back();
+    freeWindows.pop_back();
+  }
+  memset(block->window, 0xff, kWindowBytes); // NaN in every float type
+  block->sharedEnd = kernel.dynamic_offset + launch.dynamic_shared;
+  block->shadow = std::make_unique<Shadow>(block->sharedEnd);
+  block->live = threadsPerBlock;
+  uint32_t warps = (threadsPerBlock + kWarpSize - 1) / kWarpSize;
+  block->warps.resize(warps);
+  for (uint32_t i = 0; i < warps; ++i) {
+    uint32_t lanes = std::min(kWarpSize, threadsPerBlock - i * kWarpSize);
+    block->warps[i].block = block.get();
+    block->warps[i].index = i;
+    block->warps[i].existing = lanes == kWarpSize ? ~0u : (1u << lanes) - 1;
+    block->warps[i].priority = random(1 << 20);
+    block->warps[i].matrixActor =
+        cluster.live * threadsPerBlock + rank * warps + i;
+  }
+  for (uint32_t i = 0; i < threadsPerBlock; ++i) {
+    auto thread = std::make_unique<Thread>();
+    thread->block = block.get();
+    thread->index = i;
+    thread->id = {i % launch.block[0], i / launch.block[0] % launch.block[1],
+                  i / launch.block[0] / launch.block[1]};
+    thread->actor = rank * threadsPerBlock + i;
+    thread->clock = VectorClock(cluster.actors);
+    tick(*thread);
+    thread->fiber.start(stacks().take(), runThread, thread.get());
+    thread->runnable = false;
+    wake(thread.get());
+    block->threads.push_back(std::move(thread));
+  }
+  return block;
+}
+
+void Machine::retire(Cluster &cluster) {
+  for (auto &block : cluster.blocks) {
+    for (auto &thread : block->threads)
+      stacks().giveBack(thread->fiber.getStack());
+    freeWindows.push_back(block->window);
+  }
+}
+
+void Machine::runThread(void *argument) {
+  auto &thread = *static_cast<Thread *>(argument);
+  machine->kernel.entry(machine->args);
+  machine->exitThread(thread);
+}
+
+void Machine::checkNothingInFlight(const Thread &thread) {
+  auto moving = [&](const std::vector<std::shared_ptr<CpAsync>> &copies,
+                    const char *advice) {
+    for (const auto &copy : copies)
+      if (!copy->landed && !copy->tracked)
+        fail(copy->site, "the thread ends while its copy is in flight: %s",
+             advice);
+  };
+  for (const auto &group : thread.copyGroups)
+    moving(group, "wait for all groups before the end");
+  moving(thread.copies, "commit it and wait");
+  for (const auto &group : thread.storeGroups)
+    for (const BulkStore &store : group)
+      fail(store.site, "the thread ends while its bulk store reads shared "
+                       "memory: wait for all groups before the end");
+  for (const BulkStore &store : thread.stores)
+    fail(store.site, "the thread ends while its bulk store reads shared "
+                     "memory: commit it and wait");
+}
+
+void Machine::exitThread(Thread &thread) {
+  Block &block = *thread.block;
+  Warp &warp = block.warps[thread.warpIndex()];
+  checkNothingInFlight(thread);
+  uint32_t bit = 1u << thread.lane();
+  for (const Meeting &meeting : warp.meetings)
+    if (meeting.mask & bit)
+      fail(meeting.site, "%s waits for a lane that has ended", meeting.kind);
+  warp.exited |= bit;
+  thread.done = true;
+  progress();
+  for (NamedBarrier &barrier : block.barriers)
+    finishNamedBarrier(block, barrier);
+  if (--block.live)
+    return;
+  if (block.copiesInFlight)
+    fail(nullptr, "the block ends while %u of its bulk copies are in flight",
+         block.copiesInFlight);
+  for (const Warp &other : block.warps)
+    if (!other.matrixReads.empty() || !other.matrixGroups.empty())
+      fail(nullptr, "the block ends while a wgmma of warp %u is in flight",
+           other.index);
+  if (--block.cluster->live)
+    return;
+  finished.push_back(
+      block.cluster); // its stacks are in use until this suspends
+}
+
+void Machine::removeFinished() {
+  for (Cluster *cluster : finished) {
+    residentBlocks -= cluster->blocks.size();
+    retire(*cluster);
+    clusters.erase(std::find_if(
+        clusters.begin(), clusters.end(),
+        [&](const auto &candidate) { return candidate.get() == cluster; }));
+  }
+  finished.clear();
+  startClusters();
+}
+
+//===----------------------------------------------------------------------===//
+// Scheduling
+//===----------------------------------------------------------------------===//
+
+uint64_t Machine::random(uint64_t bound) {
+  return launch.seed ? engine() % bound : 0;
+}
+
+Thread *Machine::pick() {
+  if (!launch.seed) {
+    if (inOrder.empty())
+      return nullptr;
+    Thread *thread = inOrder.front();
+    inOrder.pop_front();
+    thread->runnable = false;
+    return thread;
+  }
+  if (runnable.empty())
+    return nullptr;
+  size_t best = random(runnable.size());
+  if (skewed) {
+    auto priority = [&](size_t i) -> uint32_t & {
+      return runnable[i]->block->warps[runnable[i]->warpIndex()].priority;
+    };
+    for (int i = 0; i < 3; ++i) {
+      size_t other = random(runnable.size());
+      if (priority(other) > priority(best))
+        best = other;
+    }
+    if (!random(4096))
+      priority(best) = random(1 << 20);
+  }
+  std::swap(runnable[best], runnable.back());
+  Thread *thread = runnable.back();
+  runnable.pop_back();
+  thread->runnable = false;
+  return thread;
+}
+
+void Machine::wake(Thread *thread) {
+  if (thread->runnable)
+    return;
+  thread->runnable = true;
+  thread->waitsFor = nullptr;
+  if (launch.seed)
+    runnable.push_back(thread);
+  else
+    inOrder.push_back(thread);
+}
+
+void Machine::block(const char *waitsFor, const char *site, uint64_t on) {
+  Thread &thread = *current;
+  thread.waitsFor = waitsFor;
+  thread.site = site;
+  thread.waitsOn = on;
+  thread.fiber.suspend();
+}
+
+void Machine::yield() {
+  Thread &thread = *current;
+  wake(&thread);
+  thread.fiber.suspend();
+}
+
+void Machine::maybeYield() {
+  if (launch.seed && !random(4))
+    yield();
+}
+
+void Machine::later(std::function<void()> landing) {
+  landings.push_back(std::move(landing));
+}
+
+bool Machine::landOne(bool force) {
+  if (landings.empty())
+    return false;
+  if (!force && random(landEvery))
+    return false;
+  size_t which = random(landings.size());
+  std::function<void()> landing = std::move(landings[which]);
+  landings.erase(landings.begin() + which);
+  landing();
+  progress();
+  return true;
+}
+
+std::string Machine::deadlock() const {
+  std::string text = "deadlock: nothing can run any more";
+  uint32_t shown = 0;
+  for (const auto &cluster : clusters)
+    for (const auto &block : cluster->blocks)
+      for (const Warp &warp : block->warps)
+        for (uint32_t lane = 0; lane < kWarpSize; ++lane) {
+          if (!(warp.existing >> lane & 1))
+            break;
+          const Thread &thread = const_cast<Warp &>(warp).lane(lane);
+          if (thread.done)
+            continue;
+          // One line a warp, unless its lanes wait in different places.
+          if (lane) {
+            const Thread &before = const_cast<Warp &>(warp).lane(lane - 1);
+            if (before.site == thread.site && before.waitsOn == thread.waitsOn)
+              continue;
+          }
+          if (++shown > 24)
+            return text + "\n  ...";
+          text += format("\n  block (%u,%u,%u) warp %u from lane %u: %s",
+                         block->id[0], block->id[1], block->id[2], warp.index,
+                         lane, thread.waitsFor ? thread.waitsFor : "runs");
+          if (thread.waitsFor)
+            text += format(" %llu, %s",
+                           static_cast<unsigned long long>(thread.waitsOn),
+                           thread.site ? thread.site : "");
+          auto barrier = block->mbarriers.find(thread.waitsOn >> 1);
+          if (thread.waitsFor == kMBarrierWait &&
+              barrier != block->mbarriers.end())
+            text += format(" (an mbarrier at byte %u that misses %u of %u "
+                           "arrivals and %lld bytes)",
+                           barrier->first, barrier->second.pending,
+                           barrier->second.expected,
+                           static_cast<long long>(barrier->second.bytes));
+        }
+  return text;
+}
+
+//===----------------------------------------------------------------------===//
+// Errors
+//===----------------------------------------------------------------------===//
+
+void Machine::report(const char *site, const std::string &what) {
+  if (failed)
+    return;
+  failed = true;
+  error = what;
+  if (current) {
+    const Block &block = *current->block;
+    error += format("\n  thread %u (warp %u, lane %u) of block (%u,%u,%u)",
+                    current->index, current->warpIndex(), current->lane(),
+                    block.id[0], block.id[1], block.id[2]);
+  }
+  if (site)
+    error += std::string("\n  at ") + site;
+}
+
+void Machine::fail(const char *site, const char *text, ...) {
+  va_list arguments;
+  va_start(arguments, text);
+  report(site, format(text, arguments));
+  va_end(arguments);
+  // Kernels hold nothing that needs to be freed: their stacks are just left.
+  while (true)
+    current->fiber.suspend();
+}
+
+std::string Machine::describe(const Block &block, Actor actor) const {
+  uint32_t warps = block.warps.size();
+  uint32_t threads = block.cluster->blocks.size() * threadsPerBlock;
+  std::string where;
+  auto ofBlock = [&](uint32_t rank) {
+    return rank == block.rank ? std::string()
+                              : format(" of block %u of the cluster", rank);
+  };
+  if (actor < threads)
+    return format("thread %u (warp %u, lane %u)", actor % threadsPerBlock,
+                  actor % threadsPerBlock / kWarpSize,
+                  actor % threadsPerBlock % kWarpSize) +
+           ofBlock(actor / threadsPerBlock);
+  actor -= threads;
+  uint32_t allWarps = warps * block.cluster->blocks.size();
+  if (actor < allWarps)
+    return format("a wgmma of warp %u", actor % warps) + ofBlock(actor / warps);
+  return "a bulk copy";
+}
+
+std::string Machine::explain(const char *what, const Block &block,
+                             const Conflict &conflict) const {
+  std::string other = describe(block, conflict.toucher.epoch.actor);
+  const char *did = conflict.other == Access::Read ? "read" : "wrote";
+  std::string text =
+      format("%s of shared memory at byte %u: ", what, conflict.offset);
+  switch (conflict.kind) {
+  case Conflict::None:
+    break;
+  case Conflict::Race:
+    text = "data race: " + text + other + " " + did +
+           " it, and nothing orders the two";
+    break;
+  case Conflict::InFlight:
+    text = "copy in flight: " + text + other +
+           " copies to it, and that copy has not been waited for";
+    break;
+  case Conflict::ReadInFlight:
+    text = "read in flight: " + text + other +
+           " reads it, and that has not been waited for";
+    break;
+  case Conflict::Unfenced:
+    text = "missing proxy fence: " + text + other +
+           " wrote it as an ordinary thread, and no fence.proxy.async lies "
+           "between";
+    break;
+  case Conflict::Barrier:
+    text = "mbarrier: " + text + "an mbarrier lies there";
+    break;
+  }
+  if (conflict.toucher.site)
+    text += format("\n  %s at %s",
+                   conflict.other == Access::Read ? "reader" : "writer",
+                   conflict.toucher.site);
+  return text;
+}
+
+//===----------------------------------------------------------------------===//
+// What operations are made of
+//===----------------------------------------------------------------------===//
+
+Epoch Machine::tick(Thread &thread) {
+  uint32_t now = ++thread.clock[thread.actor];
+  return {thread.actor, now};
+}
+
+Block *Machine::blockOf(const void *address) const {
+  if (current->block->contains(address))
+    return current->block;
+  for (const auto &block : current->block->cluster->blocks)
+    if (block->contains(address))
+      return block.get();
+  return nullptr;
+}
+
+void Machine::checkGlobal(const void *address, uint64_t bytes, bool write,
+                          const char *site) {
+  if (!launch.num_buffers)
+    return;
+  auto at = reinterpret_cast<uintptr_t>(address);
+  for (uint32_t i = 0; i < launch.num_buffers; ++i) {
+    const MoEEmuBuffer &buffer = launch.buffers[i];
+    auto base = reinterpret_cast<uintptr_t>(buffer.base);
+    if (at < base || at + bytes > base + buffer.bytes)
+      continue;
+    if (write && !buffer.writable)
+      fail(site,
+           "write of %llu bytes to buffer %u (%s), which may only be read",
+           static_cast<unsigned long long>(bytes), i,
+           buffer.name ? buffer.name : "no name");
+    return;
+  }
+  // The nearest one below says most.
+  const MoEEmuBuffer *near = nullptr;
+  for (uint32_t i = 0; i < launch.num_buffers; ++i) {
+    const MoEEmuBuffer &buffer = launch.buffers[i];
+    auto base = reinterpret_cast<uintptr_t>(buffer.base);
+    if (base <= at && (!near || base > reinterpret_cast<uintptr_t>(near->base)))
+      near = &buffer;
+  }
+  const char *did = write ? "write" : "read";
+  if (!near)
+    fail(site, "%s of %llu bytes of global memory outside of all %u buffers",
+         did, static_cast<unsigned long long>(bytes), launch.num_buffers);
+  fail(
+      site,
+      "%s of %llu bytes of global memory out of bounds: at byte %llu of buffer "
+      "%u (%s), which has %llu",
+      did, static_cast<unsigned long long>(bytes),
+      static_cast<unsigned long long>(at -
+                                      reinterpret_cast<uintptr_t>(near->base)),
+      static_cast<unsigned>(near - launch.buffers),
+      near->name ? near->name : "no name",
+      static_cast<unsigned long long>(near->bytes));
+}
+
+static Meeting *findMeeting(Warp &warp, uint32_t mask) {
+  for (Meeting &meeting : warp.meetings)
+    if (meeting.mask & mask)
+      return &meeting;
+  return nullptr;
+}
+
+void Machine::meet(const char *kind, uint32_t mask, const char *site,
+                   Compute compute, uint64_t extra, bool aligned,
+                   bool ordersMemory) {
+  Thread &thread = *current;
+  Warp &warp = thread.block->warps[thread.warpIndex()];
+  uint32_t bit = 1u << thread.lane();
+  mask &= warp.existing;
+  if (!(mask & bit))
+    fail(site, "%s: lane %u is not in its own mask %#x", kind, thread.lane(),
+         mask);
+  if (uint32_t gone = mask & warp.exited)
+    fail(site, "%s: lanes %#x of the mask %#x have ended", kind, gone, mask);
+  if (aligned && mask != ~0u)
+    fail(site, "%s needs all 32 lanes of a warp; here are %#x", kind, mask);
+  Meeting *meeting = findMeeting(warp, mask);
+  if (!meeting) {
+    warp.meetings.push_back({kind, site, mask, 0, ordersMemory});
+    meeting = &warp.meetings.back();
+  }
+  if (meeting->mask != mask || strcmp(meeting->kind, kind) ||
+      (aligned && meeting->site != site))
+    fail(site,
+         "diverged warp: this lane comes to %s with mask %#x while others wait "
+         "in %s with mask %#x\n  there: %s",
+         kind, mask, meeting->kind, meeting->mask, meeting->site);
+  meeting->arrived |= bit;
+  if (meeting->arrived != mask) {
+    block(kind, site, mask);
+    return;
+  }
+  warp.meetings.erase(warp.meetings.begin() + (meeting - warp.meetings.data()));
+  if (ordersMemory)
+    joinLanes(warp, mask);
+  if (compute)
+    compute(warp, mask, extra);
+  for (uint32_t lane = 0; lane < kWarpSize; ++lane)
+    if (mask >> lane & 1 && lane != thread.lane())
+      wake(&warp.lane(lane));
+  progress();
+}
+
+void Machine::joinLanes(Warp &warp, uint32_t mask) {
+  VectorClock joined;
+  for (uint32_t lane = 0; lane < kWarpSize; ++lane)
+    if (mask >> lane & 1)
+      joined.join(warp.lane(lane).clock);
+  for (uint32_t lane = 0; lane < kWarpSize; ++lane)
+    if (mask >> lane & 1) {
+      warp.lane(lane).clock.join(joined);
+      tick(warp.lane(lane));
+    }
+}
+
+//===----------------------------------------------------------------------===//
+// C interface
+//===----------------------------------------------------------------------===//
+
+static std::string &lastError() {
+  static std::string text;
+  return text;
+}
+
+int32_t moe_emu_launch(const MoEEmuKernel *kernel, const MoEEmuLaunch *launch,
+                       void **args) {
+  if (machine) {
+    lastError() = "a launch of this process has not ended";
+    return 1;
+  }
+  Machine now(*kernel, *launch, args);
+  machine = &now;
+  lastError() = now.run();
+  machine = nullptr;
+  return !lastError().empty();
+}
+
+int32_t moe_emu_launch_simple(const MoEEmuKernel *kernel, uint32_t gridX,
+                              uint32_t gridY, uint32_t gridZ, uint32_t blockX,
+                              uint32_t blockY, uint32_t blockZ,
+                              uint32_t dynamicShared, uint64_t seed,
+                              void **args) {
+  MoEEmuLaunch launch = {};
+  launch.grid[0] = gridX;
+  launch.grid[1] = gridY;
+  launch.grid[2] = gridZ;
+  launch.block[0] = blockX;
+  launch.block[1] = blockY;
+  launch.block[2] = blockZ;
+  launch.dynamic_shared = dynamicShared;
+  launch.seed = seed;
+  int32_t status = moe_emu_launch(kernel, &launch, args);
+  if (status)
+    fprintf(stderr, "emulation: %s\n", lastError().c_str());
+  return status;
+}
+
+const char *moe_emu_error(void) { return lastError().c_str(); }

@@ -18,36 +18,13 @@
 #include <ucontext.h>
 #endif
 
-#if defined(__SANITIZE_ADDRESS__)
-#define MOE_EMULATION_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MOE_EMULATION_ASAN 1
-#endif
-#endif
-
-#ifdef MOE_EMULATION_ASAN
-#include <sanitizer/common_interface_defs.h>
-static constexpr size_t kStackBytes = 512 << 10;
-#else
 static constexpr size_t kStackBytes = 128 << 10;
-#endif
 
 using namespace moe::emulation;
 
 StackPool::~StackPool() {
   for (Stack stack : free)
     munmap(stack.bottom - getpagesize(), stack.bytes + getpagesize());
-}
-
-void StackPool::giveBack(Stack stack) {
-#ifdef MOE_EMULATION_ASAN
-  // A thread that was left in the middle leaves its frames poisoned, which only
-  // unmapping undoes whatever ASAN_OPTIONS are.
-  munmap(stack.bottom - getpagesize(), stack.bytes + getpagesize());
-#else
-  free.push_back(stack);
-#endif
 }
 
 Stack StackPool::take() {
@@ -142,33 +119,14 @@ void Fiber::start(Stack newStack, Function newFunction, void *newArgument) {
 
 void Fiber::enter() {
   Fiber *fiber = starting;
-#ifdef MOE_EMULATION_ASAN
-  __sanitizer_finish_switch_fiber(nullptr, &fiber->resumerBottom,
-                                  &fiber->resumerBytes);
-#endif
   fiber->function(fiber->argument);
-  fiber->suspend(/*last=*/true);
+  fiber->suspend();
   abort(); // nobody resumes it
 }
 
 void Fiber::resume() {
   starting = this;
-#ifdef MOE_EMULATION_ASAN
-  __sanitizer_start_switch_fiber(&resumerFake, stack.bottom, stack.bytes);
-#endif
   changeTo(resumer, own);
-#ifdef MOE_EMULATION_ASAN
-  __sanitizer_finish_switch_fiber(resumerFake, nullptr, nullptr);
-#endif
 }
 
-void Fiber::suspend(bool last) {
-#ifdef MOE_EMULATION_ASAN
-  __sanitizer_start_switch_fiber(last ? nullptr : &ownFake, resumerBottom,
-                                 resumerBytes);
-#endif
-  changeTo(own, resumer);
-#ifdef MOE_EMULATION_ASAN
-  __sanitizer_finish_switch_fiber(ownFake, &resumerBottom, &resumerBytes);
-#endif
-}
+void Fiber::suspend() { changeTo(own, resumer); }

@@ -24,7 +24,7 @@ class StackPool {
 public:
   ~StackPool();
   Stack take();
-  void giveBack(Stack stack);
+  void giveBack(Stack stack) { free.push_back(stack); }
 
 private:
   std::vector<Stack> free;
@@ -38,9 +38,8 @@ public:
 
   void start(Stack stack, Function function, void *argument);
   void resume();
-  /// Back to whoever resumed this fiber. The last one of a fiber says so, so
-  /// that a sanitizer frees what it keeps for it.
-  void suspend(bool last = false);
+  /// Back to whoever resumed this fiber.
+  void suspend();
 
   const Stack &getStack() const { return stack; }
 
@@ -52,11 +51,6 @@ private:
   void *argument = nullptr;
   void *own = nullptr;     // saved stack pointer, or ucontext_t
   void *resumer = nullptr; // the same of whoever resumed it
-  // What AddressSanitizer knows of the stacks; unused without it.
-  [[maybe_unused]] void *ownFake = nullptr;
-  [[maybe_unused]] void *resumerFake = nullptr;
-  [[maybe_unused]] const void *resumerBottom = nullptr;
-  [[maybe_unused]] size_t resumerBytes = 0;
 };
 
 } // namespace moe::emulation

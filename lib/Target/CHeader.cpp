@@ -7,6 +7,7 @@
 
 #include "moe/Target/CHeader.h"
 
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Support/raw_ostream.h"
@@ -76,6 +77,7 @@ private:
   void writeTensors();
   void writeTensor(size_t position, size_t nameWidth, size_t shapeWidth);
   void writeSizes();
+  void writeWorkspace();
   void writeContract();
   void writeStatistics();
   void writeDeclarations();
@@ -157,6 +159,38 @@ void HeaderWriter::writeSizes() {
           "has to know it:\n * it is not checked.\n";
 }
 
+/// Dynamic sizes, each once, in the order of the arguments.
+static llvm::SetVector<StringRef>
+getSizeNames(const EntrySignature &signature) {
+  llvm::SetVector<StringRef> names;
+  for (const EntryTensor &argument : signature.arguments)
+    for (auto [size, name] : llvm::zip(argument.shape, argument.sizeNames))
+      if (ShapedType::isDynamic(size))
+        names.insert(name);
+  return names;
+}
+
+void HeaderWriter::writeWorkspace() {
+  if (signature.workspace.isConstant && signature.workspace.text == "0") {
+    os << " * workspace: none is needed; NULL and 0 do.\n";
+  } else {
+    std::string call = signature.cName + "_workspace(" +
+                       llvm::join(getSizeNames(signature), ", ") + ")";
+    os << " * workspace: memory that the call may write, aligned to 64 bytes; "
+          "what "
+          "is in it\n"
+          " * before does not matter, and nothing in it is kept. One call at a "
+          "time "
+          "uses it.\n *\n *   "
+       << call << " = " << forComment(signature.workspace.text) << "\n *\n";
+  }
+  os << (signature.allocates
+             ? " * Besides, a call allocates memory with malloc, and frees it "
+               "before "
+               "it returns;\n * without memory it ends the process (abort).\n"
+             : " * A call allocates no memory.\n");
+}
+
 void HeaderWriter::writeContract() {
   os << R"( *
  * Every tensor is dense and row-major: strides of NULL, or the products of the
@@ -164,10 +198,9 @@ void HeaderWriter::writeContract() {
  * Data is aligned to the size of its element. No result overlaps another
  * result or an argument; arguments are only read.
  *
- * workspace: this artifact needs none, so NULL and 0 do. It allocates inside,
- * with malloc, and frees what it allocates before it returns; without memory it
- * ends the process (abort).
- *
+)";
+  writeWorkspace();
+  os << R"( *
  * Returns MOE_OK, or what is wrong before anything is written (see
  * MOE_STATUS_CODE and MOE_STATUS_TENSOR):
  *
@@ -176,9 +209,11 @@ void HeaderWriter::writeContract() {
  *                         a tensor is not as above; a shape also when it
  *                         contradicts the shapes of other arguments
  *   MOE_TOO_MANY_CHOICES  tokens times experts a token reaches 2^31
+ *   MOE_WORKSPACE_TOO_SMALL
+ *                         the workspace is, or is NULL, or not aligned
  *
  * Re-entrant: no state outlives a call, so any number of threads may call it
- * at once, with results of their own.
+ * at once, with results and a workspace of their own.
  */
 )";
 }
@@ -214,7 +249,20 @@ void HeaderWriter::writeDeclarations() {
      << "int32_t " << signature.cName
      << "_packed(const moe_tensor *const *tensors, " << stats
      << "void *workspace,\n"
-     << std::string(indent.size() + 7, ' ') << "size_t workspace_bytes);\n";
+     << std::string(indent.size() + 7, ' ') << "size_t workspace_bytes);\n\n";
+  os << "/*\n * The bytes of workspace that a call needs";
+  llvm::SetVector<StringRef> names = getSizeNames(signature);
+  os << (names.empty() ? ".\n */\n" : ", for sizes that it accepts.\n */\n");
+  os << "size_t " << signature.cName << "_workspace(";
+  llvm::interleave(
+      names, os, [&](StringRef name) { os << "int64_t " << mangleForC(name); },
+      ", ");
+  os << (names.empty() ? "void);\n\n" : ");\n\n")
+     << "/*\n * The same, from the arguments (data is not read); 0 where a "
+        "call "
+        "would refuse\n * them.\n */\n"
+     << "size_t " << signature.cName
+     << "_workspace_packed(const moe_tensor *const *tensors);\n";
 }
 
 void HeaderWriter::write() {

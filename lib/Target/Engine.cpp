@@ -14,9 +14,27 @@
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/Support/SmallVectorMemoryBuffer.h"
 #include <chrono>
+#include <new>
 
 using namespace mlir;
 using namespace mlir::moe;
+
+static constexpr std::align_val_t kWorkspaceAlignment{64};
+
+llvm::Expected<Workspace> Workspace::allocate(size_t numBytes) {
+  void *data = nullptr;
+  if (numBytes)
+    data = ::operator new(numBytes, kWorkspaceAlignment, std::nothrow);
+  if (numBytes && !data)
+    return llvm::createStringError("there is no memory for " +
+                                   std::to_string(numBytes) +
+                                   " bytes of workspace");
+  return Workspace({data, Free{numBytes}});
+}
+
+void Workspace::Free::operator()(void *memory) const {
+  ::operator delete(memory, kWorkspaceAlignment);
+}
 
 Engine::Engine(const EntrySignature &signature) : signature(signature) {}
 Engine::~Engine() = default;
@@ -85,8 +103,10 @@ Engine::create(ModuleOp module, const EntrySignature &signature,
   StageDumper noStages;
   std::string packedName = signature.cName + "_packed";
   std::string shapesName = signature.cName + "_shapes";
-  llvm::Expected<SmallVector<char, 0>> object = compile(
-      module, {packedName, shapesName}, options, stages ? *stages : noStages);
+  std::string workspaceName = signature.cName + "_workspace_packed";
+  llvm::Expected<SmallVector<char, 0>> object =
+      compile(module, {packedName, shapesName, workspaceName}, options,
+              stages ? *stages : noStages);
   if (!object)
     return object.takeError();
   llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> jit = createJIT();
@@ -102,6 +122,9 @@ Engine::create(ModuleOp module, const EntrySignature &signature,
   if (llvm::Error error = lookUp(*engine->jit, packedName, engine->packed))
     return error;
   if (llvm::Error error = lookUp(*engine->jit, shapesName, engine->shapes))
+    return error;
+  if (llvm::Error error =
+          lookUp(*engine->jit, workspaceName, engine->workspace))
     return error;
   std::chrono::duration<double> seconds =
       std::chrono::steady_clock::now() - start;
@@ -137,11 +160,27 @@ llvm::Error Engine::inferResultShapes(
   return llvm::Error::success();
 }
 
+size_t Engine::getWorkspaceBytes(ArrayRef<const moe_tensor *> tensors) const {
+  if (tensors.size() < signature.arguments.size())
+    return 0;
+  return workspace(tensors.data());
+}
+
 llvm::Error Engine::call(ArrayRef<const moe_tensor *> tensors) const {
+  auto workspace = Workspace::allocate(getWorkspaceBytes(tensors));
+  if (!workspace)
+    return workspace.takeError();
+  return call(tensors, *workspace);
+}
+
+llvm::Error Engine::call(ArrayRef<const moe_tensor *> tensors,
+                         const Workspace &workspace) const {
   if (tensors.size() != signature.getNumTensors())
     return llvm::createStringError("@" + signature.name + " takes " +
                                    std::to_string(signature.getNumTensors()) +
                                    " arguments and results, not " +
                                    std::to_string(tensors.size()));
-  return statusToError(packed(tensors.data(), nullptr, 0), signature, tensors);
+  int32_t status =
+      packed(tensors.data(), workspace.getData(), workspace.getNumBytes());
+  return statusToError(status, signature, tensors, workspace.getNumBytes());
 }

@@ -8,6 +8,7 @@
 #include "moe/Target/Lowering.h"
 
 #include "Entry/StatsEntry.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Pass/PassManager.h"
@@ -172,11 +173,22 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
     cpu.runtimeVerification = options.lowering.runtimeVerification;
     buildCPUBufferPipeline(pm, cpu);
   };
+  auto placeBuffers = [&](OpPassManager &pm) {
+    pm.addPass(createMoEAllocationsToWorkspace());
+    pm.addPass(createCSEPass());
+    pm.addPass(createCanonicalizerPass());
+  };
   auto createCEntry = [&](OpPassManager &pm) {
     pm.addPass(createMoECreateCEntry({options.exportShapes}));
   };
   if (failed(lowering.run("buffers", bufferize)) ||
-      failed(lowering.run("c-entry", createCEntry)) ||
+      failed(lowering.run("workspace", placeBuffers)))
+    return failure();
+  readWorkspace(lookUp(module, signature->name + ".workspace"), *signature);
+  signature->allocates =
+      module->walk([](memref::AllocOp) { return WalkResult::interrupt(); })
+          .wasInterrupted();
+  if (failed(lowering.run("c-entry", createCEntry)) ||
       failed(lowering.run("llvm-dialect", buildLowerToLLVMPipeline)))
     return failure();
   return signature;

@@ -1,6 +1,7 @@
 """Compile a layer with moe-compile, load it with ctypes, and call it on memory that others own.
 
-The interface is that of `include/moe/Runtime/moe.h`: `NAME_packed(tensors, workspace, bytes)`.
+The interface is that of `include/moe/Runtime/moe.h`: `NAME_packed(tensors, workspace, bytes)`, and
+`NAME_workspace_packed(tensors)` for the bytes.
 numpy arrays are passed without a copy; whoever has other tensors passes `View`s of them.
 """
 
@@ -46,31 +47,46 @@ def view(array: np.ndarray, kind: str | None = None) -> View:
     return View(array.ctypes.data, array.shape, kind or _NUMPY[array.dtype.name])
 
 
+def _aligned(size: int) -> np.ndarray:
+    """`size` bytes at a multiple of 64."""
+    memory = np.empty(size + 63, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start:start + size]
+
+
 class Artifact:
     """A function of a shared object that moe-compile made. Calls are re-entrant."""
 
     def __init__(self, path: str | Path, name: str) -> None:
         self.path, self.name = Path(path), name
         try:
-            self._function = getattr(ctypes.CDLL(str(Path(path).resolve())), f"{name}_packed")
+            library = ctypes.CDLL(str(Path(path).resolve()))
+            self._function = getattr(library, f"{name}_packed")
+            self._workspace = getattr(library, f"{name}_workspace_packed")
         except (OSError, AttributeError) as error:
             raise RuntimeError(f"{path}: no compiled function {name!r} ({error})") from None
         self._function.restype = ctypes.c_int32
         self._function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+        self._workspace.restype = ctypes.c_size_t
+        self._workspace.argtypes = [ctypes.c_void_p]
 
     def __call__(self, *views: View) -> None:
         """Run on arguments, then results; results are written in place."""
         self.bind(*views)()
 
     def bind(self, *views: View) -> Callable[[], None]:
-        """A call on these tensors that is all prepared, for those who make it often."""
+        """A call on these tensors that is all prepared, for those who make it often.
+
+        It owns its workspace: one thread at a time may make it.
+        """
         shapes = [(ctypes.c_int64 * max(len(v.shape), 1))(*v.shape) for v in views]
         tensors = [_Tensor(v.address, shape, None, len(v.shape), TYPES[v.type])
                    for v, shape in zip(views, shapes)]
         packed = (ctypes.POINTER(_Tensor) * len(views))(*map(ctypes.pointer, tensors))
+        workspace = _aligned(self._workspace(packed))
 
         def call() -> None:
-            status = self._function(packed, None, 0)
+            status = self._function(packed, workspace.ctypes.data, workspace.size)
             if status:
                 code, at = status & 255, (status >> 8) - 1
                 what = f"tensor {at}, {views[at].shape} {views[at].type}: " if at >= 0 else ""

@@ -52,7 +52,14 @@ func.func private @my_layer.shapes(%t: index {moe.name = "T"}) -> (i32, index, i
 // CHECK:         llvm.call @my_layer.run(
 // CHECK-LABEL: llvm.func @my_layer_packed(
 // CHECK-SAME:    %[[TENSORS:.*]]: !llvm.ptr, %{{.*}}: !llvm.ptr, %{{.*}}: i64) -> i32
-// CHECK-NEXT:    llvm.call @my_layer.run(%[[TENSORS]])
+// CHECK-SAME:    {
+// CHECK-NEXT:    llvm.call @my_layer.run(%[[TENSORS]], %{{.*}}, %{{.*}})
+
+// Without a workspace none is needed.
+// CHECK-LABEL: llvm.func @my_layer_workspace(%{{.*}}: i64) -> i64 {
+// CHECK-DAG:     %[[NONE:.*]] = llvm.mlir.constant(0 : i64)
+// CHECK:         llvm.return %[[NONE]] : i64
+// CHECK-LABEL: llvm.func @my_layer_workspace_packed(%{{.*}}: !llvm.ptr) -> i64 {
 // CHECK-NOT: @my_layer_shapes
 
 // SHAPES-LABEL: llvm.func @my_layer_shapes(

@@ -300,7 +300,10 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
 
   llvm::LLVMContext context;
   auto llvmModule = translateToLLVMIR(
-      module, *target, {signature.cName, signature.cName + "_packed"}, context);
+      module, *target,
+      {signature.cName, signature.cName + "_packed",
+       signature.cName + "_workspace", signature.cName + "_workspace_packed"},
+      context);
   if (!llvmModule)
     return llvmModule.takeError();
   return generate(**llvmModule);

@@ -315,9 +315,16 @@ Error Runner::benchmark() {
     benchmark.codeThreads = options.numThreads;
   CallTensors tensors(arguments, results);
   Engine::PackedFunction function = compiled.layer->getFunction();
+  Expected<Workspace> workspace =
+      Workspace::allocate(compiled.layer->getWorkspaceBytes(tensors.get()));
+  if (!workspace)
+    return workspace.takeError();
   CallGuard guard(options.compilation.runtimeVerification);
   benchmark.timing = timeCalls(
-      [&] { function(tensors.get().data(), /*workspace=*/nullptr, 0); },
+      [&] {
+        function(tensors.get().data(), workspace->getData(),
+                 workspace->getNumBytes());
+      },
       options.minSeconds);
   summary.benchmark = std::move(benchmark);
   return Error::success();

@@ -14,11 +14,19 @@
  *                void *workspace, size_t workspace_bytes);
  *   int32_t NAME_packed(const moe_tensor *const *tensors,
  *                       void *workspace, size_t workspace_bytes);
+ *   size_t NAME_workspace(int64_t SIZE...);
+ *   size_t NAME_workspace_packed(const moe_tensor *const *tensors);
  *
  * Both do the same; NAME_packed takes the tensors in one array, arguments
  * first, results after them, for callers that do not know NAME's arity when
  * they are compiled. They are re-entrant: no state outlives a call. They check
  * every tensor before the first element is read and return a status.
+ *
+ * The workspace is memory that a call works in, aligned to 64 bytes, so that it
+ * need not allocate any (NAME's own comment tells if it does). NAME_workspace says how much it takes, from the sizes that
+ * the caller chooses (the tokens, say); NAME_workspace_packed from the arguments.
+ * What is in it before a call does not matter, and a second call may use it again
+ * when the first has returned. Where nothing is needed, NULL and 0 do.
  */
 #ifndef MOE_RUNTIME_MOE_H
 #define MOE_RUNTIME_MOE_H
@@ -64,7 +72,7 @@ enum {
   MOE_BAD_SHAPE = 4,           /* a size differs from the compiled one, or from
                                   what the arguments imply */
   MOE_BAD_STRIDES = 5,         /* not row-major */
-  MOE_WORKSPACE_TOO_SMALL = 6, /* or not aligned to 64 bytes */
+  MOE_WORKSPACE_TOO_SMALL = 6, /* or NULL, or not aligned to 64 bytes */
   MOE_TOO_MANY_CHOICES = 7     /* tokens times k reaches 2^31 */
 };
 #define MOE_STATUS_CODE(status) ((status) & 255)

@@ -14,7 +14,9 @@
 ///   auto signature = lowerToLLVMDialect(*module, entry, stages);
 ///   auto engine = Engine::create(*module, *signature, CodeGenOptions());
 ///   (*engine)->inferResultShapes(arguments, shapes);   // allocate results
-///   (*engine)->call(tensors);                          // arguments, results
+///   auto workspace =
+///       Workspace::allocate((*engine)->getWorkspaceBytes(arguments));
+///   (*engine)->call(tensors, *workspace);              // arguments, results
 ///
 //===----------------------------------------------------------------------===//
 
@@ -32,6 +34,26 @@ class LLJIT;
 namespace mlir::moe {
 
 class StageDumper;
+
+/// Memory for calls, aligned to 64 bytes. One call at a time may use it.
+class Workspace {
+public:
+  /// None of it is touched yet. An error if there is not so much memory.
+  static llvm::Expected<Workspace> allocate(size_t numBytes);
+
+  void *getData() const { return data.get(); }
+  size_t getNumBytes() const { return data.get_deleter().numBytes; }
+
+private:
+  struct Free {
+    size_t numBytes;
+    void operator()(void *memory) const;
+  };
+  explicit Workspace(std::unique_ptr<void, Free> data)
+      : data(std::move(data)) {}
+
+  std::unique_ptr<void, Free> data;
+};
 
 /// A layer as machine code in this process.
 class Engine {
@@ -58,8 +80,15 @@ public:
       llvm::ArrayRef<const moe_tensor *> arguments,
       llvm::SmallVectorImpl<llvm::SmallVector<int64_t>> &shapes) const;
 
+  /// Bytes of workspace that a call on these arguments needs; 0 if it would
+  /// refuse them.
+  size_t getWorkspaceBytes(llvm::ArrayRef<const moe_tensor *> tensors) const;
+
   /// Calls the layer on arguments and results; the status, as an error. Safe
-  /// from several threads at once.
+  /// from several threads at once, each with its workspace.
+  llvm::Error call(llvm::ArrayRef<const moe_tensor *> tensors,
+                   const Workspace &workspace) const;
+  /// The same with a workspace for this call.
   llvm::Error call(llvm::ArrayRef<const moe_tensor *> tensors) const;
 
   /// For a caller that times the bare function.
@@ -70,12 +99,16 @@ private:
   using ShapesFunction = int32_t (*)(const moe_tensor *const *arguments,
                                      int64_t *sizes);
 
+  /// NAME_workspace_packed.
+  using WorkspaceFunction = size_t (*)(const moe_tensor *const *tensors);
+
   Engine(const EntrySignature &signature);
 
   EntrySignature signature;
   std::unique_ptr<llvm::orc::LLJIT> jit;
   PackedFunction packed = nullptr;
   ShapesFunction shapes = nullptr;
+  WorkspaceFunction workspace = nullptr;
   double compileSeconds = 0;
 };
 

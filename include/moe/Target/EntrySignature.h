@@ -56,14 +56,19 @@ struct EntryTensor {
 struct EntrySignature {
   /// The function's symbol.
   std::string name;
-  /// The symbol as a C identifier: the artifact exports `cName` and
-  /// `cName_packed`.
+  /// The symbol as a C identifier: the artifact exports `cName`,
+  /// `cName_packed`, `cName_workspace` and `cName_workspace_packed`.
   std::string cName;
   llvm::SmallVector<EntryTensor, 8> arguments;
   llvm::SmallVector<EntryTensor, 2> results;
   /// What a call checks of sizes, in the order of the checks. Written by
   /// lowerToLLVMDialect; empty before.
   std::vector<SizeCheck> sizeChecks;
+  /// Bytes of workspace that a call needs. Written by lowerToLLVMDialect;
+  /// without text before.
+  SizeFormula workspace;
+  /// Whether a call may allocate memory besides. Written by lowerToLLVMDialect.
+  bool allocates = false;
 
   size_t getNumTensors() const { return arguments.size() + results.size(); }
   /// In the order of the C interface: arguments, then results.
@@ -101,9 +106,11 @@ FailureOr<EntrySignature> readEntrySignature(func::FuncOp entry);
 void nameSizes(func::FuncOp shapes, EntrySignature &signature);
 
 /// A status of the C interface as an error that names the tensor and, given
-/// the `tensors` of the call, both numbers; success for MOE_OK.
+/// the `tensors` of the call and the size of its workspace, both numbers;
+/// success for MOE_OK.
 llvm::Error statusToError(int32_t status, const EntrySignature &signature,
-                          llvm::ArrayRef<const moe_tensor *> tensors = {});
+                          llvm::ArrayRef<const moe_tensor *> tensors = {},
+                          std::optional<size_t> workspaceBytes = std::nullopt);
 
 } // namespace mlir::moe
 

@@ -61,7 +61,8 @@ struct EntryOptions {
 };
 
 /// Lowers a module with a layer at tensor level to the LLVM dialect, in place:
-/// `moe-prepare-entry`, buildGeneralBufferPipeline, `moe-create-c-entry`,
+/// `moe-prepare-entry`, buildGeneralBufferPipeline or buildCPUBufferPipeline,
+/// `moe-allocations-to-workspace`, `moe-create-c-entry`,
 /// buildLowerToLLVMPipeline. Returns the signature with its `sizeNames`.
 /// After a failure (with diagnostics) the module is half lowered. `statistics`,
 /// if given, is set to what the entry can fill.

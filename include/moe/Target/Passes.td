@@ -85,6 +85,64 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
   ];
 }
 
+def MoEAllocationsToWorkspace : Pass<"moe-allocations-to-workspace"> {
+  let summary = "places the allocations of an entry in memory of its caller";
+  let description = [{
+    Gives an entry that `moe-prepare-entry` prepared, and that is on memrefs, one
+    more argument, the *workspace*: each `memref.alloc` becomes a view of it, and
+    deallocations go. A private function `@NAME.workspace` takes the dynamic sizes
+    of the arguments, as `@NAME.shapes` does, and returns how many bytes that
+    takes; an *analysis* remark shows the formula. `moe-create-c-entry` checks
+    that a caller brings as much.
+
+    Every buffer begins at a multiple of 64 bytes, and has memory of its own, also
+    when others are no longer needed: the sum can be checked by hand. Buffers of
+    sequential loops are used again in each iteration.
+
+    An allocation stays, with a *missed* remark, if its size depends on data
+    rather than on the sizes of arguments (the rows of one expert, in a body that
+    is not fused), if a parallel loop makes it, if a loop or branch hands it on,
+    or if it is in another function.
+
+    Runs on any op with a symbol table, after bufferization and deallocation.
+    Functions without `moe.entry` are left alone.
+
+    Before:
+
+    ```mlir
+    func.func @layer(%x: memref<?x8xf32>, %out: memref<?x8xf32>)
+        attributes {moe.entry = {results = 1 : i64, shapes = @layer.shapes}} {
+      %T = memref.dim %x, %c0 : memref<?x8xf32>
+      %a = memref.alloc() : memref<65xi32>
+      %b = memref.alloc(%T) : memref<?x2xf32>
+      ...
+      memref.dealloc %a : memref<65xi32>
+      memref.dealloc %b : memref<?x2xf32>
+      return
+    }
+    ```
+
+    After:
+
+    ```mlir
+    func.func @layer(%x: memref<?x8xf32>, %out: memref<?x8xf32>, %workspace: memref<?xi8>)
+        attributes {moe.entry = {results = 1 : i64, shapes = @layer.shapes, workspace = @layer.workspace}} {
+      %T = memref.dim %x, %c0 : memref<?x8xf32>
+      %a = memref.view %workspace[%c0][] : memref<?xi8> to memref<65xi32>
+      %b = memref.view %workspace[%c320][%T] : memref<?xi8> to memref<?x2xf32>
+      ...
+      return
+    }
+    // (T * 8 + 63) / 64 * 64 + 320
+    func.func private @layer.workspace(%T: index {moe.name = "T"}) -> index { ... }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
+    "::mlir::memref::MemRefDialect"
+  ];
+}
+
 def MoECreateCEntry : Pass<"moe-create-c-entry"> {
   let summary = "builds the C functions around a prepared entry";
   let description = [{
@@ -95,6 +153,11 @@ def MoECreateCEntry : Pass<"moe-create-c-entry"> {
     * `@NAME(tensors..., workspace, workspace_bytes)` and
       `@NAME_packed(tensors, workspace, workspace_bytes)`, where NAME is the
       entry's name as a C identifier.
+    * `@NAME_workspace(sizes...)` and `@NAME_workspace_packed(tensors)`: the bytes
+      of workspace that a call needs, from the sizes that the caller chooses (each
+      once, in the order of the arguments), or from the arguments themselves, 0
+      where a call would refuse these. 0 as well without
+      `moe-allocations-to-workspace`.
     * `@NAME_shapes(arguments, sizes)`, with `export-shapes`: checks the
       arguments and writes what `@NAME.shapes` returns. For a JIT, whose caller
       has to allocate the results.
@@ -106,7 +169,8 @@ def MoECreateCEntry : Pass<"moe-create-c-entry"> {
     They check every tensor (null, rank, type, shape, row-major strides) before
     they read the first element: arguments against the static sizes, then results
     against the sizes that `@NAME.shapes` computes. Sizes of 1 may have any
-    stride, tensors without elements any strides and no data.
+    stride, tensors without elements any strides and no data. Then the workspace:
+    as many bytes as `@NAME.workspace` computes, aligned to 64, if it is any.
 
     Runs on any op with a symbol table, between bufferization (with identity
     layouts at function boundaries) and the lowering to LLVM. It makes `llvm` ops

@@ -49,6 +49,21 @@ struct SizeCheck {
 /// moe-prepare-entry made for it.
 void readSizeChecks(func::FuncOp shapes, EntrySignature &signature);
 
+/// Fills the `workspace` of `signature` from the function @NAME.workspace that
+/// moe-allocations-to-workspace made for it; null means none is needed.
+void readWorkspace(func::FuncOp workspace, EntrySignature &signature);
+
+/// Bytes of workspace for a call with the shapes of `tensors` (arguments
+/// first); none where these are not as the signature says.
+std::optional<int64_t>
+getWorkspaceBytes(const EntrySignature &signature,
+                  llvm::ArrayRef<const moe_tensor *> tensors);
+
+/// "the workspace has 64 bytes, and 320 are needed", as far as that is known.
+std::string explainWorkspace(const EntrySignature &signature,
+                             llvm::ArrayRef<const moe_tensor *> tensors,
+                             std::optional<size_t> bytes);
+
 /// Why a call with the shapes of `tensors` (arguments first) returned `status`,
 /// with both numbers: "size 0 of 'x' is 5, but size 0 of 'w' is 4". Empty where
 /// no check on sizes was the reason.

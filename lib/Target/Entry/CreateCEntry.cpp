@@ -9,8 +9,12 @@
 /// Builds, for an entry @layer with its @layer.shapes:
 ///
 ///   layer.check(arguments, sizes)   checks arguments, computes result sizes
-///   layer.run(tensors)              check, results' checks, call of layer.body
+///   layer.run(tensors, workspace, bytes)
+///                                   check, results' and workspace's checks,
+///                                   call of layer.body
 ///   layer, layer_packed             what C callers see; both call layer.run
+///   layer_workspace, layer_workspace_packed
+///                                   how much layer.run needs
 ///   layer_shapes                    what a JIT's caller sees; calls
 ///   layer.check
 ///
@@ -30,6 +34,7 @@
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Parser/Parser.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOECREATECENTRY
@@ -44,6 +49,11 @@ namespace {
 /// An entry at memref level: arguments, then results.
 struct BufferEntry {
   func::FuncOp body, shapes;
+  /// Null where the body takes no workspace.
+  func::FuncOp workspace;
+  /// What the dynamic sizes of arguments are called, in their order: equal ones
+  /// alike.
+  SmallVector<std::string> sizeNames;
   SmallVector<MemRefType> types;
   int64_t numArguments = 0;
   /// The symbol in the IR, and the name that C sees.
@@ -85,11 +95,13 @@ public:
 
 private:
   LLVM::LLVMFuncOp startFunction(const Twine &name, ArrayRef<Type> arguments,
-                                 LLVM::Linkage linkage);
+                                 LLVM::Linkage linkage, Type result);
   void buildCheck();
   void buildRun();
   void buildNamed();
   void buildPacked();
+  void buildWorkspace();
+  void buildWorkspacePacked();
   void buildShapes();
 
   Value constant(Type type, int64_t value) {
@@ -132,14 +144,25 @@ private:
 
   /// Member `i` of the moe_tensor at `tensor`.
   Value loadMember(Value tensor, int32_t i, Type type);
+  Value isOk(Value status);
+  /// Returns from the function with `result` unless `condition` holds.
+  void returnUnless(Value condition, Value result);
   /// Returns from the function with `status` unless it is 0.
-  void returnUnlessOk(Value status);
+  void returnUnlessOk(Value status) { returnUnless(isOk(status), status); }
   /// Checks tensor `position` against `sizes`, and returns unless it passes.
   void check(Value tensors, int64_t position, MemRefType type, Value sizes);
+  /// The dynamic sizes of the arguments, as indices.
+  SmallVector<Value> loadDynamicSizes(Value arguments);
+  /// Calls NAME.workspace; an i64.
+  Value countWorkspace(ValueRange dynamicSizes);
+  /// Returns from the function unless the workspace is all that `needed` asks.
+  void checkWorkspace(Value workspace, Value bytes, Value needed);
   /// The sizes that are static, in an array on the stack; -1 for the others.
   Value storeStaticSizes(MemRefType type);
   /// Tensor `position` as a memref.
   Value makeMemRef(Value tensors, int64_t position);
+  /// The workspace as a memref<?xi8>.
+  Value makeWorkspaceMemRef(Value workspace, Value bytes);
 
   BufferEntry &entry;
   const LLVMTypeConverter &converter;
@@ -160,8 +183,9 @@ static int32_t getBlame(int64_t position) { return 256 * (position + 1); }
 
 LLVM::LLVMFuncOp CEntryBuilder::startFunction(const Twine &name,
                                               ArrayRef<Type> arguments,
-                                              LLVM::Linkage linkage) {
-  auto type = LLVM::LLVMFunctionType::get(i32, arguments);
+                                              LLVM::Linkage linkage,
+                                              Type result) {
+  auto type = LLVM::LLVMFunctionType::get(result, arguments);
   auto func = LLVM::LLVMFuncOp::create(b, name.str(), type, linkage);
   b.setInsertionPointToStart(func.addEntryBlock(b));
   return func;
@@ -175,15 +199,18 @@ Value CEntryBuilder::loadMember(Value tensor, int32_t i, Type type) {
   return load(type, address);
 }
 
-void CEntryBuilder::returnUnlessOk(Value status) {
-  Value isOk = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, status,
-                                    constant(i32, MOE_OK));
+Value CEntryBuilder::isOk(Value status) {
+  return LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, status,
+                              constant(i32, MOE_OK));
+}
+
+void CEntryBuilder::returnUnless(Value condition, Value result) {
   Block *here = b.getInsertionBlock();
   Block *fail = b.createBlock(here->getParent(), here->getParent()->end());
-  LLVM::ReturnOp::create(b, status);
+  LLVM::ReturnOp::create(b, result);
   Block *next = b.createBlock(here->getParent(), here->getParent()->end());
   b.setInsertionPointToEnd(here);
-  LLVM::CondBrOp::create(b, isOk, next, fail);
+  LLVM::CondBrOp::create(b, condition, next, fail);
   b.setInsertionPointToEnd(next);
 }
 
@@ -226,6 +253,57 @@ Value CEntryBuilder::makeMemRef(Value tensors, int64_t position) {
   return cast(descriptor, type);
 }
 
+SmallVector<Value> CEntryBuilder::loadDynamicSizes(Value arguments) {
+  SmallVector<Value> sizes;
+  for (auto [i, type] : llvm::enumerate(entry.getArguments())) {
+    if (type.hasStaticShape())
+      continue;
+    Value tensor = load(ptr, at(arguments, ptr, i));
+    Value shape = loadMember(tensor, kShape, ptr);
+    for (int64_t dim = 0; dim < type.getRank(); ++dim)
+      if (type.isDynamicDim(dim))
+        sizes.push_back(cast(load(i64, at(shape, i64, dim)), b.getIndexType()));
+  }
+  return sizes;
+}
+
+Value CEntryBuilder::countWorkspace(ValueRange dynamicSizes) {
+  if (!entry.workspace)
+    return constant(i64, 0);
+  auto count = func::CallOp::create(b, entry.workspace, dynamicSizes);
+  return cast(count.getResult(0), i64);
+}
+
+void CEntryBuilder::checkWorkspace(Value workspace, Value bytes, Value needed) {
+  auto compare = [&](LLVM::ICmpPredicate predicate, Value x, Value y) -> Value {
+    return LLVM::ICmpOp::create(b, predicate, x, y);
+  };
+  Value zero = constant(i64, 0);
+  Value address = LLVM::PtrToIntOp::create(b, i64, workspace);
+  Value rest = LLVM::AndOp::create(b, address, constant(i64, 63));
+  Value isNull = compare(LLVM::ICmpPredicate::eq, address, zero);
+  Value isUnaligned = compare(LLVM::ICmpPredicate::ne, rest, zero);
+  Value isSmall = compare(LLVM::ICmpPredicate::ult, bytes, needed);
+  Value isBad = LLVM::OrOp::create(b, isNull, isUnaligned);
+  isBad = LLVM::OrOp::create(b, isBad, isSmall);
+  Value isUsed = compare(LLVM::ICmpPredicate::ne, needed, zero);
+  isBad = LLVM::AndOp::create(b, isBad, isUsed);
+  returnUnlessOk(LLVM::SelectOp::create(
+      b, isBad, constant(i32, MOE_WORKSPACE_TOO_SMALL), constant(i32, MOE_OK)));
+}
+
+Value CEntryBuilder::makeWorkspaceMemRef(Value workspace, Value bytes) {
+  auto type = MemRefType::get({ShapedType::kDynamic}, b.getI8Type());
+  auto descriptor =
+      MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(type));
+  descriptor.setAllocatedPtr(b, b.getLoc(), workspace);
+  descriptor.setAlignedPtr(b, b.getLoc(), workspace);
+  descriptor.setConstantOffset(b, b.getLoc(), 0);
+  descriptor.setSize(b, b.getLoc(), 0, bytes);
+  descriptor.setConstantStride(b, b.getLoc(), 0, 1);
+  return cast(descriptor, type);
+}
+
 //===----------------------------------------------------------------------===//
 // Functions
 //===----------------------------------------------------------------------===//
@@ -234,35 +312,29 @@ Value CEntryBuilder::makeMemRef(Value tensors, int64_t position) {
 void CEntryBuilder::buildCheck() {
   OpBuilder::InsertionGuard guard(b);
   LLVM::LLVMFuncOp func =
-      startFunction(local(".check"), {ptr, ptr}, LLVM::Linkage::Internal);
+      startFunction(local(".check"), {ptr, ptr}, LLVM::Linkage::Internal, i32);
   Value arguments = func.getArgument(0), sizes = func.getArgument(1);
 
   Value isNull = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, arguments,
                                       LLVM::ZeroOp::create(b, ptr).getResult());
   returnUnlessOk(LLVM::SelectOp::create(
       b, isNull, constant(i32, MOE_NULL_POINTER), constant(i32, MOE_OK)));
-  SmallVector<Value> dynamicSizes;
-  for (auto [i, type] : llvm::enumerate(entry.getArguments())) {
+  for (auto [i, type] : llvm::enumerate(entry.getArguments()))
     check(arguments, i, type, storeStaticSizes(type));
-    Value tensor = load(ptr, at(arguments, ptr, i));
-    for (int64_t dim = 0; dim < type.getRank(); ++dim)
-      if (type.isDynamicDim(dim))
-        dynamicSizes.push_back(
-            cast(load(i64, at(loadMember(tensor, kShape, ptr), i64, dim)),
-                 b.getIndexType()));
-  }
-  auto shapes = func::CallOp::create(b, entry.shapes, dynamicSizes);
+  auto shapes =
+      func::CallOp::create(b, entry.shapes, loadDynamicSizes(arguments));
   for (auto [i, size] : llvm::enumerate(shapes.getResults().drop_front()))
     LLVM::StoreOp::create(b, cast(size, i64), at(sizes, i64, i));
   LLVM::ReturnOp::create(b, shapes.getResult(0));
 }
 
-/// NAME.run(tensors).
+/// NAME.run(tensors, workspace, bytes).
 void CEntryBuilder::buildRun() {
   OpBuilder::InsertionGuard guard(b);
-  LLVM::LLVMFuncOp func =
-      startFunction(local(".run"), {ptr}, LLVM::Linkage::Internal);
+  LLVM::LLVMFuncOp func = startFunction(local(".run"), {ptr, ptr, i64},
+                                        LLVM::Linkage::Internal, i32);
   Value tensors = func.getArgument(0);
+  Value workspace = func.getArgument(1), bytes = func.getArgument(2);
   Value sizes = allocate(i64, entry.getNumResultSizes());
   returnUnlessOk(call(local(".check"), {tensors, sizes}));
 
@@ -274,6 +346,10 @@ void CEntryBuilder::buildRun() {
   SmallVector<Value> buffers;
   for (size_t i = 0; i < entry.types.size(); ++i)
     buffers.push_back(makeMemRef(tensors, i));
+  if (entry.workspace) {
+    checkWorkspace(workspace, bytes, countWorkspace(loadDynamicSizes(tensors)));
+    buffers.push_back(makeWorkspaceMemRef(workspace, bytes));
+  }
   func::CallOp::create(b, entry.body, buffers);
   LLVM::ReturnOp::create(b, constant(i32, MOE_OK));
 }
@@ -285,7 +361,7 @@ void CEntryBuilder::buildNamed() {
   SmallVector<Type> types(numPointers, ptr);
   types.push_back(i64);
   LLVM::LLVMFuncOp func =
-      startFunction(entry.cName, types, LLVM::Linkage::External);
+      startFunction(entry.cName, types, LLVM::Linkage::External, i32);
   Value tensors = allocate(ptr, entry.types.size());
   for (size_t i = 0; i < entry.types.size(); ++i)
     LLVM::StoreOp::create(b, func.getArgument(i), at(tensors, ptr, i));
@@ -301,15 +377,42 @@ void CEntryBuilder::buildPacked() {
   SmallVector<Type> types(entry.hasStats() ? 3 : 2, ptr);
   types.push_back(i64);
   LLVM::LLVMFuncOp func =
-      startFunction(entry.cName + "_packed", types, LLVM::Linkage::External);
+      startFunction(entry.cName + "_packed", types, LLVM::Linkage::External, i32);
   LLVM::ReturnOp::create(b, callRun(func.getArguments()));
+}
+
+/// NAME_workspace(size...), an argument a name.
+void CEntryBuilder::buildWorkspace() {
+  OpBuilder::InsertionGuard guard(b);
+  llvm::SetVector<StringRef> names(entry.sizeNames.begin(),
+                                   entry.sizeNames.end());
+  SmallVector<Type> types(names.size(), i64);
+  LLVM::LLVMFuncOp func = startFunction(entry.cName + "_workspace", types,
+                                        LLVM::Linkage::External, i64);
+  SmallVector<Value> sizes;
+  for (StringRef name : entry.sizeNames)
+    sizes.push_back(
+        cast(func.getArgument(llvm::find(names, name) - names.begin()),
+             b.getIndexType()));
+  LLVM::ReturnOp::create(b, countWorkspace(sizes));
+}
+
+/// NAME_workspace_packed(tensors).
+void CEntryBuilder::buildWorkspacePacked() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func = startFunction(entry.cName + "_workspace_packed",
+                                        {ptr}, LLVM::Linkage::External, i64);
+  Value tensors = func.getArgument(0);
+  Value sizes = allocate(i64, entry.getNumResultSizes());
+  returnUnless(isOk(call(local(".check"), {tensors, sizes})), constant(i64, 0));
+  LLVM::ReturnOp::create(b, countWorkspace(loadDynamicSizes(tensors)));
 }
 
 /// NAME_shapes(arguments, sizes).
 void CEntryBuilder::buildShapes() {
   OpBuilder::InsertionGuard guard(b);
   LLVM::LLVMFuncOp func = startFunction(entry.cName + "_shapes", {ptr, ptr},
-                                        LLVM::Linkage::External);
+                                        LLVM::Linkage::External, i32);
   LLVM::ReturnOp::create(b, call(local(".check"), func.getArguments()));
 }
 
@@ -321,6 +424,8 @@ void CEntryBuilder::buildInternal() {
 void CEntryBuilder::buildVisible(bool exportShapes) {
   buildNamed();
   buildPacked();
+  buildWorkspace();
+  buildWorkspacePacked();
   if (exportShapes)
     buildShapes();
 }
@@ -338,6 +443,7 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
   };
   auto results = attr.getAs<IntegerAttr>("results");
   auto shapes = attr.getAs<FlatSymbolRefAttr>("shapes");
+  auto workspace = attr.getAs<FlatSymbolRefAttr>("workspace");
   BufferEntry entry;
   entry.body = func;
   entry.name = func.getName().str();
@@ -347,6 +453,16 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
         SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func, shapes);
   if (!results || !entry.shapes)
     return fail() << "not the results and shapes that moe-prepare-entry writes";
+  if (workspace)
+    entry.workspace =
+        SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func, workspace);
+  if (bool(workspace) != bool(entry.workspace))
+    return fail()
+           << "not the workspace that moe-allocations-to-workspace makes";
+  for (unsigned i = 0, e = entry.shapes.getNumArguments(); i < e; ++i) {
+    auto name = entry.shapes.getArgAttrOfType<StringAttr>(i, kNameAttr);
+    entry.sizeNames.push_back(name ? name.str() : std::to_string(i));
+  }
   for (Type type : func.getArgumentTypes()) {
     auto buffer = dyn_cast<MemRefType>(type);
     if (!buffer || !buffer.getLayout().isIdentity())
@@ -358,6 +474,8 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
       return fail() << "the C interface has no type for " << type;
     entry.types.push_back(buffer);
   }
+  if (workspace && !entry.types.empty())
+    entry.types.pop_back();
   entry.numArguments = entry.types.size() - results.getInt();
   int64_t numReturned = entry.shapes.getNumResults() - 1;
   if (entry.numArguments < 0 || numReturned != entry.getNumResultSizes() ||
@@ -413,7 +531,10 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   func.setPrivate();
   removeNames(func);
   removeNames(entry->shapes);
-  for (StringRef suffix : {"", "_packed", "_shapes"}) {
+  if (entry->workspace)
+    removeNames(entry->workspace);
+  for (StringRef suffix :
+       {"", "_packed", "_workspace", "_workspace_packed", "_shapes"}) {
     std::string symbol = entry->cName + suffix.str();
     if (SymbolTable::lookupSymbolIn(getOperation(), symbol))
       return func.emitError()

@@ -322,7 +322,8 @@ static void explain(raw_ostream &os, int32_t code, const EntryTensor &expected,
 
 llvm::Error mlir::moe::statusToError(int32_t status,
                                      const EntrySignature &signature,
-                                     ArrayRef<const moe_tensor *> tensors) {
+                                     ArrayRef<const moe_tensor *> tensors,
+                                     std::optional<size_t> workspaceBytes) {
   if (status == MOE_OK)
     return llvm::Error::success();
   std::string text;
@@ -335,7 +336,7 @@ llvm::Error mlir::moe::statusToError(int32_t status,
     if (!reason.empty())
       os << reason;
     else if (code == MOE_WORKSPACE_TOO_SMALL)
-      os << "the workspace is too small or not aligned to 64 bytes";
+      os << explainWorkspace(signature, tensors, workspaceBytes);
     else if (code == MOE_TOO_MANY_CHOICES)
       os << "tokens times k reaches 2^31";
     else

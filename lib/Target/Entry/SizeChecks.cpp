@@ -185,6 +185,18 @@ void mlir::moe::readSizeChecks(func::FuncOp shapes, EntrySignature &signature) {
   }
 }
 
+void mlir::moe::readWorkspace(func::FuncOp workspace,
+                              EntrySignature &signature) {
+  if (!workspace) {
+    signature.workspace = {"0", makeConstant(0), /*isConstant=*/true};
+    return;
+  }
+  Value bytes = workspace.getBody().front().getTerminator()->getOperand(0);
+  signature.workspace = makeFormula(bytes, workspace, signature);
+  // Of one number the name is wanted, not where it comes from.
+  signature.workspace.text = printSize(workspace, bytes);
+}
+
 //===----------------------------------------------------------------------===//
 // In words
 //===----------------------------------------------------------------------===//
@@ -243,6 +255,30 @@ getSizes(const EntrySignature &signature,
         sizes.push_back(tensor->shape[dim]);
   }
   return sizes;
+}
+
+std::optional<int64_t>
+mlir::moe::getWorkspaceBytes(const EntrySignature &signature,
+                             ArrayRef<const moe_tensor *> tensors) {
+  std::optional<SmallVector<int64_t>> sizes = getSizes(signature, tensors);
+  if (!sizes || !signature.workspace.evaluate)
+    return std::nullopt;
+  return signature.workspace.evaluate(*sizes);
+}
+
+std::string mlir::moe::explainWorkspace(const EntrySignature &signature,
+                                        ArrayRef<const moe_tensor *> tensors,
+                                        std::optional<size_t> bytes) {
+  std::optional<int64_t> needed = getWorkspaceBytes(signature, tensors);
+  if (!needed || !bytes)
+    return "the workspace is too small or not aligned to 64 bytes";
+  if (*bytes >= static_cast<size_t>(*needed))
+    return "the workspace is NULL or not aligned to 64 bytes";
+  std::string text = "the workspace has " + std::to_string(*bytes) +
+                     " bytes, and " + std::to_string(*needed) + " are needed";
+  if (!signature.workspace.isConstant)
+    text += ": " + signature.workspace.text;
+  return text;
 }
 
 std::string mlir::moe::explainSizes(int32_t status,

@@ -40,11 +40,15 @@
 
 // REDEFINE: %{options} = tokens=6 routing=file:%t/twice.json
 // RUN: %{report} TWICE
-// TWICE: error: routing: '{{.*}}twice.json': JSON error at byte 52: the name 'tokens_per_expert' is given twice
+// TWICE: error: routing: JSON error at byte 52: the name 'tokens_per_expert' is given twice
 
 // REDEFINE: %{options} = tokens=6 routing=file:%t/other.json
 // RUN: %{report} OTHER
 // OTHER: error: routing: '{{.*}}other.json' has no member 'tokens_per_expert', an array of integers, one an expert
+
+// REDEFINE: %{options} = tokens=6 routing=file:%t/layers.json
+// RUN: %{report} LAYERS
+// LAYERS: error: routing: '{{.*}}layers.json' has statistics of 2 layers; write the counts of one of them to a file, as an array of integers
 
 // REDEFINE: %{options} = tokens=6 routing=file:%t/two.json
 // RUN: %{report} EXPERTS
@@ -72,6 +76,8 @@
 {"tokens_per_expert": [1, 2, 3], "tokens_per_expert": [1, 2, 3]}
 //--- other.json
 {"tokens": [1, 2, 3]}
+//--- layers.json
+{"layers": [{"tokens": [1, 2, 3]}, {"tokens": [1, 2, 3]}]}
 //--- two.json
 [1, 2]
 //--- many.json

@@ -3,6 +3,8 @@
 // RUN:     | FileCheck %t/kernel.mlir
 // RUN: moe-opt %t/kernel.mlir --moe-cost-report="tokens=6 routing=file:%t/counts.json format=json output=%t/out.json" -o /dev/null
 // RUN: FileCheck %t/kernel.mlir --check-prefix=JSON < %t/out.json
+// RUN: moe-opt %t/kernel.mlir --moe-cost-report="tokens=6 routing=file:%t/stats.json format=json output=-" -o /dev/null \
+// RUN:     | FileCheck %t/kernel.mlir --check-prefix=JSON
 
 // On standard error unless told otherwise, and the layer as it was.
 // RUN: moe-opt %t/graph.mlir --moe-cost-report=tokens=6 2>&1 >%t/same.mlir | FileCheck %t/graph.mlir
@@ -15,6 +17,8 @@
 12 0 0
 //--- counts.json
 {"host": {"tokens_per_expert": "not this"}, "tokens_per_expert": [12, 0, 0]}
+//--- stats.json
+{"format": 1, "entry": "layer", "layers": [{"experts": 3, "tokens": [12, 0, 0], "entropy_bits": 0.0}]}
 
 //--- kernel.mlir
 // T = 6, k = 2, E = 3, H = 4, I = 5; all rows on expert 0.

@@ -65,7 +65,16 @@ int main(void) {
   moe_tensor tdown = make_tensor(w_down, down_shape, 3);
   moe_tensor ty = make_tensor(y, x_shape, 2);
 
-  int32_t status = layer(&tx, &trouter, &tgate, &tup, &tdown, &ty, NULL, 0);
+  /* So is the memory that the layer works in, at a multiple of 64: it allocates
+   * none. Keep it for the next call. */
+  size_t bytes = layer_workspace(TOKENS);
+  char *memory = malloc(bytes + 63);
+  if (!memory)
+    return EXIT_FAILURE;
+  void *workspace = memory + (64 - (uintptr_t)memory % 64) % 64;
+
+  int32_t status =
+      layer(&tx, &trouter, &tgate, &tup, &tdown, &ty, workspace, bytes);
   if (status != MOE_OK) {
     fprintf(stderr, "layer: code %d for tensor %d\n", (int)MOE_STATUS_CODE(status),
             (int)MOE_STATUS_TENSOR(status));
@@ -76,5 +85,6 @@ int main(void) {
       printf(" %.9g", y[t * HIDDEN + h]);
     printf("\n");
   }
+  free(memory);
   return EXIT_SUCCESS;
 }

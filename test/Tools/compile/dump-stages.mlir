@@ -4,10 +4,11 @@
 //      FILES: 00-input.mlir
 // FILES-NEXT: 01-entry.mlir
 // FILES-NEXT: 02-buffers.mlir
-// FILES-NEXT: 03-c-entry.mlir
-// FILES-NEXT: 04-llvm-dialect.mlir
-// FILES-NEXT: 05-llvm.ll
-// FILES-NEXT: 06-optimized.ll
+// FILES-NEXT: 03-workspace.mlir
+// FILES-NEXT: 04-c-entry.mlir
+// FILES-NEXT: 05-llvm-dialect.mlir
+// FILES-NEXT: 06-llvm.ll
+// FILES-NEXT: 07-optimized.ll
 //  FILES-NOT: {{.}}
 
 // What is read is what was written, plus the names of the text.
@@ -20,14 +21,14 @@
 // BUFFERS:     func.func @f(%{{.*}}: memref<4xf32> {{.*}}, %[[Y:.*]]: memref<4xf32>
 // BUFFERS-NOT: memref.alloc
 // BUFFERS:     memref.store %{{.*}}, %[[Y]]
-// RUN: FileCheck %s --check-prefix=CENTRY < %t/new/stages/03-c-entry.mlir
+// RUN: FileCheck %s --check-prefix=CENTRY < %t/new/stages/04-c-entry.mlir
 // CENTRY: llvm.func @f_packed(
-// RUN: FileCheck %s --check-prefix=DIALECT < %t/new/stages/04-llvm-dialect.mlir
+// RUN: FileCheck %s --check-prefix=DIALECT < %t/new/stages/05-llvm-dialect.mlir
 // DIALECT-NOT: memref.
 // DIALECT:     llvm.func @f.body(
 // Every stage of IR can be read again.
 // RUN: moe-opt %t/new/stages/01-entry.mlir -o /dev/null
-// RUN: moe-opt %t/new/stages/03-c-entry.mlir -o /dev/null
+// RUN: moe-opt %t/new/stages/04-c-entry.mlir -o /dev/null
 
 func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {
   %y = arith.negf %x : tensor<4xf32>

@@ -1,13 +1,15 @@
 // What moe-compile writes, by suffix and by --emit.
 // RUN: rm -rf %t && mkdir -p %t
 
-// A shared object and its header: two functions for others to see, nothing that
+// A shared object and its header: four functions for others to see, nothing that
 // it needs but the C library and libm.
 // RUN: moe-compile %s -o %t/f.so
 // RUN: llvm-nm -D --defined-only --format=just-symbols %t/f.so | FileCheck %s --check-prefix=SYMBOLS
 // SYMBOLS-NOT:  {{.}}
 // SYMBOLS:      {{^}}f{{$}}
 // SYMBOLS-NEXT: {{^}}f_packed{{$}}
+// SYMBOLS-NEXT: {{^}}f_workspace{{$}}
+// SYMBOLS-NEXT: {{^}}f_workspace_packed{{$}}
 // SYMBOLS-NOT:  {{.}}
 // RUN: llvm-readobj --needed-libs --dynamic-table %t/f.so | FileCheck %s --check-prefix=NEEDED
 // NEEDED:      SONAME {{.*}}[f.so]
@@ -49,6 +51,8 @@
 //      HEADER: * The same, with the 3 tensors in an array, in the order of their positions.
 //      HEADER:int32_t f_packed(const moe_tensor *const *tensors, void *workspace,
 // HEADER-NEXT:                 size_t workspace_bytes);
+//      HEADER:size_t f_workspace(int64_t x_in_0);
+//      HEADER:size_t f_workspace_packed(const moe_tensor *const *tensors);
 
 // An object and assembly come with a header too; texts for people do not.
 // RUN: moe-compile %s -o %t/o.o --target-cpu=x86-64-v3 --target-triple=x86_64-linux-gnu

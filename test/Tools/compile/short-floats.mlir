@@ -9,6 +9,8 @@
 // DEFINED-NOT:  {{.}}
 // DEFINED:      {{^}}f{{$}}
 // DEFINED-NEXT: {{^}}f_packed{{$}}
+// DEFINED-NEXT: {{^}}f_workspace{{$}}
+// DEFINED-NEXT: {{^}}f_workspace_packed{{$}}
 // DEFINED-NOT:  {{.}}
 // RUN: llvm-nm --format=just-symbols %t/f.o | FileCheck %s --check-prefix=ALL
 // ALL-DAG: __truncsfhf2

@@ -9,6 +9,7 @@
 #include "TargetTest.h"
 #include <cmath>
 #include <csignal>
+#include <cstring>
 #include <sys/wait.h>
 #include <vector>
 
@@ -175,19 +176,85 @@ TEST_F(EngineTest, raisesToIntegerPowers) {
   EXPECT_EQ(y, (std::vector<float>{0.25f, -27, 1}));
 }
 
+/// Sorts rows of 2^`log` times T floats, which are in the workspace.
+static std::string makeSortText(unsigned log) {
+  return R"(
+    func.func @f(%ids: tensor<?x1xi32>, %x: tensor<?x8xf32>) -> tensor<8xf32> {
+      %c0 = arith.constant 0 : index
+      %many = arith.constant )" +
+         std::to_string(int64_t(1) << log) + R"( : index
+      %T = tensor.dim %ids, %c0 : tensor<?x1xi32>
+      %rows = arith.muli %T, %many : index
+      %o = tensor.empty() : tensor<3xi32>
+      %s = tensor.empty(%T) : tensor<?x1xi32>
+      %r = tensor.empty(%rows) : tensor<?x8xf32>
+      %offsets, %slots, %sorted = moe.dispatch ids(%ids : tensor<?x1xi32>)
+          tokens(%x : tensor<?x8xf32>)
+          outs(%o, %s, %r : tensor<3xi32>, tensor<?x1xi32>, tensor<?x8xf32>)
+      %y = tensor.extract_slice %sorted[0, 0] [1, 8] [1, 1]
+          : tensor<?x8xf32> to tensor<8xf32>
+      return %y : tensor<8xf32>
+    })";
+}
+
+TEST_F(EngineTest, worksInTheWorkspace) {
+  ASSERT_NO_FATAL_FAILURE(compile(makeSortText(1)));
+  EXPECT_FALSE(engine->getSignature().allocates);
+  std::vector<int32_t> ids = {1, 0, 0, 1};
+  std::vector<float> x(32), y(8);
+  for (int i = 0; i < 32; ++i)
+    x[i] = i;
+  int64_t idsShape[] = {4, 1}, xShape[] = {4, 8}, yShape[] = {8};
+  moe_tensor tids = {ids.data(), idsShape, nullptr, 2, MOE_I32};
+  moe_tensor tx = makeTensor(x, xShape), ty = makeTensor(y, yShape);
+  size_t bytes = engine->getWorkspaceBytes({&tids, &tx, &ty});
+  EXPECT_EQ(bytes % 64, 0u);
+  EXPECT_GE(bytes, 2u * 4 * 8 * 4);
+  auto whole = Workspace::allocate(bytes), small = Workspace::allocate(64);
+  ASSERT_TRUE(whole && small);
+  memset(whole->getData(), 0xff, bytes);
+  ASSERT_EQ(textOf(engine->call({&tids, &tx, &ty}, *whole)), "");
+  EXPECT_EQ(y, (std::vector<float>{8, 9, 10, 11, 12, 13, 14, 15}));
+  EXPECT_EQ(textOf(engine->call({&tids, &tx, &ty}, *small)),
+            "@f: the workspace has 64 bytes, and " + std::to_string(bytes) +
+                " are needed: " + engine->getSignature().workspace.text);
+  // A call would refuse it: it says so, and not how much memory it needs.
+  tx.type = MOE_F64;
+  EXPECT_EQ(engine->getWorkspaceBytes({&tids, &tx, &ty}), 0u);
+  EXPECT_EQ(textOf(engine->call({&tids, &tx, &ty})),
+            "@f: 'x', a tensor<?x8xf32>: wrong element type 0");
+}
+
+TEST_F(EngineTest, failsWithoutMemoryForTheWorkspace) {
+  ASSERT_NO_FATAL_FAILURE(compile(makeSortText(42)));
+  std::vector<int32_t> ids(4);
+  std::vector<float> x(32), y(8);
+  int64_t idsShape[] = {4, 1}, xShape[] = {4, 8}, yShape[] = {8};
+  moe_tensor tids = {ids.data(), idsShape, nullptr, 2, MOE_I32};
+  moe_tensor tx = makeTensor(x, xShape), ty = makeTensor(y, yShape);
+  size_t bytes = engine->getWorkspaceBytes({&tids, &tx, &ty});
+  EXPECT_EQ(textOf(engine->call({&tids, &tx, &ty})), "there is no memory for " +
+                                                         std::to_string(bytes) +
+                                                         " bytes of workspace");
+}
+
 TEST_F(EngineTest, abortsWithoutMemory) {
-  // 2^42 rows of 8 floats: more than an address space has.
+  // 2^42 rows of 8 floats: more than an address space has. The number is data,
+  // so that they are not in the workspace.
   ASSERT_NO_FATAL_FAILURE(compile(R"(
     func.func @f(%ids: tensor<4x1xi32>, %x: tensor<4x8xf32>) -> tensor<8xf32> {
       %c0 = arith.constant 0 : index
-      %many = arith.constant 4398046511104 : index
+      %rows = arith.constant 4398046511104 : index
+      %id = tensor.extract %ids[%c0, %c0] : tensor<4x1xi32>
+      %number = arith.index_cast %id : i32 to index
+      %many = arith.addi %rows, %number : index
       %o = tensor.empty() : tensor<3xi32>
       %s = tensor.empty() : tensor<4x1xi32>
       %r = tensor.empty(%many) : tensor<?x8xf32>
-      %offsets, %slots, %rows = moe.dispatch ids(%ids : tensor<4x1xi32>)
+      %offsets, %slots, %sorted = moe.dispatch ids(%ids : tensor<4x1xi32>)
           tokens(%x : tensor<4x8xf32>)
           outs(%o, %s, %r : tensor<3xi32>, tensor<4x1xi32>, tensor<?x8xf32>)
-      %y = tensor.extract_slice %rows[0, 0] [1, 8] [1, 1]
+      %y = tensor.extract_slice %sorted[0, 0] [1, 8] [1, 1]
           : tensor<?x8xf32> to tensor<8xf32>
       return %y : tensor<8xf32>
     })"));

@@ -80,18 +80,51 @@ static llvm::Error readArray(StringRef text, StringRef path,
   return llvm::Error::success();
 }
 
+/// The counts in what moe-run --stats writes, {"layers": [{"tokens": [...]}]},
+/// of the only layer.
+static llvm::Error readStatistics(StringRef text, StringRef path,
+                                  std::vector<int64_t> &counts) {
+  // llvm::json recurses once for every open bracket.
+  constexpr unsigned maxDepth = 64;
+  unsigned depth = 0;
+  for (char c : text) {
+    depth += c == '[' || c == '{';
+    depth -= depth && (c == ']' || c == '}');
+    if (depth > maxDepth)
+      return makeError("'" + path + "' is no file of moe-run --stats");
+  }
+  llvm::Expected<llvm::json::Value> value = llvm::json::parse(text);
+  if (!value)
+    return makeError("'" + path + "': " + llvm::toString(value.takeError()));
+  const llvm::json::Array *layers = value->getAsArray();
+  if (!layers || layers->size() != 1)
+    return makeError("'" + path + "' has statistics of " +
+                     llvm::Twine(layers ? layers->size() : 0) +
+                     " layers; write the counts of one of them to a file, as "
+                     "an array of integers");
+  const llvm::json::Object *layer = layers->front().getAsObject();
+  const llvm::json::Array *tokens = layer ? layer->getArray("tokens") : nullptr;
+  if (!tokens)
+    return makeError("'" + path + "': the layer has no array 'tokens'");
+  for (auto [i, element] : llvm::enumerate(*tokens))
+    if (llvm::Error error = append(element.getAsInteger(), i, path, counts))
+      return error;
+  return llvm::Error::success();
+}
+
 static llvm::Error readObject(StringRef text, StringRef path,
                               std::vector<int64_t> &counts) {
   bool isFound = false;
   llvm::Error error = forEachJsonMember(
       text, [&](StringRef name, StringRef value) -> llvm::Error {
-        if (name != kCounts)
+        if (isFound || (name != kCounts && name != "layers"))
           return llvm::Error::success();
         isFound = true;
-        return readArray(value, path, counts);
+        return name == kCounts ? readArray(value, path, counts)
+                               : readStatistics(value, path, counts);
       });
   if (error)
-    return makeError("'" + path + "': " + llvm::toString(std::move(error)));
+    return error;
   if (!isFound)
     return makeError("'" + path + "' has no member '" + kCounts +
                      "', an array of integers, one an expert");

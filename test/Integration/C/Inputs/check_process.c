@@ -17,8 +17,15 @@
 
 enum { THREADS = 4, ROUNDS = 200, MAX_TOKENS = 40, UP = 4 * INNER * HIDDEN };
 typedef int32_t (*packed_fn)(const moe_tensor *const *, void *, size_t);
+typedef size_t (*workspace_fn)(const moe_tensor *const *);
 
-static packed_fn fixed, any; /* layer_packed of either artifact */
+/* layer_packed and layer_workspace_packed of an artifact. */
+typedef struct artifact {
+  packed_fn packed;
+  workspace_fn workspace;
+} artifact;
+
+static artifact fixed, any;
 static float *weights[4];    /* router, gate, up, down */
 
 /* What a thread works on. */
@@ -28,6 +35,15 @@ typedef struct work {
   float *fixed_y, *any_y; /* of the serial calls */
   int failures;
 } work;
+
+/* A call with a workspace of its own, which holds no numbers before. */
+static int32_t call(artifact of, const moe_tensor *const *tensors) {
+  size_t bytes = of.workspace(tensors);
+  void *workspace = make_workspace(bytes);
+  int32_t status = of.packed(tensors, workspace, bytes);
+  free_workspace(workspace);
+  return status;
+}
 
 static void call_fixed(const work *a, float *y) {
   const int64_t x_shape[] = {a->tokens, HIDDEN}, router_shape[] = {4, HIDDEN};
@@ -41,7 +57,7 @@ static void call_fixed(const work *a, float *y) {
   const moe_tensor *pointers[6];
   for (int i = 0; i < 6; ++i)
     pointers[i] = &tensors[i];
-  if (fixed(pointers, NULL, 0) != MOE_OK)
+  if (call(fixed, pointers) != MOE_OK)
     memset(y, 0xff, (size_t)a->tokens * HIDDEN * sizeof(float));
 }
 
@@ -53,7 +69,7 @@ static int32_t call_any(const work *a, int more_experts, float *y) {
                                 {a->w, w_shape, NULL, 3, MOE_F32},
                                 {y, x_shape, NULL, 2, MOE_F32}};
   const moe_tensor *pointers[] = {&tensors[0], &tensors[1], &tensors[2], &tensors[3]};
-  return any(pointers, NULL, 0);
+  return call(any, pointers);
 }
 
 static work make_work(int index) {
@@ -109,15 +125,16 @@ static void *run(void *argument) {
   return NULL;
 }
 
-static packed_fn load(const char *path) {
+static artifact load(const char *path) {
   void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
   if (!library) {
     printf("%s\n", dlerror());
     exit(2);
   }
-  packed_fn function;
-  *(void **)&function = dlsym(library, "layer_packed");
-  return function;
+  artifact loaded;
+  *(void **)&loaded.packed = dlsym(library, "layer_packed");
+  *(void **)&loaded.workspace = dlsym(library, "layer_workspace_packed");
+  return loaded;
 }
 
 int main(int argc, char **argv) {

@@ -1,6 +1,6 @@
 /*
- * Provokes every status that a layer without workspace returns, in each of its
- * tensors where that makes sense, and checks that nothing is written then.
+ * Provokes every status that a layer returns, in each of its tensors where that
+ * makes sense, and checks that nothing is written then.
  */
 #include "layer.h"
 
@@ -16,6 +16,8 @@ static const int32_t ranks[TENSORS] = {2, 2, 3, 3, 3, 2};
 static const char *const names[TENSORS] = {"x",    "router", "w_gate",
                                            "w_up", "w_down", "y"};
 static float *memory[TENSORS];
+static void *workspace;
+static size_t workspace_bytes;
 
 /* A call; the tensors are as they should be until a test spoils one. */
 typedef struct call {
@@ -67,8 +69,9 @@ static void expect(const char *what, call *c, int tensor, int without,
 
   int32_t expected = code == MOE_OK ? MOE_OK : code + 256 * (1 + blamed);
   const moe_tensor *const *p = c->pointers;
-  int32_t status = layer(p[0], p[1], p[2], p[3], p[4], p[5], NULL, 0);
-  int32_t packed = layer_packed(c->pointers, NULL, 0);
+  int32_t status =
+      layer(p[0], p[1], p[2], p[3], p[4], p[5], workspace, workspace_bytes);
+  int32_t packed = layer_packed(c->pointers, workspace, workspace_bytes);
   if (status != expected || packed != expected) {
     printf("%s of %s: %d and %d, expected %d\n", what, names[tensor],
            (int)status, (int)packed, (int)expected);
@@ -150,13 +153,48 @@ static void check_edges(void) {
   expect("stride of one token", &c, 0, 0, MOE_OK, 0);
 }
 
+/* The workspace: what the header says is enough, a byte less is not. */
+static void check_workspace(void) {
+  size_t bytes = layer_workspace(TOKENS);
+  char *whole = workspace;
+  call c = make_call();
+  expect("exactly the workspace", &c, 0, 0, MOE_OK, 0);
+  if (layer_workspace_packed(c.pointers) != bytes || bytes == 0 ||
+      bytes % 64 != 0) {
+    printf("%zu bytes of workspace, and %zu from the tensors\n", bytes,
+           layer_workspace_packed(c.pointers));
+    ++failures;
+  }
+  workspace_bytes = bytes - 1;
+  expect("a byte less", &c, 0, 0, MOE_WORKSPACE_TOO_SMALL, -1);
+  workspace_bytes = 0;
+  expect("no bytes", &c, 0, 0, MOE_WORKSPACE_TOO_SMALL, -1);
+  workspace_bytes = bytes;
+  workspace = NULL;
+  expect("no workspace", &c, 0, 0, MOE_WORKSPACE_TOO_SMALL, -1);
+  workspace = whole + 32;
+  expect("workspace at 32", &c, 0, 0, MOE_WORKSPACE_TOO_SMALL, -1);
+  workspace = whole;
+  c.tensors[0].type = MOE_BF16;
+  workspace_bytes = 0;
+  expect("type before workspace", &c, 0, 0, MOE_BAD_TYPE, 0);
+  workspace_bytes = bytes;
+  if (layer_workspace_packed(c.pointers) != 0) {
+    printf("workspace for a call that is refused\n");
+    ++failures;
+  }
+}
+
 int main(void) {
+  workspace_bytes = layer_workspace(TOKENS);
+  workspace = make_workspace(workspace_bytes);
   for (int i = 0; i < TENSORS; ++i)
     memory[i] = make(count(i), (uint32_t)i);
   for (int i = 0; i < TENSORS; ++i)
     check_tensor(i);
   check_sizes();
   check_edges();
+  check_workspace();
   if (layer_packed(NULL, NULL, 0) != MOE_NULL_POINTER) {
     printf("no array of tensors: not MOE_NULL_POINTER\n");
     ++failures;
@@ -165,6 +203,7 @@ int main(void) {
   expect("nothing wrong", &good, 0, 0, MOE_OK, 0);
   for (int i = 0; i < TENSORS; ++i)
     free(memory[i]);
+  free_workspace(workspace);
   printf("%d failures\n", failures);
   return failures != 0;
 }

@@ -21,8 +21,11 @@ static double check(int tokens, uint32_t seed) {
       {x, x_shape, NULL, 2, MOE_F32},      {router, router_shape, NULL, 2, MOE_F32},
       {gate, up_shape, NULL, 3, MOE_F32},  {up, up_shape, NULL, 3, MOE_F32},
       {down, down_shape, NULL, 3, MOE_F32}, {y, x_shape, NULL, 2, MOE_F32}};
+  size_t bytes = layer_workspace(tokens);
+  void *workspace = make_workspace(bytes);
   int32_t status = layer(&tensors[0], &tensors[1], &tensors[2], &tensors[3],
-                         &tensors[4], &tensors[5], NULL, 0);
+                         &tensors[4], &tensors[5], workspace, bytes);
+  free_workspace(workspace);
   reference_layer(tokens, x, router, gate, up, down, expected);
   double error = status == MOE_OK ? relative_error(tokens, y, expected) : INFINITY;
   printf("%d tokens: error %.3g\n", tokens, error);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { HIDDEN = 8, INNER = 6 };
 
@@ -24,6 +25,22 @@ static inline float *make(size_t count, uint32_t seed) {
   float *data = malloc((count + 1) * sizeof(float));
   fill(data, count, seed);
   return data;
+}
+
+/* A workspace of exactly `bytes`, aligned to 64, full of NaN: what was in it must
+ * not matter. Its first 64 bytes in memory hold where that begins. */
+static inline void *make_workspace(size_t bytes) {
+  char *memory = malloc(bytes + 127);
+  char *data = memory + 64 + (64 - (uintptr_t)memory % 64) % 64;
+  memset(data - 64, 0xff, bytes + 64);
+  memcpy(data - 64, &memory, sizeof(memory));
+  return data;
+}
+
+static inline void free_workspace(void *data) {
+  char *memory;
+  memcpy(&memory, (char *)data - 64, sizeof(memory));
+  free(memory);
 }
 
 static inline double dot(const float *a, const float *b) {

@@ -48,8 +48,9 @@ public:
   ///   "uniform"
   ///   "zipf:S"     expert e is chosen in proportion to (e + 1)^-S, but by no
   ///                token twice
-  ///   "file:PATH"  counts of a run: a JSON array, a JSON object with the
-  ///                member "tokens_per_expert", or numbers with blanks between
+  ///   "file:PATH"  counts of a run: what moe-run --stats wrote for one layer, a
+  ///                JSON array, a JSON object with the member
+  ///                "tokens_per_expert", or numbers with blanks between
   /// An error says what is wrong and what would be right.
   static llvm::Expected<RoutingModel> parse(llvm::StringRef text);
 

@@ -31,11 +31,11 @@ func.func private @my_layer.shapes(%t: index {moe.name = "T"}) -> (i32, index, i
 // CHECK:         %[[TYPE:.*]] = llvm.mlir.constant(3 : i32)
 // CHECK:         %[[BLAME:.*]] = llvm.mlir.constant(256 : i32)
 // CHECK:         llvm.call @moe.check_tensor(%{{.*}}, %[[RANK]], %[[TYPE]], %{{.*}}, %[[BLAME]])
-// CHECK:         %[[T:.*]] = builtin.unrealized_conversion_cast %{{.*}} : i64 to index
 // n is a scalar of type 4.
 // CHECK:         %[[TYPE:.*]] = llvm.mlir.constant(4 : i32)
 // CHECK-NEXT:    %[[BLAME:.*]] = llvm.mlir.constant(512 : i32)
 // CHECK-NEXT:    llvm.call @moe.check_tensor(%{{.*}}, %{{.*}}, %[[TYPE]], %{{.*}}, %[[BLAME]])
+// CHECK:         %[[T:.*]] = builtin.unrealized_conversion_cast %{{.*}} : i64 to index
 // CHECK:         %[[STATUS:.*]]:3 = func.call @my_layer.shapes(%[[T]])
 // CHECK:         llvm.return %[[STATUS]]#0 : i32
 

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "moe/Dialect/MoE/Analysis/AddressWidth.h"
 #include "moe/Dialect/MoE/Analysis/Cost.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
@@ -97,6 +98,7 @@ LogicalResult CostReport::report() {
     if (failed(cost))
       return WalkResult::interrupt();
     layers.push_back(std::move(*cost));
+    remarkAddressWidths(function, query->numTokens, "moe-cost-report");
     return WalkResult::advance();
   });
   if (result.wasInterrupted())

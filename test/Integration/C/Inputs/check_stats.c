@@ -64,10 +64,17 @@ static int32_t call(int64_t tokens, int64_t id_tokens, float *out,
   tensors[0].shape = tensors[4].shape = x_shape;
   tensors[1].shape = tensors[2].shape = choices_shape;
   tensors[3].shape = scale_shape;
+  /* More than a layer of these sizes needs. */
+  static union {
+    char bytes[1 << 20];
+    long double aligned;
+  } memory;
+  char *workspace = memory.bytes + (64 - (uintptr_t)memory.bytes % 64) % 64;
+  size_t bytes = sizeof(memory) - 64;
   if (packed)
-    return layer_packed(pointers, stats, NULL, 0);
+    return layer_packed(pointers, stats, workspace, bytes);
   return layer(&tensors[0], &tensors[1], &tensors[2], &tensors[3], &tensors[4],
-               stats, NULL, 0);
+               stats, workspace, bytes);
 }
 
 static void recount(int64_t num_tokens, const moe_stats *stats) {

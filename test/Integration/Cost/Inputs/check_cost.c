@@ -174,9 +174,9 @@ static void check(int ok, const char *what) {
 static cost run_and_check(const char *name, int64_t experts,
                           const int32_t *ids, float *y) {
   cost c = run(experts, ids, y);
-  printf("%s: %d experts, %d pages touched, %zu allocations of %zu bytes\n",
-         name, (int)experts, c.pages_touched, c.memory.count, c.memory.bytes);
-  printf("%s: %zu bytes of workspace\n", name, c.workspace);
+  printf("%s: %d experts, %d pages touched, %zu bytes of workspace, %zu "
+         "allocations\n",
+         name, (int)experts, c.pages_touched, c.workspace, c.memory.count);
   check(c.pages_touched == c.pages_expected, "another number of pages");
   check(c.pages_in_common == c.pages_expected, "other pages");
   check(c.memory.count == c.memory.freed, "memory is lost");

@@ -222,7 +222,7 @@ TEST_F(EngineTest, worksInTheWorkspace) {
   tx.type = MOE_F64;
   EXPECT_EQ(engine->getWorkspaceBytes({&tids, &tx, &ty}), 0u);
   EXPECT_EQ(textOf(engine->call({&tids, &tx, &ty})),
-            "@f: 'x', a tensor<?x8xf32>: wrong element type 0");
+            "@f: 'arg1', a tensor<?x8xf32>: wrong element type 0");
 }
 
 TEST_F(EngineTest, failsWithoutMemoryForTheWorkspace) {

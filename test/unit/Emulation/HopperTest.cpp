@@ -115,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(
     All, HopperBugs,
     ::testing::Values(
         // Reads a stage that has not been loaded.
-        Bug{"full", "", "", "wgmma of shared memory"},
+        Bug{"full", "", "", "kernel 'gemm'"},
         // Loads a stage that is still read.
         Bug{"empty", "", "", "kernel 'gemm'"},
         // The phase ends after one of two copies.

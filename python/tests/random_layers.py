@@ -254,7 +254,12 @@ class Layer:
             value = reference.combine(rows.value, slots, weights.value)
             most = reference.combine(rows.most, slots, weights.most)
             error = most - reference.combine(np.abs(rows.value), slots, np.abs(weights.value))
-        y = Bounded(value, error + self.k * 2.0 ** -23 * most + self.k * 2.0 ** -149, "f32")
+        error = error + self.k * 2.0 ** -23 * most + self.k * 2.0 ** -149
+        # An infinite weight times what may as well be 0 is NaN, or infinite with any sign.
+        near_zero = (np.abs(rows.value) <= rows.error).astype(np.float64)
+        infinite = np.isinf(weights.value).astype(np.float64)
+        unknown = reference.combine(near_zero, slots, infinite) > 0
+        y = Bounded(np.where(unknown, 0, value), np.where(unknown, np.inf, error), "f32")
         if self.base == "shared":
             y = y + matmul(Bounded(inputs["x"], 0, self.kind), Bounded(inputs["ws"], 0, self.kind))
         elif self.base:

@@ -258,14 +258,6 @@ private:
     Value sums, block, numTokens, choiceOf;
   };
 
-  Value extendToF32(OpBuilder &b, Value value) {
-    Type type = value.getType();
-    Type f32 = b.getF32Type();
-    if (auto vector = dyn_cast<VectorType>(type))
-      f32 = vector.clone(f32);
-    return type == f32 ? value : arith::ExtFOp::create(b, loc, f32, value);
-  }
-
   /// Loops over the tokens and the vectors of columns of a block.
   void
   forTokens(OpBuilder &b, const MatmulBlock &at, const Tokens &tokens,
@@ -297,10 +289,11 @@ private:
       Value topK = memref::DimOp::create(b, loc, op.getSlots(), one);
       Value token = arith::DivUIOp::create(b, loc, choice, topK);
       Value position = arith::RemUIOp::create(b, loc, choice, topK);
-      Value weight =
-          extendToF32(b, memref::LoadOp::create(b, loc, op.getWeights(),
-                                                ValueRange{token, position}));
-      Value rows = extendToF32(b, vector);
+      Value weight = buildExtensionToF32(
+          b, loc,
+          memref::LoadOp::create(b, loc, op.getWeights(),
+                                 ValueRange{token, position}));
+      Value rows = buildExtensionToF32(b, loc, vector);
       Value weights =
           vector::BroadcastOp::create(b, loc, rows.getType(), weight);
       Value local = arith::RemUIOp::create(b, loc, row.column,
@@ -324,8 +317,9 @@ private:
                 if (op.getBase())
                   sum = arith::AddFOp::create(
                       b, loc, sum,
-                      extendToF32(b, loadColumns(b, op.getBase(),
-                                                 {token, column}, mask)));
+                      buildExtensionToF32(
+                          b, loc,
+                          loadColumns(b, op.getBase(), {token, column}, mask)));
                 if (!elementType.isF32())
                   sum = arith::TruncFOp::create(
                       b, loc, VectorType::get({config.getLanes()}, elementType),

@@ -27,10 +27,6 @@ using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
 
-static Type getWeightType(const Matmul::Term &term) {
-  return getElementTypeOrSelf(term.getWeight().getType());
-}
-
 /// K split into equal parts of at most block_sum elements.
 static int64_t getPartLength(CPUMatmulAttr config, int64_t length) {
   int64_t numParts = llvm::divideCeil(length, config.getBlockSum());

@@ -1,4 +1,4 @@
-//===- MatmulBuilder.cpp - What all code of a grouped matmul shares -------===//
+//===- MatmulBuilder.cpp - What code of a grouped matmul shares -----------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

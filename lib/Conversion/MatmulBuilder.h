@@ -1,5 +1,4 @@
-//===- MatmulBuilder.h - What all code of a grouped matmul shares -*- C++
-//-*-===//
+//===- MatmulBuilder.h - What code of a grouped matmul shares ---*- C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -52,11 +51,7 @@ protected:
   /// A loop that carries nothing.
   void loop(OpBuilder &b, Value lower, Value upper, Value step,
             function_ref<void(OpBuilder &, Value)> body) {
-    scf::ForOp::create(b, loc, lower, upper, step, ValueRange(),
-                       [&](OpBuilder &b, Location, Value i, ValueRange) {
-                         body(b, i);
-                         scf::YieldOp::create(b, loc);
-                       });
+    buildLoop(b, loc, lower, upper, step, body);
   }
   Value loadIndex(OpBuilder &b, Value buffer, ValueRange at);
 

@@ -16,7 +16,6 @@
 #include "VectorRegion.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
@@ -98,12 +97,9 @@ void mlir::moe::buildPanelRow(OpBuilder &builder, Location loc,
     vector::StoreOp::create(b, loc, values.build(b, k, count), panel,
                             ValueRange{row, place});
   };
-  scf::ForOp::create(builder, loc, buildIndex(builder, loc, 0), wholeEnd,
-                     buildIndex(builder, loc, lanes), ValueRange(),
-                     [&](OpBuilder &b, Location, Value place, ValueRange) {
-                       store(b, place, lanes);
-                       scf::YieldOp::create(b, loc);
-                     });
+  buildLoop(builder, loc, buildIndex(builder, loc, 0), wholeEnd,
+            buildIndex(builder, loc, lanes),
+            [&](OpBuilder &b, Value place) { store(b, place, lanes); });
   if (rest)
     store(builder, wholeEnd, rest);
 }

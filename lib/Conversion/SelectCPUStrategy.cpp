@@ -79,10 +79,6 @@ static std::string findObstacle(Matmul op) {
   return "";
 }
 
-static Type getWeightType(const Matmul::Term &term) {
-  return getElementTypeOrSelf(term.getWeight().getType());
-}
-
 static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   bool bf16Dot = isa.bf16Dot, hasPanels = false;
   int64_t bytes = 1;

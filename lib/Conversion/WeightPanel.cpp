@@ -18,7 +18,6 @@
 #include "BlockShuffles.h"
 #include "ColumnVectors.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
 
@@ -27,7 +26,7 @@ using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
 
-static Type getWeightType(const Matmul::Term &term) {
+Type mlir::moe::getWeightType(const Matmul::Term &term) {
   return cast<ShapedType>(term.getWeight().getType()).getElementType();
 }
 
@@ -92,8 +91,8 @@ public:
   void build(OpBuilder &b) {
     int64_t rest = part.size % step;
     Value wholeEnd = buildIndex(b, loc, part.size - rest);
-    loop(b, buildIndex(b, loc, 0), wholeEnd, step,
-         [&](OpBuilder &b, Value k) { buildColumns(b, k, step); });
+    buildLoop(b, loc, buildIndex(b, loc, 0), wholeEnd, buildIndex(b, loc, step),
+              [&](OpBuilder &b, Value k) { buildColumns(b, k, step); });
     if (rest)
       buildColumns(b, wholeEnd, rest);
   }
@@ -105,19 +104,10 @@ private:
   Type type;
   int64_t elementsOfLane, step;
 
-  void loop(OpBuilder &b, Value begin, Value end, int64_t step,
-            function_ref<void(OpBuilder &, Value)> body) {
-    scf::ForOp::create(b, loc, begin, end, buildIndex(b, loc, step),
-                       ValueRange(),
-                       [&](OpBuilder &b, Location, Value i, ValueRange) {
-                         body(b, i);
-                         scf::YieldOp::create(b, loc);
-                       });
-  }
-
   /// `count` elements of k from start + `k` on, for all columns.
   void buildColumns(OpBuilder &b, Value k, int64_t count) {
-    loop(b, part.begin, part.end, part.lanes, [&](OpBuilder &b, Value column) {
+    Value lanes = buildIndex(b, loc, part.lanes);
+    auto buildBlock = [&](OpBuilder &b, Value column) {
       SmallVector<Value> rows;
       for (int64_t lane = 0; lane < part.lanes; ++lane)
         rows.push_back(buildRow(b, k, lane * elementsOfLane, count, column));
@@ -128,7 +118,8 @@ private:
         Value row = arith::AddIOp::create(b, loc, place, buildIndex(b, loc, i));
         vector::StoreOp::create(b, loc, elements, panel, ValueRange{row, k});
       }
-    });
+    };
+    buildLoop(b, loc, part.begin, part.end, lanes, buildBlock);
   }
 
   /// A lane of 32 bits for each column: k + `offset` and, of 16-bit elements,

@@ -12,6 +12,8 @@
 
 namespace mlir::moe {
 
+Type getWeightType(const GroupedMatmulOp::Term &term);
+
 /// True if the weights of `term` are stored with k last, as the micro-kernel
 /// reads them.
 bool runsAlongSum(const GroupedMatmulOp::Term &term);

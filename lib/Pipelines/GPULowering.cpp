@@ -5,10 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "RoundedArithmetic.h"
 #include "mlir/Conversion/Passes.h"
-#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
-#include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Pipelines/Passes.h"
@@ -19,16 +18,8 @@ using namespace mlir::moe;
 
 void mlir::moe::buildLowerKernelsPipeline(OpPassManager &pm) {
   OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
-  // The same roundings as on a CPU: arithmetic of bf16 and f16 is that of f32,
-  // rounded after each operation.
-  arith::ArithEmulateUnsupportedFloatsOptions emulate;
-  emulate.sourceTypeStrs = {"bf16", "f16"};
-  emulate.targetTypeStr = "f32";
-  kernels.addPass(arith::createArithEmulateUnsupportedFloats(emulate));
-  kernels.addPass(createStrictRounding());
-  math::MathExtendToSupportedTypesOptions extend;
-  extend.targetTypeStr = "f32";
-  kernels.addPass(math::createMathExtendToSupportedTypes(extend));
+  // The same roundings as on a CPU.
+  addRoundedArithmetic(kernels);
   kernels.addPass(createMoEDeviceMath());
   kernels.addPass(createCSEPass());
   kernels.addPass(createCanonicalizerPass());

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "RoundedArithmetic.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Bufferization/Pipelines/Passes.h"
@@ -98,16 +99,10 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   pm.addPass(createMoEOutlineParallel());
 }
 
-/// bf16 and f16 operations become f32 ones that round after each step.
+/// Arithmetic of bf16 and f16 as that of f32, on machines without any of
+/// theirs.
 static void addFloatWidening(OpPassManager &pm) {
-  arith::ArithEmulateUnsupportedFloatsOptions emulate;
-  emulate.sourceTypeStrs = {"bf16", "f16"};
-  emulate.targetTypeStr = "f32";
-  pm.addPass(arith::createArithEmulateUnsupportedFloats(emulate));
-  pm.addPass(createStrictRounding());
-  math::MathExtendToSupportedTypesOptions extend;
-  extend.targetTypeStr = "f32";
-  pm.addPass(math::createMathExtendToSupportedTypes(extend));
+  addRoundedArithmetic(pm);
   // LLVM calls the compiler's run time for bf16 casts on machines without the
   // instructions; an artifact has none to call.
   arith::ArithExpandOpsPassOptions expand;
@@ -161,10 +156,9 @@ void mlir::moe::registerPipelines() {
       "Lowers the functions that hold moe ops to LLVM, for any valid program: "
       "the reference that other lowerings are checked against",
       buildGeneralLoweringPipeline);
-  PassPipelineRegistration<>(
-      "moe-lower-kernels",
-      "Lowers GPU kernels to the dialects llvm and nvvm",
-      buildLowerKernelsPipeline);
+  PassPipelineRegistration<>("moe-lower-kernels",
+                             "Lowers GPU kernels to the dialects llvm and nvvm",
+                             buildLowerKernelsPipeline);
   PassPipelineRegistration<>(
       "moe-fuse",
       "Fuses gate, dispatch, experts and combine into kernel-level ops",

@@ -423,11 +423,11 @@ struct AllocationsToWorkspace final
   }
 
   void runOnOperation() override {
-    auto functions = getOperation()->getRegion(0).getOps<func::FuncOp>();
-    for (func::FuncOp func : llvm::make_early_inc_range(functions))
-      if (auto attr = func->getAttrOfType<DictionaryAttr>(kEntryAttr))
-        if (failed(rewrite(func, attr)))
-          return signalPassFailure();
+    auto rewrite = [&](func::FuncOp func, DictionaryAttr attr) {
+      return this->rewrite(func, attr);
+    };
+    if (failed(forEachEntry(getOperation(), rewrite)))
+      signalPassFailure();
   }
 
 private:

@@ -376,8 +376,8 @@ void CEntryBuilder::buildPacked() {
   OpBuilder::InsertionGuard guard(b);
   SmallVector<Type> types(entry.hasStats() ? 3 : 2, ptr);
   types.push_back(i64);
-  LLVM::LLVMFuncOp func =
-      startFunction(entry.cName + "_packed", types, LLVM::Linkage::External, i32);
+  LLVM::LLVMFuncOp func = startFunction(entry.cName + "_packed", types,
+                                        LLVM::Linkage::External, i32);
   LLVM::ReturnOp::create(b, callRun(func.getArguments()));
 }
 
@@ -506,11 +506,11 @@ struct CreateCEntry final : moe::impl::MoECreateCEntryBase<CreateCEntry> {
   }
 
   void runOnOperation() override {
-    auto functions = getOperation()->getRegion(0).getOps<func::FuncOp>();
-    for (func::FuncOp func : llvm::make_early_inc_range(functions))
-      if (auto attr = func->getAttrOfType<DictionaryAttr>(kEntryAttr))
-        if (failed(wrap(func, attr)))
-          return signalPassFailure();
+    auto wrap = [&](func::FuncOp func, DictionaryAttr attr) {
+      return this->wrap(func, attr);
+    };
+    if (failed(forEachEntry(getOperation(), wrap)))
+      signalPassFailure();
   }
 
 private:

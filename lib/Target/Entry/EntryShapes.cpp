@@ -46,6 +46,17 @@ struct Question {
 
 } // namespace
 
+LogicalResult mlir::moe::forEachEntry(
+    Operation *symbolTable,
+    llvm::function_ref<LogicalResult(func::FuncOp, DictionaryAttr)> rewrite) {
+  auto functions = symbolTable->getRegion(0).getOps<func::FuncOp>();
+  for (func::FuncOp func : llvm::make_early_inc_range(functions))
+    if (auto attr = func->getAttrOfType<DictionaryAttr>(kEntryAttr))
+      if (failed(rewrite(func, attr)))
+        return failure();
+  return success();
+}
+
 void mlir::moe::removeNames(func::FuncOp func) {
   for (unsigned i = 0, e = func.getNumArguments(); i < e; ++i) {
     func.removeArgAttr(i, kNameAttr);

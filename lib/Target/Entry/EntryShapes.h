@@ -17,6 +17,12 @@ namespace mlir::moe {
 /// {results = N, shapes = @NAME.shapes}.
 inline constexpr llvm::StringLiteral kEntryAttr = "moe.entry";
 
+/// Calls `rewrite` for each function of a symbol table that moe-prepare-entry
+/// made an entry, with that attribute; it may replace the function.
+LogicalResult forEachEntry(
+    Operation *symbolTable,
+    llvm::function_ref<LogicalResult(func::FuncOp, DictionaryAttr)> rewrite);
+
 /// Removes `moe.name` and `moe.param` from arguments: conversion to LLVM IR
 /// warns of attributes that it does not know.
 void removeNames(func::FuncOp func);

@@ -48,6 +48,31 @@ std::string mutate(const std::string &text, const std::string &mark,
                    const std::string &part = "",
                    const std::string &replacement = "");
 
+/// A line of a kernel that is left out, or a part of it that is replaced, and
+/// what is then said of it.
+struct Bug {
+  const char *mark;
+  const char *part;
+  const char *replacement;
+  const char *message;
+};
+
+inline void PrintTo(const Bug &bug, std::ostream *os) { *os << bug.mark; }
+
+/// Expects that `problem` finds the bug in the kernels of `input`, whatever the
+/// schedule.
+template <typename Problem>
+void expectCaught(const Bug &bug, const std::string &input, Problem &problem) {
+  auto kernels = Kernels::compile(
+      mutate(readInput(input), bug.mark, bug.part, bug.replacement));
+  ASSERT_TRUE(kernels);
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    std::string error = problem.run(*kernels, seed);
+    EXPECT_NE(error.find(bug.message), std::string::npos)
+        << "seed " << seed << ": '" << error << "'";
+  }
+}
+
 /// A launch in one dimension.
 inline MoEEmuLaunch config(uint32_t grid, uint32_t block, uint32_t shared = 0,
                            uint64_t seed = 0) {

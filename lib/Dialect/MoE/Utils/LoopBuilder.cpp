@@ -33,6 +33,18 @@ Carried mlir::moe::buildFor(
   return Carried(loop.getResults());
 }
 
+void mlir::moe::buildLoop(OpBuilder &builder, Location loc, Value lower,
+                          Value upper, Value step,
+                          function_ref<void(OpBuilder &, Value)> body) {
+  buildFor(
+      builder, loc, lower, upper, ValueRange(),
+      [&](OpBuilder &b, Location, Value iv, ValueRange) -> Carried {
+        body(b, iv);
+        return {};
+      },
+      step);
+}
+
 Carried
 mlir::moe::buildIf(OpBuilder &builder, Location loc, Value condition,
                    function_ref<Carried(OpBuilder &, Location)> thenBody,

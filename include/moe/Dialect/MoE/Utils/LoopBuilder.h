@@ -27,6 +27,10 @@ buildFor(OpBuilder &builder, Location loc, Value lower, Value upper,
          function_ref<Carried(OpBuilder &, Location, Value, ValueRange)> body,
          Value step = {});
 
+/// The same loop where nothing is carried: `body` gets iv.
+void buildLoop(OpBuilder &builder, Location loc, Value lower, Value upper,
+               Value step, function_ref<void(OpBuilder &, Value)> body);
+
 /// Builds `if (condition) …; else …`; both branches return values of the same
 /// types. A null `elseBody` returns nothing and needs a `thenBody` that does
 /// the same.

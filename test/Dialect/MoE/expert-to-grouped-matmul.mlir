@@ -133,6 +133,46 @@ func.func @swiglu_stacked_bf16(%offsets: tensor<4xi32>, %x: tensor<?x6xbf16>,
   return %y : tensor<?x6xbf16>
 }
 
+// Halves again, of an E×K×N weight: columns of the product, taken apart after the matmul.
+
+// CHECK-LABEL: func.func @reglu_stacked_columns(
+// CHECK: products(%arg1[m, k] * %arg2[e, k, n], %arg1[m, k] * %arg2[e, k, n + 5] :
+// CHECK-SAME: outs(%{{.*}} : tensor<?x5xf32>) {
+// CHECK-NEXT: ^bb0(%[[G:.*]]: f32, %[[U:.*]]: f32):
+// CHECK-NEXT: %[[R:.*]] = arith.maximumf %[[G]], %{{.*}} : f32
+// CHECK-NEXT: %[[P:.*]] = arith.mulf %[[R]], %[[U]] : f32
+// CHECK-NEXT: moe.yield %[[P]] : f32
+// CHECK: products(%{{.*}}[m, k] * %arg3[e, k, n] :
+// CHECK-NOT: moe.expert
+func.func @reglu_stacked_columns(%offsets: tensor<4xi32>, %x: tensor<?x6xf32>,
+    %both: tensor<3x6x10xf32>, %down: tensor<3x5x6xf32>) -> tensor<?x6xf32> {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f32
+  %M = tensor.dim %x, %c0 : tensor<?x6xf32>
+  %empty = tensor.empty(%M) : tensor<?x6xf32>
+  %init = linalg.fill ins(%zero : f32) outs(%empty : tensor<?x6xf32>) -> tensor<?x6xf32>
+  %y = moe.expert offsets(%offsets : tensor<4xi32>)
+      rows(%x : tensor<?x6xf32>)
+      params(%both, %down : tensor<3x6x10xf32>, tensor<3x5x6xf32>)
+      outs(%init : tensor<?x6xf32>) {
+  ^bb0(%expert: index, %xe: tensor<?x6xf32>, %both_e: tensor<6x10xf32>, %down_e: tensor<5x6xf32>):
+    %r = tensor.dim %xe, %c0 : tensor<?x6xf32>
+    %zeros_b = tensor.splat %zero[%r] : tensor<?x10xf32>
+    %zeros_h = tensor.splat %zero[%r] : tensor<?x5xf32>
+    %zeros_d = tensor.splat %zero[%r] : tensor<?x6xf32>
+    %b = linalg.matmul ins(%xe, %both_e : tensor<?x6xf32>, tensor<6x10xf32>)
+        outs(%zeros_b : tensor<?x10xf32>) -> tensor<?x10xf32>
+    %g = tensor.extract_slice %b[0, 0] [%r, 5] [1, 1] : tensor<?x10xf32> to tensor<?x5xf32>
+    %u = tensor.extract_slice %b[0, 5] [%r, 5] [1, 1] : tensor<?x10xf32> to tensor<?x5xf32>
+    %relu = arith.maximumf %g, %zeros_h : tensor<?x5xf32>
+    %p = arith.mulf %relu, %u : tensor<?x5xf32>
+    %d = linalg.matmul ins(%p, %down_e : tensor<?x5xf32>, tensor<5x6xf32>)
+        outs(%zeros_d : tensor<?x6xf32>) -> tensor<?x6xf32>
+    moe.yield %d : tensor<?x6xf32>
+  }
+  return %y : tensor<?x6xf32>
+}
+
 // The shortest form: whole tensors, constants as splats, rows left in f32.
 
 // CHECK-LABEL: func.func @swiglu_short(

@@ -2,6 +2,9 @@
 
 // RUN: moe-opt %s --split-input-file --moe-fuse-routing --remarks-filter-missed=moe-fuse-routing --verify-diagnostics | FileCheck %s
 // CHECK-NOT: moe.route
+// CHECK-LABEL: func.func @dispatch(
+// CHECK-NOT: moe.plan
+// CHECK-NOT: tensor.dim %{{[0-9]}}
 
 #tk = affine_map<(t, e, k) -> (t, k)>
 #ek = affine_map<(t, e, k) -> (e, k)>
@@ -433,8 +436,8 @@ func.func @tokens_turned(%x: tensor<8x?xf32>, %w: tensor<4x8xf32>)
 #token = affine_map<(t, e) -> (t)>
 #expert = affine_map<(t, e) -> (e)>
 #swap = affine_map<(t, e) -> (e, t)>
-// A dispatch copies rows.
-func.func @dispatch(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+// A dispatch that copies rows by priority.
+func.func @dispatch(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %c: index)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>) {
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
@@ -446,14 +449,14 @@ func.func @dispatch(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
   %we = tensor.empty(%T) : tensor<?x2xf32>
   %ie = tensor.empty(%T) : tensor<?x2xi32>
   %oe = tensor.empty() : tensor<5xi32>
-  %re = tensor.empty(%M) : tensor<?xi32>
   %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
       outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
   %weights, %ids = moe.gate score(softmax) ins(%sums : tensor<?x4xf32>)
       outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
   %rows = tensor.empty(%M) : tensor<?x8xf32>
-  // expected-remark @+1 {{Reason="a moe.dispatch copies rows of the tokens"}}
+  // expected-remark @+1 {{capacity goes by priority, which moe.route has not}}
   %p:3 = moe.dispatch ids(%ids : tensor<?x2xi32>) tokens(%x : tensor<?x8xf32>)
+      capacity(%c) priority(%weights : tensor<?x2xf32>)
       outs(%oe, %ie, %rows : tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>)
   return %weights, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?x8xf32>
 }

@@ -653,3 +653,31 @@ func.func @renormalized_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
   %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
   return %shares, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
 }
+
+// A dispatch of which rows are read goes on copying them, of the route's ids.
+// CHECK-LABEL: func @dispatch
+func.func @dispatch(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %payload: tensor<?x2xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xf32>) {
+  // CHECK: %[[W:.*]], %[[IDS:.*]], %[[O:.*]], %[[S:.*]], %{{.*}} = moe.route
+  // CHECK-SAME: tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  // CHECK: %{{.*}}, %{{.*}}, %[[ROWS:.*]] = moe.dispatch ids(%[[IDS]] :
+  // CHECK: return %[[W]], %[[IDS]], %[[O]], %[[S]], %[[ROWS]] :
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %re = tensor.empty(%M) : tensor<?xf32>
+  %d:3 = moe.dispatch ids(%ids : tensor<?x2xi32>) choices(%payload : tensor<?x2xf32>)
+      outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xf32>)
+  return %weights, %ids, %d#0, %d#1, %d#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xf32>
+}

@@ -427,31 +427,40 @@ private:
   }
 };
 
-/// A gate whose ids go to a dispatch is not fused, for the rows are copied
-/// anyway.
-void remarkDispatch(GateOp gate) {
-  if (!gate.hasPureTensorSemantics())
-    return;
-  for (Operation *user : gate->getResult(1).getUsers())
-    if (auto dispatch = dyn_cast<DispatchOp>(user))
-      if (dispatch.getIds() == gate->getResult(1))
-        remarkMissed(kRoutingRemark, gate, dispatch.getLoc(), kNotFused,
-                     "a moe.dispatch copies rows of the tokens",
-                     "run moe-fuse-dispatch before; it says who reads them");
+/// A plan of the ids of `dispatch`, with a source of as many rows.
+PlanOp buildPlanOf(RewriterBase &rewriter, DispatchOp dispatch) {
+  Location loc = dispatch.getLoc();
+  rewriter.setInsertionPoint(dispatch);
+  Value rows = dispatch.getRowInits()[0];
+  Value source = tensor::EmptyOp::create(
+      rewriter, loc, {tensor::getMixedSize(rewriter, loc, rows, 0)},
+      rewriter.getI32Type());
+  SmallVector<Value> inits = {dispatch.getOffsetsInit(),
+                              dispatch.getSlotsInit(), source};
+  return PlanOp::create(rewriter, loc, TypeRange(inits), dispatch.getIds(),
+                        dispatch.getCapacity(), dispatch.getPriority(),
+                        dispatch.getTokensPerGroup(), inits,
+                        dispatch.getOrder());
 }
 
 struct FuseRoutingPass : moe::impl::MoEFuseRoutingBase<FuseRoutingPass> {
   void runOnOperation() override {
-    SmallVector<PlanOp> plans;
-    getOperation()->walk([&](PlanOp plan) { plans.push_back(plan); });
     IRRewriter rewriter(&getContext());
-    for (PlanOp plan : plans) {
-      if (succeeded(fuseRouting(rewriter, plan)))
+    // Plans first: a dispatch of the same ids then reads those of the route.
+    fuseAll<PlanOp>(rewriter);
+    fuseAll<DispatchOp>(rewriter);
+  }
+
+  template <typename OpTy>
+  void fuseAll(IRRewriter &rewriter) {
+    SmallVector<OpTy> ops;
+    getOperation()->walk([&](OpTy op) { ops.push_back(op); });
+    for (OpTy op : ops) {
+      if (succeeded(fuseRouting(rewriter, op)))
         ++numFused;
       else
         ++numKept;
     }
-    getOperation()->walk(remarkDispatch);
   }
 };
 
@@ -459,4 +468,26 @@ struct FuseRoutingPass : moe::impl::MoEFuseRoutingBase<FuseRoutingPass> {
 
 FailureOr<RouteOp> mlir::moe::fuseRouting(RewriterBase &rewriter, PlanOp plan) {
   return RoutingFusion(rewriter, plan).run();
+}
+
+FailureOr<RouteOp> mlir::moe::fuseRouting(RewriterBase &rewriter,
+                                          DispatchOp dispatch) {
+  if (!dispatch.hasPureTensorSemantics() || dispatch.getRowInits().empty() ||
+      !dispatch.getIds().getDefiningOp<GateOp>())
+    return rewriter.notifyMatchFailure(dispatch, "copies no rows of a gate");
+  PlanOp plan = buildPlanOf(rewriter, dispatch);
+  Operation *source = plan.getInits()[2].getDefiningOp();
+  FailureOr<RouteOp> route = fuseRouting(rewriter, plan);
+  if (failed(route)) {
+    Value rows = source->getNumOperands() ? source->getOperand(0) : Value();
+    rewriter.eraseOp(plan);
+    rewriter.eraseOp(source);
+    if (rows && rows.getDefiningOp<tensor::DimOp>() && rows.use_empty())
+      rewriter.eraseOp(rows.getDefiningOp());
+    return failure();
+  }
+  for (unsigned result : {0, 1})
+    rewriter.replaceAllUsesWith(dispatch.getResult(result),
+                                route->getResult(2 + result));
+  return route;
 }

@@ -89,8 +89,11 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
     Declines, with a missed remark that says what to change, if the ids are not
     those of one gate (tables, two gates), the logits are not elementwise work on
     a matmul (a norm between matmul and gate), the matmul does not add in f32, capacity goes by
-    priority, or something else reads the logits. Where a `moe.dispatch` copies
-    rows, run moe-fuse-dispatch before; if it stays, the routing is not fused.
+    priority, or something else reads the logits.
+
+    Run moe-fuse-dispatch before, which makes plans of dispatches. A `moe.dispatch`
+    that stays, since a body that could not be cut reads its rows, goes on copying
+    them, by the ids of a `moe.route` that gives the offsets and slots.
 
     Before:
 
@@ -124,8 +127,8 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
     "::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"
   ];
   let statistics = [
-    Statistic<"numFused", "num-fused", "Number of plans that became part of a moe.route">,
-    Statistic<"numKept", "num-kept", "Number of plans left as they are">
+    Statistic<"numFused", "num-fused", "Number of plans and dispatches with a moe.route">,
+    Statistic<"numKept", "num-kept", "Number of plans and dispatches without">
   ];
 }
 

@@ -49,6 +49,10 @@ void populateDecomposePatterns(RewritePatternSet &patterns);
 /// program then means what it meant.
 FailureOr<RouteOp> fuseRouting(RewriterBase &rewriter, PlanOp plan);
 
+/// The same for a dispatch of which rows are read: it stays, copying rows by
+/// the ids of the moe.route, which gives the offsets and slots.
+FailureOr<RouteOp> fuseRouting(RewriterBase &rewriter, DispatchOp dispatch);
+
 /// Replaces a reduction on memrefs by loops that carry the sums of up to
 /// `numChains` neighbouring outputs in registers. Fails, without a change,
 /// where moe-linalg-reductions-to-loops declines.

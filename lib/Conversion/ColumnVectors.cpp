@@ -38,8 +38,8 @@ std::optional<int64_t> mlir::moe::getColumnStride(AffineMap map) {
   return std::nullopt;
 }
 
-/// The place of a column in its group of `stride`: 1 for `2·n + 1`.
-static int64_t getPlaceInGroup(AffineMap map, int64_t stride) {
+int64_t mlir::moe::getColumnPlace(AffineMap map) {
+  int64_t stride = *getColumnStride(map);
   auto rest = dyn_cast<AffineConstantExpr>(getColumnRest(map, stride));
   return rest ? rest.getValue() % stride : 0;
 }
@@ -64,7 +64,7 @@ Value mlir::moe::loadColumnVector(OpBuilder &b, Location loc, Value buffer,
                                   AffineMap map, const MatmulIndices &dims,
                                   int64_t lanes, Value numLeft) {
   int64_t stride = *getColumnStride(map);
-  int64_t place = getPlaceInGroup(map, stride);
+  int64_t place = getColumnPlace(map);
   SmallVector<Value> at = buildIndices(b, loc, map, dims);
   if (place)
     at.back() =

@@ -17,6 +17,10 @@ namespace mlir::moe {
 /// interleaved `[e, k, 2·n + 1]`.
 std::optional<int64_t> getColumnStride(AffineMap map);
 
+/// The place of a column among the `stride` that lie in turns, of a map with a
+/// column stride: 1 for `[e, k, 2·n + 1]`.
+int64_t getColumnPlace(AffineMap map);
+
 /// The elements of `lanes` columns from the n of `dims` on, read at `map`,
 /// which has a column stride. Lanes from `numLeft` on are 0; null for none.
 Value loadColumnVector(OpBuilder &builder, Location loc, Value buffer,

@@ -148,7 +148,8 @@ struct ContractionToGroupedMatmulPass
         found.push_back(op);
     });
     IRRewriter rewriter(&getContext());
-    // Matched anew: what a contraction reads may have been one, and is replaced.
+    // Matched anew: what a contraction reads may have been one, and is
+    // replaced.
     for (linalg::LinalgOp op : found)
       rewriteContraction(rewriter, op, *matchContraction(op));
   }

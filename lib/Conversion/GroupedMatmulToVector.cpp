@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "ColumnBlock.h"
 #include "ColumnVectors.h"
 #include "MatmulBlock.h"
 #include "VectorAccess.h"
@@ -329,6 +330,19 @@ private:
   }
 };
 
+/// Blocks of columns are whole tiles, which weights along n make wider.
+LogicalResult checkColumnBlocks(Matmul op, CPUMatmulAttr config) {
+  SmallVector<Matmul::Product> products = op.getProducts();
+  for (const ColumnGroup &group : findColumnGroups(products)) {
+    int64_t width = ColumnShape(config, group).getColumnsOfTile();
+    if (config.getBlockColumns() % width != 0)
+      return op.emitOpError("has a lowering_config with block_columns = ")
+             << config.getBlockColumns() << ", but weights with n last make a "
+             << "tile of " << width << " columns; use a multiple of " << width;
+  }
+  return success();
+}
+
 struct GroupedMatmulToVectorPass
     : moe::impl::MoEGroupedMatmulToVectorBase<GroupedMatmulToVectorPass> {
   void runOnOperation() override {
@@ -339,6 +353,8 @@ struct GroupedMatmulToVectorPass
         configured.emplace_back(op, config);
     });
     for (auto [op, config] : configured) {
+      if (failed(checkColumnBlocks(op, config)))
+        return signalPassFailure();
       OpBuilder builder(op);
       MatmulLowering(builder, op, config).lower(builder);
       op->erase();

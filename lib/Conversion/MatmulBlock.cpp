@@ -15,11 +15,13 @@
 
 #include "MatmulBlock.h"
 
+#include "ColumnBlock.h"
 #include "MicroKernel.h"
 #include "RowPanel.h"
 #include "VectorAccess.h"
-#include "WeightPanel.h"
+#include "WeightLayout.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
@@ -27,10 +29,18 @@ using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
 
-/// K split into equal parts of at most block_sum elements.
-static int64_t getPartLength(CPUMatmulAttr config, int64_t length) {
+int64_t mlir::moe::getPartLength(CPUMatmulAttr config, int64_t length) {
   int64_t numParts = llvm::divideCeil(length, config.getBlockSum());
   return llvm::alignTo(llvm::divideCeil(length, numParts), config.getStep());
+}
+
+/// The elements of k of a row panel: a part's, or, where those are short since
+/// weights run along n, some of them.
+static int64_t getRowPartLength(CPUMatmulAttr config,
+                                const Matmul::Term &term) {
+  constexpr int64_t kColumnParts = 4;
+  int64_t length = term.getLength(), part = getPartLength(config, length);
+  return runsAlongSum(term) ? part : std::min(kColumnParts * part, length);
 }
 
 static Value allocaOnStack(OpBuilder &b, Location loc, MemRefType type) {
@@ -51,38 +61,32 @@ public:
         MemRefType::get({static_cast<int64_t>(products.size()),
                          config.getBlockRows(), config.getBlockColumns()},
                         b.getF32Type());
-    MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Panels(),
-                      Panels()};
-    at.weightPanels =
-        buildPanels(b, config.getBlockColumns(), [&](const Matmul::Term &term) {
-          return runsAlongSum(term) ? Type() : getWeightType(term);
-        });
-    at.rowPanels =
-        buildPanels(b, config.getBlockRows(), [&](const Matmul::Term &term) {
-          return term.prologue ? getRowType(term) : Type();
-        });
+    MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Value(),
+                      buildRowPanels(b)};
+    if (MemRefType panel =
+            getColumnPanelType(config, findColumnGroups(products)))
+      at.columnPanel = allocaOnStack(b, loc, panel);
     return at;
   }
 
 private:
-  /// `height` × the longest part of k, for each element type that `typeOf`
-  /// gives a term (null for terms that need no panel).
-  Panels buildPanels(OpBuilder &b, int64_t height,
-                     function_ref<Type(const Matmul::Term &)> typeOf) {
+  /// Of block_rows × the longest part of k, for each element type that
+  /// prologues yield.
+  Panels buildRowPanels(OpBuilder &b) {
     llvm::SmallDenseMap<Type, int64_t> lengths;
     for (const Matmul::Product &product : products)
       for (const Matmul::Term &term : product)
-        if (Type type = typeOf(term)) {
-          int64_t &length = lengths[type];
-          length = std::max(
-              length,
-              getPanelLength(type, getPartLength(config, term.getLength()),
-                             config.getLanes()));
+        if (term.prologue) {
+          int64_t &length = lengths[getRowType(term)];
+          length = std::max(length, getRowPartLength(config, term));
         }
     Panels panels;
     for (auto [type, length] : lengths)
-      panels[type] =
-          allocaOnStack(b, loc, MemRefType::get({height, length}, type));
+      panels[type] = allocaOnStack(
+          b, loc,
+          MemRefType::get({config.getBlockRows(),
+                           getPanelLength(type, length, config.getLanes())},
+                          type));
     return panels;
   }
 };
@@ -94,6 +98,7 @@ public:
       : MatmulBuilder(matmul), block(block), rows(rows) {}
 
   void build(OpBuilder &b) {
+    groups = findColumnGroups(products);
     for (auto [p, product] : llvm::enumerate(products))
       buildProduct(b, p, product);
   }
@@ -101,15 +106,17 @@ public:
 private:
   const MatmulBlock &block;
   const BlockRows &rows;
+  SmallVector<ColumnGroup> groups;
 
   void buildProduct(OpBuilder &b, unsigned p, const Matmul::Product &product) {
     bool isFirst = true;
     for (const Matmul::Term &term : product) {
-      int64_t length = term.getLength(), part = getPartLength(config, length);
+      int64_t length = term.getLength(), part = getRowPartLength(config, term);
+      if (!runsAlongSum(term) && !term.prologue)
+        part = length;
       for (int64_t start = 0; start < length; start += part) {
         int64_t size = std::min(part, length - start);
-        Part sums = {term, p, start, size, /*accumulate=*/!isFirst};
-        buildPart(b, sums);
+        buildPart(b, {term, p, start, size, /*accumulate=*/!isFirst});
         isFirst = false;
       }
     }
@@ -124,10 +131,12 @@ private:
   };
 
   void buildPart(OpBuilder &b, const Part &part) {
-    if (!runsAlongSum(part.term))
-      turnWeights(b, part);
     if (part.term.prologue)
       computeRows(b, part);
+    if (!runsAlongSum(part.term)) {
+      addColumns(b, part);
+      return;
+    }
     int64_t width = config.getTileColumns();
     int64_t remainder = numColumns % width;
     Value end = remainder == 0
@@ -144,10 +153,6 @@ private:
       buildRowTiles(b, part, index(b, numColumns - remainder), remainder);
       scf::YieldOp::create(b, loc);
     });
-  }
-
-  Value weightPanelOf(const Part &part) {
-    return block.weightPanels.lookup(getWeightType(part.term));
   }
 
   Value rowPanelOf(const Part &part) {
@@ -169,14 +174,33 @@ private:
     });
   }
 
-  void turnWeights(OpBuilder &b, const Part &part) {
-    auto numLeft = [&](OpBuilder &b, Value column) {
-      return numColumnsFrom(b, column);
-    };
-    PanelPart panelPart = {part.term, rows.expert,      block.begin,
-                           block.end, numLeft,          part.start,
-                           part.size, config.getLanes()};
-    buildPanel(b, loc, panelPart, weightPanelOf(part));
+  /// Of the group of a term, when it comes to its first member.
+  void addColumns(OpBuilder &b, const Part &part) {
+    const auto *group = llvm::find_if(groups, [&](const ColumnGroup &group) {
+      return group.term == &part.term;
+    });
+    if (group == groups.end())
+      return;
+    if (!part.accumulate)
+      for (const ColumnGroup::Member &member : group->members)
+        clearScratch(b, member.product);
+    ColumnSum sum = {part.start, part.size, lhsOf(b, part),
+                     static_cast<bool>(part.term.prologue)};
+    buildColumnSums(b, *this, block, rows, *group, sum);
+  }
+
+  void clearScratch(OpBuilder &b, unsigned product) {
+    auto type = VectorType::get({config.getLanes()}, b.getF32Type());
+    Value none = arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
+    Value width = sub(b, block.end, block.begin);
+    loop(b, zero, rows.count, one, [&](OpBuilder &b, Value place) {
+      loop(b, zero, width, index(b, config.getLanes()),
+           [&](OpBuilder &b, Value column) {
+             vector::StoreOp::create(
+                 b, loc, none, block.scratch,
+                 ValueRange{index(b, product), place, column});
+           });
+    });
   }
 
   /// All rows of a block for one tile of columns: whole tiles, then a switch
@@ -217,12 +241,6 @@ private:
         fill(rest.getCaseRegions()[before], before + 1);
       fill(rest.getDefaultRegion(), height);
     };
-    if (!runsAlongSum(part.term)) {
-      // A panel is in the second cache already.
-      wholeTiles(b, 0);
-      lastTile(b, 0);
-      return;
-    }
     Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
                                          whole, index(b, width * height));
     scf::IfOp::create(
@@ -262,15 +280,8 @@ private:
     dims[Matmul::kExpert] = rows.expert;
     dims[Matmul::kColumn] = position.column;
     Value local = sub(b, position.column, block.begin);
-    TileSums::Operand lhs = {part.term.lhs, part.term.lhsMap};
     TileSums::Operand weight = {part.term.getWeight(),
                                 part.term.getWeightMap()};
-    if (!runsAlongSum(part.term)) {
-      weight = panelOperand(b, weightPanelOf(part), Matmul::kColumn, part);
-      dims[Matmul::kColumn] = local;
-    }
-    if (part.term.prologue)
-      lhs = panelOperand(b, rowPanelOf(part), Matmul::kRow, part);
     SmallVector<OpFoldResult> tileRows, tokens;
     for (int64_t i = 0; i < position.height; ++i) {
       Value place = add(b, position.place, index(b, i));
@@ -280,7 +291,7 @@ private:
                                               : b.getIndexAttr(0));
     }
     int64_t tail = part.size % config.getStep();
-    TileSums tile = {lhs,
+    TileSums tile = {lhsOf(b, part),
                      weight,
                      config,
                      dims,
@@ -297,13 +308,15 @@ private:
           {index(b, part.product), add(b, position.place, index(b, i)), local});
   }
 
-  /// [`dim`, k − the part's start] of a panel.
-  TileSums::Operand panelOperand(OpBuilder &b, Value panel, Matmul::Dim dim,
-                                 const Part &part) {
+  /// The rows, or a panel [row, k − the part's start].
+  TileSums::Operand lhsOf(OpBuilder &b, const Part &part) {
+    if (!part.term.prologue)
+      return {part.term.lhs, part.term.lhsMap};
+    AffineExpr row = b.getAffineDimExpr(Matmul::kRow);
     AffineExpr sum = b.getAffineDimExpr(Matmul::kSum);
-    return {panel, AffineMap::get(Matmul::kNumDims, 0,
-                                  {b.getAffineDimExpr(dim), sum - part.start},
-                                  b.getContext())};
+    return {rowPanelOf(part),
+            AffineMap::get(Matmul::kNumDims, 0, {row, sum - part.start},
+                           b.getContext())};
   }
 
   /// Stores or adds the first `width` lanes of `sums`.

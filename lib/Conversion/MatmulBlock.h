@@ -16,17 +16,20 @@ namespace mlir::moe {
 using Panels = llvm::SmallDenseMap<Type, Value>;
 
 /// Columns [begin, end), the scratch for their sums (products × rows ×
-/// columns), and panels for weights that must be turned and for rows that a
-/// prologue computes; all on the stack of the task.
+/// columns), and panels for weights that run along n (null where none do) and
+/// for rows that a prologue computes; all on the stack of the task.
 struct MatmulBlock {
-  Value begin, end, scratch;
-  Panels weightPanels, rowPanels;
+  Value begin, end, scratch, columnPanel;
+  Panels rowPanels;
 };
 
 /// Rows [first, first + count) of an expert, at most block_rows.
 struct BlockRows {
   Value expert, first, count;
 };
+
+/// `length` elements of k split into equal parts of at most block_sum.
+int64_t getPartLength(CPUMatmulAttr config, int64_t length);
 
 /// Block number `block` of the columns.
 MatmulBlock buildBlock(OpBuilder &builder, const MatmulBuilder &matmul,

@@ -19,6 +19,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -30,6 +31,13 @@ Type mlir::moe::getRowType(const Matmul::Term &term) {
     return getElementTypeOrSelf(term.lhs.getType());
   auto yield = cast<YieldOp>(term.prologue->front().getTerminator());
   return yield.getValues()[0].getType();
+}
+
+int64_t mlir::moe::getPanelLength(Type elementType, int64_t size,
+                                  int64_t lanes) {
+  // An odd number of cache lines: rows a power of two apart would share sets.
+  int64_t line = lanes * 32 / elementType.getIntOrFloatBitWidth();
+  return (llvm::divideCeil(size, line) | 1) * line;
 }
 
 std::string mlir::moe::findPrologueObstacle(const Matmul::Term &term) {

@@ -16,6 +16,9 @@ namespace mlir::moe {
 /// prologue yields.
 Type getRowType(const GroupedMatmulOp::Term &term);
 
+/// The length of a panel's row that holds `size` elements of k.
+int64_t getPanelLength(Type elementType, int64_t size, int64_t lanes);
+
 /// Why the prologue of `term` does not work on vectors along k; empty if it
 /// does.
 std::string findPrologueObstacle(const GroupedMatmulOp::Term &term);

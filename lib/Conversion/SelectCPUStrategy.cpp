@@ -5,10 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "ColumnBlock.h"
 #include "ColumnVectors.h"
 #include "RowPanel.h"
 #include "VectorRegion.h"
-#include "WeightPanel.h"
+#include "WeightLayout.h"
 #include "mlir/IR/Remarks.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Conversion/Passes.h"
@@ -54,7 +55,7 @@ static std::string findObstacle(const Matmul::Term &term) {
     return "a weight is decoded; decode it before the layer";
   if (ShapedType::isDynamic(term.getLength()) || term.getLength() < 1)
     return "K, the length of a sum, is not a positive constant; make it static";
-  if (!runsAlongSum(term) && !canTurn(term))
+  if (!runsAlongSum(term) && !runsAlongColumns(term))
     return "a weight has neither k nor n as its last index; store it as E×N×K "
            "or E×K×N";
   return "";
@@ -79,13 +80,34 @@ static std::string findObstacle(Matmul op) {
   return "";
 }
 
+/// Wide blocks, so that a row of weights is read in runs of many cache lines,
+/// of about equal width, and short parts of k, whose panel (18 KB) stays in the
+/// first cache.
+static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
+  constexpr int64_t kBlockColumns = 480, kPartBytes = 192;
+  SmallVector<Matmul::Product> products = op.getProducts();
+  int64_t width = std::lcm(config.getTileColumns(), config.getLanes());
+  for (const ColumnGroup &group : findColumnGroups(products))
+    width = std::lcm(width, ColumnShape(config, group).getColumnsOfTile());
+  int64_t columns = op.getNumColumns();
+  int64_t numBlocks = llvm::divideCeil(columns, std::max(kBlockColumns, width));
+  int64_t bytes = config.getBf16Dot() ? 2 : 4;
+  return CPUMatmulAttr::get(
+      op.getContext(), config.getTileRows(), config.getTileColumns(),
+      config.getBlockRows(),
+      llvm::alignTo(llvm::divideCeil(columns, numBlocks), width),
+      llvm::alignTo(kPartBytes / bytes, config.getStep()), config.getLanes(),
+      config.getBf16Dot());
+}
+
 static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
-  bool bf16Dot = isa.bf16Dot, hasPanels = false;
+  bool bf16Dot = isa.bf16Dot, hasPrologue = false, hasColumns = false;
   int64_t bytes = 1;
   for (const Matmul::Product &product : op.getProducts())
     for (const Matmul::Term &term : product) {
       bf16Dot &= getRowType(term).isBF16() && getWeightType(term).isBF16();
-      hasPanels |= term.prologue || !runsAlongSum(term);
+      hasPrologue |= static_cast<bool>(term.prologue);
+      hasColumns |= !runsAlongSum(term);
       int64_t bits = getWeightType(term).getIntOrFloatBitWidth();
       bytes = std::max(bytes, bits / 8);
     }
@@ -93,18 +115,20 @@ static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   // 24 KB, in the first.
   constexpr int64_t kBlockRows = 128, kTileBytes = 24 * 1024;
   int64_t tileBytes = kTileBytes, width = std::lcm(isa.tileColumns, isa.lanes);
-  if (hasPanels) {
-    // Four times as wide, so that a row of E×K×N weights is read in runs of a
-    // few cache lines, and as much shorter, so that a panel is 192 KB.
+  if (hasPrologue) {
+    // Rows are computed for four times as many columns, from a panel that is as
+    // much shorter.
     tileBytes /= 4;
     width *= 4;
   }
   int64_t step = (bf16Dot ? 2 : 1) * isa.lanes;
   int64_t blockSum =
       llvm::alignDown(tileBytes / (bytes * isa.tileColumns), step);
-  return CPUMatmulAttr::get(op.getContext(), isa.tileRows, isa.tileColumns,
-                            llvm::alignDown(kBlockRows, isa.tileRows), width,
-                            blockSum, isa.lanes, bf16Dot);
+  auto config =
+      CPUMatmulAttr::get(op.getContext(), isa.tileRows, isa.tileColumns,
+                         llvm::alignDown(kBlockRows, isa.tileRows), width,
+                         blockSum, isa.lanes, bf16Dot);
+  return hasColumns ? widenBlocks(op, config) : config;
 }
 
 namespace {

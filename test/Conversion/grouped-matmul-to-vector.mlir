@@ -50,24 +50,52 @@ func.func @combined(%offsets: memref<5xi32>, %x: memref<?x64xf32>, %w: memref<4x
   return
 }
 
-// E×K×N weights: a block is turned into a panel along k, in pairs of bf16.
-// CHECK-LABEL: func @turned
+// E×K×N weights: vectors run along n. The first tile of rows interleaves two rows of
+// weights into pairs of bf16, and makes a panel of them that the others read. The sums
+// of a tile come from the scratch and go back to it, in order.
+// CHECK-LABEL: func @columns
 // CHECK: scf.parallel
-// CHECK:   %[[PANEL:.*]] = memref.alloca() {alignment = 64 : i64} : memref<16x96xbf16>
+// CHECK:   memref.alloca() {alignment = 64 : i64} : memref<1x4x64xf32>
+// CHECK:   %[[PANEL:.*]] = memref.alloca() {alignment = 64 : i64} : memref<32x4x32xbf16>
+// CHECK:   vector.load {{.*}} : memref<1x4x64xf32>, vector<16xf32>
 // CHECK:   scf.for
-// CHECK:     vector.interleave {{.*}} : vector<16xbf16> -> vector<32xbf16>
-// CHECK-COUNT-64: vector.shuffle
-// CHECK-COUNT-16: vector.store {{.*}}, %[[PANEL]]
-// CHECK:   vector.load %[[PANEL]]{{.*}} : memref<16x96xbf16>, vector<32xbf16>
-// CHECK-NOT: memref.prefetch
+// CHECK:     memref.prefetch
+// CHECK:     vector.load {{.*}} : memref<4x64x128xbf16>, vector<32xbf16>
+// CHECK:     vector.shuffle {{.*}} [0, 32, 1, 33, 2, 34, 3, 35, 8, 40,
+// CHECK:     vector.shuffle {{.*}} [4, 36, 5, 37, 6, 38, 7, 39, 12, 44,
+// CHECK:     vector.store {{.*}}, %[[PANEL]]
+// CHECK:     x86vector.avx512.dot
+// CHECK:   vector.shuffle {{.*}} [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23]
+// CHECK:   vector.store {{.*}} : memref<1x4x64xf32>, vector<16xf32>
+// CHECK:   vector.load %[[PANEL]]{{.*}} : memref<32x4x32xbf16>, vector<32xbf16>
 // CHECK-NOT: moe.grouped_matmul
-func.func @turned(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memref<4x64x32xbf16>, %y: memref<?x32xf32>) {
+func.func @columns(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memref<4x64x128xbf16>, %y: memref<?x128xf32>) {
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
-      products(%x[m, k] * %w[e, k, n] : memref<?x64xbf16>, memref<4x64x32xbf16>)
-      outs(%y : memref<?x32xf32>)
-      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 16, block_sum = 64, lanes = 16, bf16_dot = true>} {
+      products(%x[m, k] * %w[e, k, n] : memref<?x64xbf16>, memref<4x64x128xbf16>)
+      outs(%y : memref<?x128xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 64, block_sum = 64, lanes = 16, bf16_dot = true>} {
   ^bb0(%p: f32):
     moe.yield %p : f32
+  }
+  return
+}
+
+// Gate and up in turns are read once: even and odd lanes of the same vectors.
+// CHECK-LABEL: func @turns
+// CHECK: scf.parallel
+// CHECK:   %[[FIRST:.*]] = vector.load {{.*}} : memref<4x64x128xf32>, vector<32xf32>
+// CHECK:   vector.shuffle %[[FIRST]], %[[FIRST]] [0, 2, 4, 6,
+// CHECK:   vector.shuffle %[[FIRST]], %[[FIRST]] [1, 3, 5, 7,
+// CHECK-NOT: moe.grouped_matmul
+func.func @turns(%offsets: memref<5xi32>, %x: memref<?x64xf32>, %w: memref<4x64x128xf32>, %y: memref<?x64xf32>) {
+  moe.grouped_matmul offsets(%offsets : memref<5xi32>)
+      products(%x[m, k] * %w[e, k, 2 * n], %x[m, k] * %w[e, k, 2 * n + 1]
+               : memref<?x64xf32>, memref<4x64x128xf32>, memref<?x64xf32>, memref<4x64x128xf32>)
+      outs(%y : memref<?x64xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 32, block_sum = 64, lanes = 16>} {
+  ^bb0(%gate: f32, %up: f32):
+    %h = arith.mulf %gate, %up : f32
+    moe.yield %h : f32
   }
   return
 }

@@ -66,6 +66,11 @@ def MoE_CPUMatmulAttr : MoE_Attr<"CPUMatmul", "cpu_matmul"> {
     are, so that the operands of a tile stay in the first cache. A task computes
     `block_columns` columns, `block_rows` rows at a time.
 
+    Where weights have n last, vectors run along n: a tile has `tile_columns`
+    vectors of sums a row, and `block_sum` elements of k are multiplied before
+    the sums go to memory and the next columns follow. `block_columns` is a
+    multiple of such a tile's columns.
+
     * cpu_matmul_c1: all sizes are at least 1; lanes is a power of two, at least 4 and
       tile_columns rounded up to one.
     * cpu_matmul_c2: block_rows is a multiple of tile_rows, block_columns one of

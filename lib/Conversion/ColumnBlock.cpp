@@ -1,0 +1,329 @@
+//===- ColumnBlock.cpp - The sums of a block, of weights along n ----------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Parts of k, tiles of columns, tiles of rows, from outside in. A row of
+// weights brings few neighbours of a tile from memory, the next one is in
+// another page; so a block is wide, a part of k is short, and each tile asks
+// for what the next one will read, which is beside it. The first tile of rows
+// makes a panel of its operands on the way, which is all that the other rows
+// read.
+//
+//===----------------------------------------------------------------------===//
+
+#include "ColumnBlock.h"
+
+#include "ColumnVectors.h"
+#include "VectorAccess.h"
+#include "WeightLayout.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+//===----------------------------------------------------------------------===//
+// Groups
+//===----------------------------------------------------------------------===//
+
+/// The map of the member with place 0.
+static AffineMap getFirstMap(const Matmul::Term &term) {
+  AffineMap map = term.getWeightMap();
+  SmallVector<AffineExpr> results(map.getResults());
+  results.back() = results.back() - getColumnPlace(map);
+  return simplifyAffineMap(
+      AffineMap::get(map.getNumDims(), 0, results, map.getContext()));
+}
+
+static bool lieInTurns(const Matmul::Term &x, const Matmul::Term &y) {
+  return !x.prologue && !y.prologue && x.lhs == y.lhs && x.lhsMap == y.lhsMap &&
+         x.getWeight() == y.getWeight() &&
+         getColumnPlace(x.getWeightMap()) != getColumnPlace(y.getWeightMap()) &&
+         getFirstMap(x) == getFirstMap(y);
+}
+
+SmallVector<ColumnGroup>
+mlir::moe::findColumnGroups(ArrayRef<Matmul::Product> products) {
+  SmallVector<ColumnGroup> groups;
+  for (auto [p, product] : llvm::enumerate(products))
+    for (const Matmul::Term &term : product) {
+      if (runsAlongSum(term))
+        continue;
+      AffineMap map = term.getWeightMap();
+      ColumnGroup::Member member = {static_cast<unsigned>(p),
+                                    getColumnPlace(map)};
+      // Sums of several terms are added one after the other.
+      bool isAlone = product.size() == 1;
+      auto joins = [&](const ColumnGroup &group) {
+        return isAlone && group.members.size() == 1 &&
+               products[group.members[0].product].size() == 1 &&
+               lieInTurns(*group.term, term);
+      };
+      if (auto *group = llvm::find_if(groups, joins); group != groups.end())
+        group->members.push_back(member);
+      else
+        groups.push_back({&term, {member}, *getColumnStride(map)});
+    }
+  return groups;
+}
+
+MemRefType mlir::moe::getColumnPanelType(CPUMatmulAttr config,
+                                         ArrayRef<ColumnGroup> groups) {
+  int64_t steps = 0, vectors = 0;
+  VectorType operand;
+  for (const ColumnGroup &group : groups) {
+    ColumnShape shape(config, group);
+    operand = shape.getOperandType();
+    int64_t length = getPartLength(config, group.term->getLength());
+    steps = std::max(steps, length / shape.getStep());
+    vectors =
+        std::max(vectors, shape.getLoadsOfTile() * shape.getVectorsOfLoad());
+  }
+  if (!operand)
+    return MemRefType();
+  return MemRefType::get({steps, vectors, operand.getNumElements()},
+                         operand.getElementType());
+}
+
+//===----------------------------------------------------------------------===//
+// Sums
+//===----------------------------------------------------------------------===//
+
+namespace {
+class ColumnSums : MatmulBuilder {
+public:
+  ColumnSums(const MatmulBuilder &matmul, const MatmulBlock &block,
+             const BlockRows &rows, const ColumnGroup &group,
+             const ColumnSum &sum)
+      : MatmulBuilder(matmul), block(block), rows(rows), group(group), sum(sum),
+        shape(config, group) {}
+
+  void build(OpBuilder &b) {
+    int64_t tail = sum.size % shape.getStep();
+    int64_t end = sum.start + sum.size - tail;
+    int64_t length = getPartLength(config, sum.size);
+    Value wholeEnd = index(b, end);
+    loop(b, index(b, sum.start), wholeEnd, index(b, length),
+         [&](OpBuilder &b, Value start) {
+           Value count = min(b, index(b, length), sub(b, wholeEnd, start));
+           Value steps =
+               arith::DivUIOp::create(b, loc, count, index(b, shape.getStep()));
+           buildPart(b, {start, steps, add(b, start, count), false});
+         });
+    if (tail)
+      buildPart(b, {wholeEnd, zero, wholeEnd, true});
+  }
+
+private:
+  const MatmulBlock &block;
+  const BlockRows &rows;
+  const ColumnGroup &group;
+  const ColumnSum &sum;
+  ColumnShape shape;
+
+  /// Steps of k from `start` on, the k after them, and whether one element
+  /// follows.
+  struct Part {
+    Value start, steps, end;
+    bool tail;
+  };
+
+  void buildPart(OpBuilder &b, const Part &part) {
+    int64_t width = shape.getColumnsOfTile();
+    int64_t remainder = numColumns % width;
+    Value end = block.end;
+    if (remainder)
+      end = min(b, end, index(b, numColumns - remainder));
+    loop(b, block.begin, end, index(b, width), [&](OpBuilder &b, Value column) {
+      buildRowTiles(b, part, column, width);
+    });
+    if (!remainder)
+      return;
+    Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
+                                         block.end, index(b, numColumns));
+    scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
+      buildRowTiles(b, part, index(b, numColumns - remainder), remainder);
+      scf::YieldOp::create(b, loc);
+    });
+  }
+
+  /// How much of the next tile's weights a tile of rows asks for: they take
+  /// turns.
+  enum class Share { All, Half, One };
+
+  /// `height` rows from `place` on.
+  struct Tile {
+    Value place;
+    int64_t height;
+    bool fromPanel;
+    Share share;
+  };
+
+  void buildRowTiles(OpBuilder &b, const Part &part, Value column,
+                     int64_t width) {
+    int64_t height = config.getTileRows();
+    auto build = [&](OpBuilder &b, const Tile &tile) {
+      buildTile(b, part, column, width, tile);
+    };
+    Value rest = arith::RemUIOp::create(b, loc, rows.count, index(b, height));
+    Value whole = sub(b, rows.count, rest);
+    auto isLess = [&](OpBuilder &b, Value x, int64_t y) {
+      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, x,
+                                   index(b, y));
+    };
+    auto either = [&](OpBuilder &b, Value condition,
+                      function_ref<void(OpBuilder &, bool)> branch) {
+      auto fill = [&](bool value) {
+        return [&, value](OpBuilder &b, Location) {
+          branch(b, value);
+          scf::YieldOp::create(b, loc);
+        };
+      };
+      scf::IfOp::create(b, loc, condition, fill(true), fill(false));
+    };
+    either(b, isLess(b, rows.count, height), [&](OpBuilder &b, bool isLone) {
+      if (isLone) {
+        switchRows(b, rest, [&](OpBuilder &b, int64_t height) {
+          build(b, {zero, height, /*fromPanel=*/false, Share::All});
+        });
+        return;
+      }
+      either(b, isLess(b, rows.count, height + 1),
+             [&](OpBuilder &b, bool isLone) {
+               build(b, {zero, height, /*fromPanel=*/false,
+                         isLone ? Share::All : Share::Half});
+             });
+      int64_t many = config.getTileColumns() * height;
+      either(b, isLess(b, whole, many), [&](OpBuilder &b, bool areFew) {
+        loop(b, index(b, height), whole, index(b, height),
+             [&](OpBuilder &b, Value place) {
+               build(b, {place, height, /*fromPanel=*/true,
+                         areFew ? Share::Half : Share::One});
+             });
+      });
+      switchRows(b, rest, [&](OpBuilder &b, int64_t height) {
+        build(b, {whole, height, /*fromPanel=*/true, Share::Half});
+      });
+    });
+  }
+
+  /// Code for each number of rows that is less than a tile's; none for 0.
+  void switchRows(OpBuilder &b, Value count,
+                  function_ref<void(OpBuilder &, int64_t)> body) {
+    auto cases = llvm::to_vector(llvm::seq<int64_t>(1, config.getTileRows()));
+    auto choice = scf::IndexSwitchOp::create(b, loc, TypeRange(), count, cases,
+                                             cases.size());
+    OpBuilder::InsertionGuard guard(b);
+    for (auto [i, height] : llvm::enumerate(cases)) {
+      b.createBlock(&choice.getCaseRegions()[i]);
+      body(b, height);
+      scf::YieldOp::create(b, loc);
+    }
+    b.createBlock(&choice.getDefaultRegion());
+    scf::YieldOp::create(b, loc);
+  }
+
+  void buildTile(OpBuilder &b, const Part &part, Value column, int64_t width,
+                 const Tile &tile) {
+    MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+    dims[Matmul::kExpert] = rows.expert;
+    dims[Matmul::kColumn] = column;
+    SmallVector<OpFoldResult> tileRows, tokens;
+    for (int64_t i = 0; i < tile.height; ++i) {
+      Value place = add(b, tile.place, index(b, i));
+      Value row = add(b, rows.first, place);
+      tileRows.push_back(sum.isRowPanel ? place : row);
+      tokens.push_back(group.term->isGathered() ? tokenOf(b, row).token
+                                                : b.getIndexAttr(0));
+    }
+    ColumnTile columns = {config,
+                          group,
+                          sum.lhs,
+                          dims,
+                          tileRows,
+                          tokens,
+                          width,
+                          part.start,
+                          part.steps,
+                          part.tail,
+                          block.columnPanel,
+                          tile.fromPanel,
+                          {}};
+    if (!part.tail)
+      setPrefetch(b, part, column, tile, columns);
+    Value local = sub(b, column, block.begin);
+    SmallVector<Value> sums;
+    forSums(b, tile, width, local, [&](ValueRange at) {
+      sums.push_back(loadVector(b, loc, block.scratch, at, config.getLanes(),
+                                /*mask=*/Value()));
+    });
+    sums = buildColumnTile(b, loc, columns, sums);
+    size_t i = 0;
+    forSums(b, tile, width, local, [&](ValueRange at) {
+      vector::StoreOp::create(b, loc, sums[i++], block.scratch, at);
+    });
+  }
+
+  /// The places of a tile's sums in the scratch, in their order. Lanes beyond
+  /// the last column are there.
+  void forSums(OpBuilder &b, const Tile &tile, int64_t width, Value local,
+               function_ref<void(ValueRange)> body) {
+    int64_t numVectors = llvm::divideCeil(width, shape.getColumnsOfLoad()) *
+                         shape.getVectorsOfMember();
+    for (int64_t i = 0; i < tile.height; ++i)
+      for (const ColumnGroup::Member &member : group.members)
+        for (int64_t v = 0; v < numVectors; ++v)
+          body({index(b, member.product), add(b, tile.place, index(b, i)),
+                add(b, local, index(b, v * config.getLanes()))});
+  }
+
+  /// The next tile is beside this one, or at the block's first columns in the
+  /// next part of k.
+  void setPrefetch(OpBuilder &b, const Part &part, Value column,
+                   const Tile &tile, ColumnTile &columns) {
+    int64_t loads = shape.getLoadsOfTile(), step = shape.getStep();
+    Value next = add(b, column, index(b, shape.getColumnsOfTile()));
+    Value isInside = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                           next, block.end);
+    auto &prefetch = columns.prefetch;
+    prefetch.column =
+        arith::SelectOp::create(b, loc, isInside, next, block.begin);
+    prefetch.sum =
+        arith::SelectOp::create(b, loc, isInside, part.start, part.end);
+    prefetch.loads = loads;
+    prefetch.elements = step;
+    if (tile.share == Share::All)
+      return;
+    Value turn = arith::DivUIOp::create(b, loc, tile.place,
+                                        index(b, config.getTileRows()));
+    auto takeTurns = [&](Value &from, int64_t count, int64_t distance) {
+      Value mine = arith::RemUIOp::create(b, loc, turn, index(b, count));
+      from = add(b, from, mul(b, mine, index(b, distance)));
+    };
+    if (tile.share == Share::One) {
+      takeTurns(prefetch.sum, step, 1);
+      turn = arith::DivUIOp::create(b, loc, turn, index(b, step));
+      takeTurns(prefetch.column, loads, shape.getColumnsOfLoad());
+      prefetch.loads = prefetch.elements = 1;
+    } else if (step > 1) {
+      takeTurns(prefetch.sum, step, 1);
+      prefetch.elements = 1;
+    } else {
+      prefetch.loads = llvm::divideCeil(loads, 2);
+      takeTurns(prefetch.column, 2, prefetch.loads * shape.getColumnsOfLoad());
+    }
+  }
+};
+} // namespace
+
+void mlir::moe::buildColumnSums(OpBuilder &builder, const MatmulBuilder &matmul,
+                                const MatmulBlock &block, const BlockRows &rows,
+                                const ColumnGroup &group,
+                                const ColumnSum &sum) {
+  ColumnSums(matmul, block, rows, group, sum).build(builder);
+}

@@ -1,0 +1,288 @@
+//===- ColumnKernel.cpp - A tile of sums, of weights along n --------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Where weights are stored with n last, vectors run along n: a lane is a
+// column, an element of a row is broadcast, and there are no lanes to add in
+// the end. The product of bf16 pairs wants two elements of k beside each other,
+// so two rows of weights are interleaved: one shuffle for each vector, the
+// cheapest that there is (within blocks of 128 bits, which mixes up the
+// columns; the sums are put in order when they leave the registers). Gate and
+// up that lie in turns take the same shuffle with other lanes.
+//
+//===----------------------------------------------------------------------===//
+
+#include "ColumnKernel.h"
+
+#include "BlockShuffles.h"
+#include "ColumnVectors.h"
+#include "VectorAccess.h"
+#include "WeightLayout.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Dialect/X86Vector/X86VectorDialect.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+ColumnShape::ColumnShape(CPUMatmulAttr config, const ColumnGroup &group)
+    : group(group), lanes(config.getLanes()), step(config.getBf16Dot() ? 2 : 1),
+      columnsOfLoad(lanes * (group.stride == 1 ? step : 1)) {
+  loadsOfTile =
+      std::max<int64_t>(1, config.getTileColumns() / getVectorsOfLoad());
+  Builder b(config.getContext());
+  Type element = config.getBf16Dot() ? Type(b.getBF16Type()) : b.getF32Type();
+  operandType = VectorType::get({lanes * step}, element);
+}
+
+int64_t ColumnShape::getElementsOf(int64_t columns) const {
+  int64_t last = 0;
+  for (const ColumnGroup::Member &member : group.members)
+    last = std::max(last, member.place);
+  return (std::min(columns, columnsOfLoad) - 1) * group.stride + last + 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Columns that a shuffle within blocks has mixed up
+//===----------------------------------------------------------------------===//
+
+/// Lanes of a pair of vectors: of each group of two blocks, the first one to
+/// the first vector (`gather`), or back.
+static BlockShuffles getBlockOrder(int64_t lanes, bool gather) {
+  BlockShuffles masks;
+  for (int64_t lane = 0; lane < 2 * lanes; ++lane) {
+    int64_t block = lane / kShuffleBlock, numBlocks = 2 * lanes / kShuffleBlock;
+    // In order of columns, even blocks are the first vector's.
+    int64_t from = gather ? block * 2 % numBlocks + block * 2 / numBlocks
+                          : block / 2 + block % 2 * (numBlocks / 2);
+    (lane < lanes ? masks.first : masks.second)
+        .push_back(from * kShuffleBlock + lane % kShuffleBlock);
+  }
+  return masks;
+}
+
+//===----------------------------------------------------------------------===//
+// The loop over k
+//===----------------------------------------------------------------------===//
+
+namespace {
+class ColumnTileBuilder {
+public:
+  ColumnTileBuilder(OpBuilder &b, Location loc, const ColumnTile &tile)
+      : b(b), loc(loc), tile(tile), shape(tile.config, tile.group),
+        numLoads(llvm::divideCeil(tile.numColumns, shape.getColumnsOfLoad())),
+        accType(VectorType::get({tile.config.getLanes()}, b.getF32Type())) {}
+
+  SmallVector<Value> build(ValueRange initial) {
+    Carried sums = reorder(initial, /*gather=*/true);
+    sums = buildFor(
+        b, loc, buildIndex(b, loc, 0), tile.steps, sums,
+        [&](OpBuilder &body, Location, Value step, ValueRange carried) {
+          return ColumnTileBuilder(body, loc, tile)
+              .addStep(step, carried, shape.getStep());
+        });
+    if (tile.tail)
+      sums = addStep(tile.steps, sums, 1);
+    return reorder(sums, /*gather=*/false);
+  }
+
+private:
+  OpBuilder &b;
+  Location loc;
+  const ColumnTile &tile;
+  ColumnShape shape;
+  int64_t numLoads;
+  VectorType accType;
+
+  bool isPaired() { return shape.getVectorsOfMember() == 2; }
+
+  /// Sums of pairs in the order of columns to that of the products, or back.
+  Carried reorder(ValueRange sums, bool gather) {
+    Carried ordered(sums);
+    if (!isPaired())
+      return ordered;
+    BlockShuffles masks = getBlockOrder(accType.getNumElements(), gather);
+    for (size_t i = 0; i < ordered.size(); i += 2)
+      std::tie(ordered[i], ordered[i + 1]) =
+          shufflePair(b, loc, ordered[i], ordered[i + 1], masks);
+    return ordered;
+  }
+
+  /// `count` elements of k.
+  Carried addStep(Value step, ValueRange sums, int64_t count) {
+    Value offset = arith::MulIOp::create(b, loc, step,
+                                         buildIndex(b, loc, shape.getStep()));
+    Value k = arith::AddIOp::create(b, loc, tile.start, offset);
+    prefetch(offset);
+    SmallVector<Value> weights =
+        tile.fromPanel ? loadPanel(step) : readWeights(step, k, count);
+    Carried next(sums);
+    size_t i = 0;
+    for (auto [row, token] : llvm::zip(tile.rows, tile.tokens)) {
+      Value lhs = broadcastRow(row, token, k, count);
+      for (Value weight : weights) {
+        next[i] = multiplyAdd(lhs, weight, next[i]);
+        ++i;
+      }
+    }
+    return next;
+  }
+
+  Value multiplyAdd(Value lhs, Value weight, Value sum) {
+    if (tile.config.getBf16Dot())
+      return x86vector::DotBF16Op::create(b, loc, accType, sum, lhs, weight);
+    return vector::FMAOp::create(b, loc, lhs, weight, sum);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Rows
+  //===--------------------------------------------------------------------===//
+
+  /// An element of a row, or two of them as a pair, in all lanes.
+  Value broadcastRow(OpFoldResult row, OpFoldResult token, Value k,
+                     int64_t count) {
+    MatmulIndices dims = tile.dims;
+    dims[Matmul::kRow] = row;
+    dims[Matmul::kToken] = token;
+    dims[Matmul::kSum] = k;
+    SmallVector<Value> at = buildIndices(b, loc, tile.lhs.map, dims);
+    if (!tile.config.getBf16Dot()) {
+      Value element = buildExtensionToF32(
+          b, loc, memref::LoadOp::create(b, loc, tile.lhs.buffer, at));
+      return vector::BroadcastOp::create(b, loc, accType, element);
+    }
+    Value pair = loadVector(b, loc, tile.lhs.buffer, at, 2,
+                            buildPrefixMask(b, loc, 2, count));
+    Value bits = vector::BitCastOp::create(
+        b, loc, VectorType::get({1}, b.getI32Type()), pair);
+    Value all = vector::BroadcastOp::create(
+        b, loc, VectorType::get(accType.getShape(), b.getI32Type()),
+        vector::ExtractOp::create(b, loc, bits, 0));
+    return vector::BitCastOp::create(b, loc, shape.getOperandType(), all);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Weights
+  //===--------------------------------------------------------------------===//
+
+  /// Where column `column` + `load` loads at `k` is, of the member with place
+  /// 0.
+  SmallVector<Value> placeOf(OpFoldResult column, int64_t load, Value k) {
+    MatmulIndices dims = tile.dims;
+    dims[Matmul::kColumn] = affine::makeComposedFoldedAffineApply(
+        b, loc, b.getAffineDimExpr(0) + load * shape.getColumnsOfLoad(),
+        {column});
+    dims[Matmul::kSum] = k;
+    const Matmul::Term &term = *tile.group.term;
+    SmallVector<Value> at = buildIndices(b, loc, term.getWeightMap(), dims);
+    if (int64_t place = tile.group.members[0].place)
+      at.back() =
+          arith::SubIOp::create(b, loc, at.back(), buildIndex(b, loc, place));
+    return at;
+  }
+
+  /// The elements of `load` at `k`; 0 from the last column on.
+  Value loadElements(int64_t load, Value k) {
+    int64_t columns = tile.numColumns - load * shape.getColumnsOfLoad();
+    int64_t elements = shape.getElementsOfLoad();
+    Value mask =
+        buildPrefixMask(b, loc, elements, shape.getElementsOf(columns));
+    return loadVector(b, loc, tile.group.term->getWeight(),
+                      placeOf(tile.dims[Matmul::kColumn], load, k), elements,
+                      mask);
+  }
+
+  /// The operands of a step in the order of the sums: members, then loads.
+  SmallVector<Value> readWeights(Value step, Value k, int64_t count) {
+    SmallVector<SmallVector<Value, 2>> loads;
+    for (int64_t load = 0; load < numLoads; ++load)
+      loads.push_back(loadStep(load, k, count));
+    SmallVector<Value> weights;
+    for (const ColumnGroup::Member &member : tile.group.members)
+      for (ArrayRef<Value> rows : loads)
+        for (int64_t i = 0; i < shape.getVectorsOfMember(); ++i)
+          weights.push_back(buildOperand(rows, member.place, i));
+    for (auto [i, weight] : llvm::enumerate(weights))
+      vector::StoreOp::create(b, loc, weight, tile.panel, panelIndex(step, i));
+    return weights;
+  }
+
+  /// A vector for each element of k that a step multiplies.
+  SmallVector<Value, 2> loadStep(int64_t load, Value k, int64_t count) {
+    SmallVector<Value, 2> rows;
+    for (int64_t i = 0; i < shape.getStep(); ++i) {
+      Value at = i ? arith::AddIOp::create(b, loc, k, buildIndex(b, loc, i))
+                         .getResult()
+                   : k;
+      rows.push_back(i < count
+                         ? loadElements(load, at)
+                         : arith::ConstantOp::create(
+                               b, loc, b.getZeroAttr(rows.front().getType())));
+    }
+    return rows;
+  }
+
+  /// Vector `i` of the columns at `place` of a load.
+  Value buildOperand(ArrayRef<Value> rows, int64_t place, int64_t i) {
+    int64_t lanes = accType.getNumElements();
+    SmallVector<int64_t> mask;
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      int64_t column = lane;
+      if (isPaired()) {
+        int64_t block = lane / kShuffleBlock;
+        column = (2 * block + i) * kShuffleBlock + lane % kShuffleBlock;
+      }
+      for (int64_t row = 0; row < shape.getStep(); ++row)
+        mask.push_back(row * shape.getElementsOfLoad() +
+                       column * tile.group.stride + place);
+    }
+    Value operand = rows[0];
+    if (shape.getStep() != 1 || tile.group.stride != 1)
+      operand =
+          vector::ShuffleOp::create(b, loc, rows.front(), rows.back(), mask);
+    return tile.config.getBf16Dot() ? operand
+                                    : buildExtensionToF32(b, loc, operand);
+  }
+
+  SmallVector<Value> panelIndex(Value step, int64_t vector) {
+    return {step, buildIndex(b, loc, vector), buildIndex(b, loc, 0)};
+  }
+
+  SmallVector<Value> loadPanel(Value step) {
+    SmallVector<Value> weights;
+    for (int64_t i = 0; i < numLoads * shape.getVectorsOfLoad(); ++i)
+      weights.push_back(vector::LoadOp::create(
+          b, loc, shape.getOperandType(), tile.panel, panelIndex(step, i)));
+    return weights;
+  }
+
+  void prefetch(Value offset) {
+    if (tile.prefetch.loads == 0)
+      return;
+    Value sum = arith::AddIOp::create(b, loc, tile.prefetch.sum, offset);
+    for (int64_t i = 0; i < tile.prefetch.elements; ++i) {
+      Value k = arith::AddIOp::create(b, loc, sum, buildIndex(b, loc, i));
+      for (int64_t load = 0; load < tile.prefetch.loads; ++load)
+        memref::PrefetchOp::create(
+            b, loc, tile.group.term->getWeight(),
+            placeOf(getAsOpFoldResult(tile.prefetch.column), load, k),
+            /*isWrite=*/false, /*localityHint=*/2, /*isDataCache=*/true);
+    }
+  }
+};
+} // namespace
+
+SmallVector<Value> mlir::moe::buildColumnTile(OpBuilder &builder, Location loc,
+                                              const ColumnTile &tile,
+                                              ValueRange sums) {
+  return ColumnTileBuilder(builder, loc, tile).build(sums);
+}

@@ -1,0 +1,29 @@
+//===- WeightLayout.cpp - Along what the weights of a term run ------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "WeightLayout.h"
+
+#include "ColumnVectors.h"
+#include "mlir/IR/TypeUtilities.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+Type mlir::moe::getWeightType(const Matmul::Term &term) {
+  return getElementTypeOrSelf(term.getWeight().getType());
+}
+
+bool mlir::moe::runsAlongSum(const Matmul::Term &term) {
+  return isUnitStride(term.getWeightMap(), Matmul::kSum);
+}
+
+bool mlir::moe::runsAlongColumns(const Matmul::Term &term) {
+  unsigned bits = getWeightType(term).getIntOrFloatBitWidth();
+  return getColumnStride(term.getWeightMap()) && (bits == 16 || bits == 32);
+}

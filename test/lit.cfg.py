@@ -2,7 +2,8 @@
 
 Environment:
   MOE_CHECK_ROUNDTRIP=1  every moe-opt also checks that the IR survives text and bytecode.
-  MOE_PTXAS=PATH         NVIDIA's assembler (default: ptxas in PATH); tests of PTX run without it.
+  MOE_PTXAS=PATH         NVIDIA's assembler, instead of the one that CMake found or PATH has.
+  MOE_NVDISASM=PATH      The same for its disassembler. Tests that need either are left out without.
   MOE_LIT_PARTIAL=1      a tool that is not built yet is a warning instead of the end.
 """
 
@@ -100,11 +101,14 @@ for feature, flag in {
 # Models are compared in the build that is not sanitized: the results are the same.
 modules = ["numpy"] if config.sanitizers else ["numpy", "torch", "transformers"]
 features.update(f"python-{m}" for m in modules if python_has(m))
-# NVIDIA's assembler, of the toolkit or of the wheel nvidia-cuda-nvcc: PTX is checked where it is.
-ptxas = os.environ.get("MOE_PTXAS") or shutil.which("ptxas")
-if ptxas:
-    features.add("ptxas")
-    config.substitutions.append(("%ptxas", ptxas))
+# NVIDIA's assembler and disassembler: scripts/setup fetches them, CMake finds them.
+for tool in ("ptxas", "nvdisasm"):
+    path = (os.environ.get(f"MOE_{tool.upper()}") or getattr(config, tool, "") or shutil.which(tool))
+    if path and os.path.exists(path):
+        features.add(tool)
+        config.substitutions.append((f"%{tool}", path))
+    elif not config.sanitizers:
+        lit_config.note(f"no {tool}: GPU kernels are tested without it (scripts/setup fetches it)")
 # Kernels run on the CPU.
 if os.path.exists(os.path.join(config.moe_lib_dir, "libmoe_emulation" + config.shlib_ext)):
     features.add("moe-emulation")

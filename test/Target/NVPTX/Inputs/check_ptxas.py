@@ -30,14 +30,14 @@ def extract_ptx(module: str) -> str:
     return text.replace("\\\\", "\\").rstrip("\0")
 
 
-def assemble(ptxas: str, chip: str, ptx: str) -> str:
-    """What ptxas has to say."""
+def assemble(ptxas: str, chip: str, ptx: str, cubin: Path | None = None) -> str:
+    """What ptxas has to say; the machine code goes to `cubin`."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernels.ptx")
         source.write_text(ptx)
-        done = subprocess.run(
-            [ptxas, "-v", "-O3", f"-arch={chip}", source, "-o", Path(folder, "kernels.cubin")],
-            capture_output=True, text=True, check=False)
+        target = cubin or Path(folder, "kernels.cubin")
+        done = subprocess.run([ptxas, "-v", "-O3", f"-arch={chip}", source, "-o", target],
+                              capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     if done.returncode:
         sys.exit(f"error: ptxas fails for {chip}:\n{said}")

@@ -155,12 +155,13 @@ private:
   /// How much of the next tile's weights a tile of rows asks for: they take
   /// turns.
   enum class Share { All, Half, One };
+  using Source = ColumnTile::Source;
 
   /// `height` rows from `place` on.
   struct Tile {
     Value place;
     int64_t height;
-    bool fromPanel;
+    Source source;
     Share share;
   };
 
@@ -172,8 +173,8 @@ private:
     };
     Value rest = arith::RemUIOp::create(b, loc, rows.count, index(b, height));
     Value whole = sub(b, rows.count, rest);
-    auto isLess = [&](OpBuilder &b, Value x, int64_t y) {
-      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, x,
+    auto isAtMost = [&](OpBuilder &b, Value x, int64_t y) {
+      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule, x,
                                    index(b, y));
     };
     auto either = [&](OpBuilder &b, Value condition,
@@ -186,36 +187,32 @@ private:
       };
       scf::IfOp::create(b, loc, condition, fill(true), fill(false));
     };
-    either(b, isLess(b, rows.count, height), [&](OpBuilder &b, bool isLone) {
+    either(b, isAtMost(b, rows.count, height), [&](OpBuilder &b, bool isLone) {
       if (isLone) {
-        switchRows(b, rest, [&](OpBuilder &b, int64_t height) {
-          build(b, {zero, height, /*fromPanel=*/false, Share::All});
+        switchRows(b, rows.count, height, [&](OpBuilder &b, int64_t height) {
+          build(b, {zero, height, Source::Weights, Share::All});
         });
         return;
       }
-      either(b, isLess(b, rows.count, height + 1),
-             [&](OpBuilder &b, bool isLone) {
-               build(b, {zero, height, /*fromPanel=*/false,
-                         isLone ? Share::All : Share::Half});
-             });
-      int64_t many = config.getTileColumns() * height;
-      either(b, isLess(b, whole, many), [&](OpBuilder &b, bool areFew) {
+      int64_t few = (config.getTileColumns() - 1) * height;
+      either(b, isAtMost(b, whole, few), [&](OpBuilder &b, bool areFew) {
+        Share share = areFew ? Share::Half : Share::One;
+        build(b, {zero, height, Source::WeightsToPanel, share});
         loop(b, index(b, height), whole, index(b, height),
              [&](OpBuilder &b, Value place) {
-               build(b, {place, height, /*fromPanel=*/true,
-                         areFew ? Share::Half : Share::One});
+               build(b, {place, height, Source::Panel, share});
              });
       });
-      switchRows(b, rest, [&](OpBuilder &b, int64_t height) {
-        build(b, {whole, height, /*fromPanel=*/true, Share::Half});
+      switchRows(b, rest, height - 1, [&](OpBuilder &b, int64_t height) {
+        build(b, {whole, height, Source::Panel, Share::Half});
       });
     });
   }
 
-  /// Code for each number of rows that is less than a tile's; none for 0.
-  void switchRows(OpBuilder &b, Value count,
+  /// Code for each number of rows up to `most`; none for 0.
+  void switchRows(OpBuilder &b, Value count, int64_t most,
                   function_ref<void(OpBuilder &, int64_t)> body) {
-    auto cases = llvm::to_vector(llvm::seq<int64_t>(1, config.getTileRows()));
+    auto cases = llvm::to_vector(llvm::seq_inclusive<int64_t>(1, most));
     auto choice = scf::IndexSwitchOp::create(b, loc, TypeRange(), count, cases,
                                              cases.size());
     OpBuilder::InsertionGuard guard(b);
@@ -241,18 +238,9 @@ private:
       tokens.push_back(group.term->isGathered() ? tokenOf(b, row).token
                                                 : b.getIndexAttr(0));
     }
-    ColumnTile columns = {config,
-                          group,
-                          sum.lhs,
-                          dims,
-                          tileRows,
-                          tokens,
-                          width,
-                          part.start,
-                          part.steps,
-                          part.tail,
-                          block.columnPanel,
-                          tile.fromPanel,
+    ColumnTile columns = {config,     group,     sum.lhs,     dims,
+                          tileRows,   tokens,    width,       part.start,
+                          part.steps, part.tail, tile.source, block.columnPanel,
                           {}};
     if (!part.tail)
       setPrefetch(b, part, column, tile, columns);

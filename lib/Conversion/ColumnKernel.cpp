@@ -123,8 +123,9 @@ private:
                                          buildIndex(b, loc, shape.getStep()));
     Value k = arith::AddIOp::create(b, loc, tile.start, offset);
     prefetch(offset);
-    SmallVector<Value> weights =
-        tile.fromPanel ? loadPanel(step) : readWeights(step, k, count);
+    SmallVector<Value> weights = tile.source == ColumnTile::Source::Panel
+                                     ? loadPanel(step)
+                                     : readWeights(step, k, count);
     Carried next(sums);
     size_t i = 0;
     for (auto [row, token] : llvm::zip(tile.rows, tile.tokens)) {
@@ -211,6 +212,8 @@ private:
       for (ArrayRef<Value> rows : loads)
         for (int64_t i = 0; i < shape.getVectorsOfMember(); ++i)
           weights.push_back(buildOperand(rows, member.place, i));
+    if (tile.source == ColumnTile::Source::Weights)
+      return weights;
     for (auto [i, weight] : llvm::enumerate(weights))
       vector::StoreOp::create(b, loc, weight, tile.panel, panelIndex(step, i));
     return weights;
@@ -275,7 +278,8 @@ private:
         memref::PrefetchOp::create(
             b, loc, tile.group.term->getWeight(),
             placeOf(getAsOpFoldResult(tile.prefetch.column), load, k),
-            /*isWrite=*/false, /*localityHint=*/2, /*isDataCache=*/true);
+            /*isWrite=*/false, /*localityHint=*/2,
+            /*isDataCache=*/true);
     }
   }
 };

@@ -68,10 +68,12 @@ struct ColumnTile {
   Value start, steps;
   /// Whether one element of k follows the steps, which take two.
   bool tail;
-  /// [step, vector, lane]: what the weights are made into by the first tile of
-  /// rows, which reads them from `term`, and read from by the others.
+  /// Where the operands that weights are made into come from: the weights
+  /// themselves, for a lone tile of rows or for the first of many, which stores
+  /// them for the others in a panel [step, vector, lane].
+  enum class Source { Weights, WeightsToPanel, Panel };
+  Source source;
   Value panel;
-  bool fromPanel;
   /// What is asked for on the way, from columns and elements of k that a later
   /// tile starts at: so many loads, of so many of a step's elements of k.
   struct {

@@ -104,10 +104,11 @@ private:
           ValueRange{arith::DivUIOp::create(b, loc, task, blocks)});
       Value block = arith::RemUIOp::create(b, loc, task, blocks);
       MatmulBlock at = buildBlock(b, *this, block);
-      buildExpert(b, expert, at,
-                  [&](OpBuilder &b, const Row &row, ValueRange vectors) {
-                    storeRow(b, row, vectors);
-                  });
+      buildExpert(b, expert, at, [&](OpBuilder &b, const Row &row) {
+        forColumns(b, at, [&](OpBuilder &b, Value column) {
+          storeRow(b, row, column, buildVectors(b, row, column, at));
+        });
+      });
     });
   }
 
@@ -123,10 +124,9 @@ private:
       Tokens tokens = {sums, block, numTokens, choiceOf};
       clearTokens(b, at, tokens);
       loop(b, zero, numExperts(b), one, [&](OpBuilder &b, Value expert) {
-        buildExpert(b, expert, at,
-                    [&](OpBuilder &b, const Row &row, ValueRange vectors) {
-                      addToToken(b, tokens, row, vectors[0]);
-                    });
+        buildExpert(b, expert, at, [&](OpBuilder &b, const Row &row) {
+          addToToken(b, at, tokens, row);
+        });
       });
       storeTokens(b, at, tokens);
     });
@@ -166,13 +166,12 @@ private:
 
   /// A row in a block: m, t and j, and its place in the scratch.
   struct Row {
-    Value expert, row, place, column;
+    Value expert, row, place;
     OpFoldResult token, choice;
   };
-  using Consumer = function_ref<void(OpBuilder &, const Row &, ValueRange)>;
+  using Consumer = function_ref<void(OpBuilder &, const Row &)>;
 
-  /// Calls `consume` for the rows of `expert` and each vector of columns of the
-  /// block, with what the epilogue yields.
+  /// Computes the rows of `expert` for the block, and calls `consume` for each.
   void buildExpert(OpBuilder &b, Value expert, const MatmulBlock &at,
                    Consumer consume) {
     Value begin = loadIndex(b, op.getOffsets(), expert);
@@ -182,7 +181,7 @@ private:
            Value count =
                min(b, sub(b, end, firstRow), index(b, config.getBlockRows()));
            buildBlockSums(b, *this, at, {expert, firstRow, count});
-           buildEpilogue(b, expert, firstRow, count, at, consume);
+           buildEpilogue(b, expert, firstRow, count, consume);
          });
   }
 
@@ -200,23 +199,25 @@ private:
   }
 
   void buildEpilogue(OpBuilder &b, Value expert, Value firstRow, Value count,
-                     const MatmulBlock &at, Consumer consume) {
+                     Consumer consume) {
     loop(b, zero, count, one, [&](OpBuilder &b, Value place) {
       Value row = add(b, firstRow, place);
       TokenOfRow of = tokenOf(b, row);
-      loop(b, at.begin, at.end, index(b, config.getLanes()),
-           [&](OpBuilder &b, Value column) {
-             Row current = {expert, row, place, column, of.token, of.choice};
-             consume(b, current, buildVectors(b, current, at));
-           });
+      consume(b, {expert, row, place, of.token, of.choice});
     });
   }
 
+  /// Loops over the vectors of columns of a block.
+  void forColumns(OpBuilder &b, const MatmulBlock &at,
+                  function_ref<void(OpBuilder &, Value)> body) {
+    loop(b, at.begin, at.end, index(b, config.getLanes()), body);
+  }
+
   /// What the epilogue yields for `lanes` columns of a row.
-  SmallVector<Value> buildVectors(OpBuilder &b, const Row &row,
+  SmallVector<Value> buildVectors(OpBuilder &b, const Row &row, Value column,
                                   const MatmulBlock &at) {
     SmallVector<Value> args;
-    Value local = sub(b, row.column, at.begin);
+    Value local = sub(b, column, at.begin);
     for (size_t p = 0; p < products.size(); ++p)
       // The scratch is as wide as the block, so lanes beyond N are there.
       args.push_back(loadColumns(
@@ -226,13 +227,13 @@ private:
     dims[Matmul::kRow] = row.row;
     dims[Matmul::kToken] = row.token;
     dims[Matmul::kChoice] = row.choice;
-    dims[Matmul::kColumn] = row.column;
+    dims[Matmul::kColumn] = column;
     auto maps = op.getExtraMaps().getAsValueRange<AffineMapAttr>();
     for (auto [extra, map] : llvm::zip(op.getExtras(), maps)) {
       if (map.isFunctionOfDim(Matmul::kColumn)) {
         args.push_back(loadColumnVector(b, loc, extra, map, dims,
                                         config.getLanes(),
-                                        numColumnsFrom(b, row.column)));
+                                        numColumnsFrom(b, column)));
         continue;
       }
       Value scalar = memref::LoadOp::create(b, loc, extra,
@@ -244,10 +245,11 @@ private:
     return inlineOnVectors(b, loc, op.getEpilogue(), args, config.getLanes());
   }
 
-  void storeRow(OpBuilder &b, const Row &row, ValueRange vectors) {
-    Value mask = columnMask(b, row.column);
+  void storeRow(OpBuilder &b, const Row &row, Value column,
+                ValueRange vectors) {
+    Value mask = columnMask(b, column);
     for (auto [vector, init] : llvm::zip(vectors, op.getInits()))
-      storeVector(b, loc, vector, init, ValueRange{row.row, row.column}, mask);
+      storeVector(b, loc, vector, init, ValueRange{row.row, column}, mask);
   }
 
   //===--------------------------------------------------------------------===//
@@ -264,11 +266,10 @@ private:
   forTokens(OpBuilder &b, const MatmulBlock &at, const Tokens &tokens,
             function_ref<void(OpBuilder &, Value, Value, ValueRange)> body) {
     loop(b, zero, tokens.numTokens, one, [&](OpBuilder &b, Value token) {
-      loop(b, at.begin, at.end, index(b, config.getLanes()),
-           [&](OpBuilder &b, Value column) {
-             Value local = sub(b, column, at.begin);
-             body(b, token, column, ValueRange{tokens.block, token, local});
-           });
+      forColumns(b, at, [&](OpBuilder &b, Value column) {
+        Value local = sub(b, column, at.begin);
+        body(b, token, column, ValueRange{tokens.block, token, local});
+      });
     });
   }
 
@@ -280,9 +281,9 @@ private:
     });
   }
 
-  /// sums[t, n…] = weights[t, j] · vector + sums[t, n…]
-  void addToToken(OpBuilder &b, const Tokens &tokens, const Row &row,
-                  Value vector) {
+  /// sums[t, n…] = weights[t, j] · what the epilogue yields + sums[t, n…]
+  void addToToken(OpBuilder &b, const MatmulBlock &at, const Tokens &tokens,
+                  const Row &row) {
     Value choice = loadIndex(b, tokens.choiceOf, row.row);
     Value isTaken =
         arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, choice, zero);
@@ -294,15 +295,17 @@ private:
           b, loc,
           memref::LoadOp::create(b, loc, op.getWeights(),
                                  ValueRange{token, position}));
-      Value rows = buildExtensionToF32(b, loc, vector);
-      Value weights =
-          vector::BroadcastOp::create(b, loc, rows.getType(), weight);
-      Value local = arith::RemUIOp::create(b, loc, row.column,
-                                           index(b, config.getBlockColumns()));
-      SmallVector<Value> place = {tokens.block, token, local};
-      Value before = loadColumns(b, tokens.sums, place, Value());
-      Value sum = vector::FMAOp::create(b, loc, weights, rows, before);
-      vector::StoreOp::create(b, loc, sum, tokens.sums, place);
+      Value weights = vector::BroadcastOp::create(
+          b, loc, VectorType::get({config.getLanes()}, b.getF32Type()), weight);
+      forColumns(b, at, [&](OpBuilder &b, Value column) {
+        Value rows =
+            buildExtensionToF32(b, loc, buildVectors(b, row, column, at)[0]);
+        Value local = sub(b, column, at.begin);
+        SmallVector<Value> place = {tokens.block, token, local};
+        Value before = loadColumns(b, tokens.sums, place, Value());
+        Value sum = vector::FMAOp::create(b, loc, weights, rows, before);
+        vector::StoreOp::create(b, loc, sum, tokens.sums, place);
+      });
       scf::YieldOp::create(b, loc);
     });
   }

@@ -81,10 +81,10 @@ static std::string findObstacle(Matmul op) {
 }
 
 /// Wide blocks, so that a row of weights is read in runs of many cache lines,
-/// of about equal width, and short parts of k, whose panel (18 KB) stays in the
+/// of about equal width, and short parts of k, whose panel (24 KB) stays in the
 /// first cache.
 static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
-  constexpr int64_t kBlockColumns = 480, kPartBytes = 192;
+  constexpr int64_t kBlockColumns = 480, kPartBytes = 256;
   SmallVector<Matmul::Product> products = op.getProducts();
   int64_t width = std::lcm(config.getTileColumns(), config.getLanes());
   for (const ColumnGroup &group : findColumnGroups(products))

@@ -50,7 +50,7 @@ func.func @pinned(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32
 // Wider blocks and shorter parts for weights with n last; a block of this few columns
 // is one tile.
 // CHECK-LABEL: func @transposed
-// CHECK: block_columns = 96, block_sum = 48, lanes = 16>
+// CHECK: block_columns = 96, block_sum = 64, lanes = 16>
 func.func @transposed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x64x32xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, k, n] : tensor<?x64xf32>, tensor<4x64x32xf32>)

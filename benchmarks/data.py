@@ -76,6 +76,14 @@ def shapes(case: Case) -> dict[str, tuple[int, ...]]:
     return {"router": (e, h)} | ({"bias": (e,)} if case.score == "sigmoid" else {}) | experts
 
 
+def empty(shape: tuple[int, ...], dtype) -> Array:
+    """A tensor at a multiple of 64 bytes, as frameworks allocate them; NumPy's are at 16."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 63, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start:start + size].view(dtype).reshape(shape)
+
+
 # Deviations of normal values; those of biases let some of gpt-oss's clamps at 7 take effect, and
 # leave the choice of experts to the tokens.
 DEVIATION = {"gate_up_bias": 3.0, "down_bias": 1.0, "router_bias": 0.1}
@@ -94,7 +102,7 @@ def make_weights(case: Case, dtype: str, seed: int = 0) -> Weights:
     tensors = {}
     for role, shape in shapes(case).items():
         if len(shape) == 3:
-            tensors[role] = np.empty(shape, pool.dtype)
+            tensors[role] = empty(shape, pool.dtype)
             for expert, start in zip(tensors[role], random.integers(pool.size, size=shape[0])):
                 expert.reshape(-1)[:] = repeated[start:start + expert.size]
             continue

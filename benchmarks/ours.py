@@ -134,7 +134,7 @@ class Peer:
         with tempfile.TemporaryDirectory() as cache:
             os.environ["MOE_CACHE"] = cache  # an empty one: the time is that of a compile
             start = time.perf_counter()
-            self.artifact = compile_layer(text, "layer", ("--lowering=cpu",))
+            self.artifact = compile_layer(text, "layer", ("--target-cpu=native",))
             self.compile_seconds = time.perf_counter() - start
 
     def set_threads(self, count: int) -> None:

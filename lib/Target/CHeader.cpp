@@ -79,6 +79,7 @@ private:
   void writeSizes();
   void writeWorkspace();
   void writeContract();
+  void writeMachine();
   void writeStatistics();
   void writeDeclarations();
 
@@ -93,6 +94,9 @@ void HeaderWriter::writeOrigin() {
   os << "/*\n * The C interface of a compiled MoE layer.\n *\n"
      << " * Written by moe-compile from " << forComment(info.source) << ", for "
      << forComment(info.target) << ".\n"
+     << (info.isas.empty() ? ""
+                           : " * It chooses from code for " +
+                                 llvm::join(info.isas, ", ") + ".\n")
      << " * The file stands alone: a C99 or C++ program needs nothing else to "
         "call the\n"
      << " * layer, and at run time nothing but the C library and its libm.\n"
@@ -211,11 +215,30 @@ void HeaderWriter::writeContract() {
  *   MOE_TOO_MANY_CHOICES  tokens times experts a token reaches 2^31
  *   MOE_WORKSPACE_TOO_SMALL
  *                         the workspace is, or is NULL, or not aligned
- *
+)";
+  writeMachine();
+  os << R"( *
  * Re-entrant: no state outlives a call, so any number of threads may call it
  * at once, with results and a workspace of their own.
  */
 )";
+}
+
+/// What a call says of the machine it is on.
+void HeaderWriter::writeMachine() {
+  if (info.isas.empty())
+    return;
+  os << " *   MOE_UNSUPPORTED_CPU   this machine has none of the instruction "
+        "sets, or not the\n"
+        " *                         one that MOE_ISA names\n"
+        " *   MOE_UNKNOWN_ISA       MOE_ISA names none of them\n"
+        " *\n"
+        " * The first call chooses the best instruction set that this machine "
+        "has, for all calls\n"
+        " * of the process. The environment variable MOE_ISA, if it is set and "
+        "not empty, names\n"
+        " * it instead: "
+     << llvm::join(info.isas, ", ") << ".\n";
 }
 
 /// What `stats` points to.

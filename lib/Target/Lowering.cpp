@@ -17,6 +17,7 @@
 #include "mlir/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Support/OutputFile.h"
+#include "moe/Target/MergeVersions.h"
 #include "moe/Target/Passes.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -141,6 +142,50 @@ static std::unique_ptr<Pass> createPrepareEntry(const EntryOptions &options,
   return createMoEPrepareEntry(prepare);
 }
 
+/// From tensors to buffers in the workspace, with the instructions of `isa`
+/// (empty: the general lowering). `suffix` tells the stages' dumps apart.
+static LogicalResult lowerToBuffers(ModuleOp module, StringRef isa,
+                                    const EntryOptions &options,
+                                    StageDumper &stages, StringRef suffix) {
+  auto bufferize = [&](OpPassManager &pm) {
+    if (isa.empty())
+      return buildGeneralBufferPipeline(pm, options.lowering);
+    CPULoweringOptions cpu;
+    cpu.isa = isa.str();
+    cpu.runtimeVerification = options.lowering.runtimeVerification;
+    buildCPUBufferPipeline(pm, cpu);
+  };
+  auto placeBuffers = [&](OpPassManager &pm) {
+    pm.addPass(createMoEAllocationsToWorkspace());
+    pm.addPass(createCSEPass());
+    pm.addPass(createCanonicalizerPass());
+  };
+  StagedLowering lowering(module, stages);
+  return success(
+      succeeded(lowering.run(("buffers" + suffix).str(), bufferize)) &&
+      succeeded(lowering.run(("workspace" + suffix).str(), placeBuffers)));
+}
+
+/// The same for all versions that the options ask for; what their functions are
+/// to be compiled for.
+static FailureOr<VersionTargets> lowerToBuffers(ModuleOp module, StringRef name,
+                                                const EntryOptions &options,
+                                                StageDumper &stages) {
+  if (options.versions.empty()) {
+    if (failed(lowerToBuffers(module, options.isa, options, stages, "")))
+      return failure();
+    return VersionTargets();
+  }
+  SmallVector<Version> versions;
+  for (const ISA &isa : options.versions) {
+    versions.push_back({isa, module.clone()});
+    if (failed(lowerToBuffers(*versions.back().module, isa.name, options,
+                              stages, ("-" + isa.name).str())))
+      return failure();
+  }
+  return mergeVersions(module, name, versions);
+}
+
 FailureOr<EntrySignature>
 mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
                               StageDumper &stages,
@@ -165,24 +210,12 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   if (statistics)
     *statistics = readStatistics(module, *signature);
 
-  auto bufferize = [&](OpPassManager &pm) {
-    if (options.isa.empty())
-      return buildGeneralBufferPipeline(pm, options.lowering);
-    CPULoweringOptions cpu;
-    cpu.isa = options.isa;
-    cpu.runtimeVerification = options.lowering.runtimeVerification;
-    buildCPUBufferPipeline(pm, cpu);
-  };
-  auto placeBuffers = [&](OpPassManager &pm) {
-    pm.addPass(createMoEAllocationsToWorkspace());
-    pm.addPass(createCSEPass());
-    pm.addPass(createCanonicalizerPass());
-  };
   auto createCEntry = [&](OpPassManager &pm) {
     pm.addPass(createMoECreateCEntry({options.exportShapes}));
   };
-  if (failed(lowering.run("buffers", bufferize)) ||
-      failed(lowering.run("workspace", placeBuffers)))
+  FailureOr<VersionTargets> targets =
+      lowerToBuffers(module, signature->name, options, stages);
+  if (failed(targets))
     return failure();
   readWorkspace(lookUp(module, signature->name + ".workspace"), *signature);
   signature->allocates =
@@ -191,6 +224,7 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   if (failed(lowering.run("c-entry", createCEntry)) ||
       failed(lowering.run("llvm-dialect", buildLowerToLLVMPipeline)))
     return failure();
+  setTargets(module, *targets);
   return signature;
 }
 

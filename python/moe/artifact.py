@@ -23,7 +23,9 @@ TYPES = {"f64": 0, "f32": 1, "f16": 2, "bf16": 3, "i64": 4, "i32": 5, "i16": 6, 
 _NUMPY = {"float64": "f64", "float32": "f32", "float16": "f16", "int64": "i64", "int32": "i32",
           "int16": "i16", "int8": "i8", "bool": "i1"}
 _STATUS = {1: "a null pointer", 2: "another rank", 3: "another element type", 4: "another shape",
-           5: "is not row-major", 6: "the workspace is too small", 7: "tokens times k reach 2^31"}
+           5: "is not row-major", 6: "the workspace is too small", 7: "tokens times k reach 2^31",
+           8: "this machine lacks instructions that the code needs (or that MOE_ISA asks for)",
+           9: "MOE_ISA names an instruction set that it was not compiled for"}
 
 
 class View(NamedTuple):

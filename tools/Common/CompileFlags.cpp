@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Common/CompileFlags.h"
+#include "moe/Target/ISA.h"
 
 using namespace mlir::moe;
 namespace cl = llvm::cl;
@@ -15,9 +16,12 @@ CompileFlags::CompileFlags(cl::OptionCategory &category)
     : entry("entry", cl::value_desc("NAME"), cl::cat(category),
             cl::desc("Function to compile (default: the only public one)")),
       cpu("target-cpu", cl::value_desc("CPU"), cl::cat(category),
-          cl::desc("cpu to compile for: an LLVM name such as x86-64-v3, or "
-                   "native, this machine's (default; generic for another "
-                   "target triple)")),
+          cl::desc("The only cpu to compile for: an LLVM name such as "
+                   "x86-64-v3, or native, this machine's")),
+      isa("isa", cl::value_desc("NAME,..."), cl::cat(category),
+          cl::desc("Instruction sets to compile for, of which a call takes the "
+                   "best that the machine has: generic, avx2, avx512, "
+                   "avx512bf16")),
       lowering(
           "lowering", cl::cat(category), cl::init(LoweringKind::CPU),
           cl::desc("How tensors become code:"),
@@ -41,5 +45,16 @@ void mlir::moe::removeForeignOption(llvm::StringRef name) {
 llvm::Error CompileFlags::check() const {
   if (optLevel > 3)
     return llvm::createStringError("-O goes from 0 to 3");
+  if (isa.getNumOccurrences() == 0)
+    return llvm::Error::success();
+  if (!cpu.empty())
+    return llvm::createStringError(
+        "--isa and --target-cpu exclude each other: the one chooses when the "
+        "layer is called, the other when it is compiled");
+  if (lowering != LoweringKind::CPU)
+    return llvm::createStringError("--isa is for --lowering=cpu");
+  if (auto parsed = parseISAs(isa); !parsed)
+    return llvm::createStringError("--isa: " +
+                                   llvm::toString(parsed.takeError()));
   return llvm::Error::success();
 }

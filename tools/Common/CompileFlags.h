@@ -22,6 +22,7 @@ struct CompileFlags {
 
   llvm::cl::opt<std::string> entry;
   llvm::cl::opt<std::string> cpu; ///< Empty if none is named.
+  llvm::cl::opt<std::string> isa; ///< As parseISAs takes it; may be empty.
   llvm::cl::opt<LoweringKind> lowering;
   llvm::cl::opt<unsigned> optLevel;
   llvm::cl::opt<std::string> dumpStages;

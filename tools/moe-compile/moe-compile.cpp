@@ -30,6 +30,7 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/WithColor.h"
 #include "llvm/Support/raw_ostream.h"
+#include "llvm/TargetParser/Host.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -201,6 +202,8 @@ private:
   StageDumper stages;
   std::unique_ptr<llvm::TargetMachine> target;
   LinkOptions link;
+  /// Empty for the one cpu of `target`.
+  SmallVector<ISA> versions;
   EntrySignature signature;
   std::vector<EntryStatistic> statistics;
 };
@@ -226,17 +229,45 @@ parseStatistics(const Options &options) {
   return statistics;
 }
 
-static std::string getCPU(const Options &options) {
+/// The instruction sets to choose from when the layer is called; none for code
+/// for one cpu.
+static llvm::Expected<SmallVector<ISA>> getVersions(const Options &options) {
+  llvm::Triple triple(options.triple.empty()
+                          ? llvm::sys::getProcessTriple()
+                          : llvm::Triple::normalize(options.triple));
+  bool isX86 = triple.getArch() == llvm::Triple::x86_64;
+  if (!options.compile.isa.empty()) {
+    if (!isX86)
+      return llvm::createStringError("--isa is for x86_64, not " +
+                                     triple.getArchName() +
+                                     "; name a cpu with --target-cpu");
+    return parseISAs(options.compile.isa);
+  }
+  if (isX86 && options.compile.cpu.empty() &&
+      options.compile.lowering == LoweringKind::CPU)
+    return getDefaultISAs();
+  return SmallVector<ISA>();
+}
+
+static std::string getCPU(const Options &options, bool hasVersions) {
   if (!options.compile.cpu.empty())
     return options.compile.cpu;
+  // What all versions share runs on all machines.
+  if (hasVersions)
+    return "x86-64";
   return options.triple.empty() ? "native" : "generic";
 }
 
 llvm::Error Compilation::prepare() {
   if (llvm::Error error = options.compile.check())
     return error;
-  auto machine = createTargetMachine(
-      {options.triple, getCPU(options), options.compile.optLevel});
+  auto chosen = getVersions(options);
+  if (!chosen)
+    return chosen.takeError();
+  versions = std::move(*chosen);
+  auto machine =
+      createTargetMachine({options.triple, getCPU(options, !versions.empty()),
+                           options.compile.optLevel});
   if (!machine)
     return machine.takeError();
   target = std::move(*machine);
@@ -284,6 +315,7 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   entry.entry = options.compile.entry;
   if (options.compile.lowering == LoweringKind::CPU)
     entry.isa = getVectorISA(*target);
+  entry.versions = versions;
   auto chosen = parseStatistics(options);
   if (!chosen)
     return chosen.takeError();
@@ -314,6 +346,8 @@ std::string Compilation::makeHeader() const {
   info.source = llvm::sys::path::filename(options.input);
   info.target =
       target->getTargetTriple().str() + ", " + target->getTargetCPU().str();
+  for (const ISA &isa : versions)
+    info.isas.push_back(isa.name.str());
   info.statistics = statistics;
   std::string text;
   llvm::raw_string_ostream os(text);

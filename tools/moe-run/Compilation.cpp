@@ -65,11 +65,17 @@ Compilation::compile(ModuleOp module, EntryOptions entry,
     if (!target)
       return target.takeError();
     entry.isa = getVectorISA(**target);
+    entry.versions = options.versions;
   }
   FailureOr<EntrySignature> lowered = lowerToLLVMDialect(module, entry, stages);
   if (failed(lowered))
     return makeReportedError();
-  return Engine::create(module, *lowered, codeGen, &stages);
+  if (entry.versions.empty())
+    return Engine::create(module, *lowered, codeGen, &stages);
+  // Each version brings its own cpu.
+  CodeGenOptions shared = codeGen;
+  shared.cpu = "x86-64";
+  return Engine::create(module, *lowered, shared, &stages);
 }
 
 LogicalResult Compilation::inlineCalls() {

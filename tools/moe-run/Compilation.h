@@ -27,6 +27,7 @@ struct CompilationOptions {
   std::string file;  ///< "-" for standard input.
   std::string entry; ///< Empty for the only public function.
   CodeGenOptions codeGen;
+  llvm::SmallVector<ISA> versions; ///< Of the layer; empty for `codeGen`'s cpu.
   bool runtimeVerification = false;
   std::string dumpStages;     ///< A folder, or empty.
   bool makeCheck = false;     ///< Also compile the function to check against.

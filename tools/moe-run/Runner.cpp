@@ -10,6 +10,7 @@
 #include "CallGuard.h"
 #include "moe/Run/ResidentMemory.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MathExtras.h"
 #include "llvm/TargetParser/Host.h"
 
@@ -342,6 +343,11 @@ void Runner::report() {
   summary.cpu = options.compilation.codeGen.cpu;
   if (summary.cpu == "native")
     summary.cpu = llvm::sys::getHostCPUName();
+  if (!options.compilation.versions.empty())
+    summary.cpu = llvm::join(
+        llvm::map_range(options.compilation.versions,
+                        [](const ISA &isa) { return isa.name.str(); }),
+        ", ");
   summary.optLevel = options.compilation.codeGen.optLevel;
   summary.numThreads = options.numThreads;
   summary.seed = options.arguments.seed;

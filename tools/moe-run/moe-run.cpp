@@ -243,6 +243,12 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   options.compilation.entry = flags.compile.entry;
   if (!flags.compile.cpu.empty())
     options.compilation.codeGen.cpu = flags.compile.cpu;
+  if (!flags.compile.isa.empty()) {
+    auto versions = parseISAs(flags.compile.isa);
+    if (!versions)
+      return versions.takeError();
+    options.compilation.versions = std::move(*versions);
+  }
   options.compilation.codeGen.optLevel = flags.compile.optLevel;
   options.compilation.codeGen.lowering = flags.compile.lowering;
   options.compilation.runtimeVerification = flags.runtimeVerification;

@@ -27,6 +27,10 @@
  * the caller chooses (the tokens, say); NAME_workspace_packed from the arguments.
  * What is in it before a call does not matter, and a second call may use it again
  * when the first has returned. Where nothing is needed, NULL and 0 do.
+ *
+ * An artifact may hold the layer in versions for several instruction sets: its
+ * first call chooses the best one that the machine has, or the one that the
+ * environment variable MOE_ISA names, for all calls of the process.
  */
 #ifndef MOE_RUNTIME_MOE_H
 #define MOE_RUNTIME_MOE_H
@@ -73,7 +77,11 @@ enum {
                                   what the arguments imply */
   MOE_BAD_STRIDES = 5,         /* not row-major */
   MOE_WORKSPACE_TOO_SMALL = 6, /* or NULL, or not aligned to 64 bytes */
-  MOE_TOO_MANY_CHOICES = 7     /* tokens times k reaches 2^31 */
+  MOE_TOO_MANY_CHOICES = 7,    /* tokens times k reaches 2^31 */
+  MOE_UNSUPPORTED_CPU = 8,     /* this machine lacks instructions that the
+                                  artifact needs, or that MOE_ISA asks for */
+  MOE_UNKNOWN_ISA = 9          /* the environment variable MOE_ISA names none of
+                                  the artifact's instruction sets */
 };
 #define MOE_STATUS_CODE(status) ((status) & 255)
 #define MOE_STATUS_TENSOR(status) (((status) >> 8) - 1)

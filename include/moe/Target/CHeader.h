@@ -19,6 +19,9 @@ struct CHeaderInfo {
   std::string source;
   /// What it was compiled for: "x86_64-pc-linux-gnu, znver4".
   std::string target;
+  /// The instruction sets that it chooses from, the best first; empty if it has
+  /// code for `target` alone.
+  std::vector<std::string> isas;
   /// What the artifact fills of moe_stats; empty if its functions do not take
   /// it.
   std::vector<EntryStatistic> statistics;

@@ -12,6 +12,7 @@
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Target/EntrySignature.h"
 #include "moe/Target/EntryStatistic.h"
+#include "moe/Target/ISA.h"
 
 namespace mlir {
 class DialectRegistry;
@@ -55,6 +56,10 @@ struct EntryOptions {
   /// The vector instructions that moe-cpu-lowering may use (getVectorISA);
   /// empty for the general lowering.
   std::string isa;
+  /// Instruction sets, the best first: the layer is compiled for each, and its
+  /// first call chooses. `isa` does not matter then. Empty for one version for
+  /// whatever machine the module is compiled for.
+  llvm::SmallVector<ISA> versions;
   /// Statistics to give to callers that ask for them (moe_stats.h). NAME and
   /// NAME_packed then have an argument `moe_stats *stats` after the tensors.
   llvm::SmallVector<RoutingStatistic, 4> statistics;
@@ -63,7 +68,9 @@ struct EntryOptions {
 /// Lowers a module with a layer at tensor level to the LLVM dialect, in place:
 /// `moe-prepare-entry`, buildGeneralBufferPipeline or buildCPUBufferPipeline,
 /// `moe-allocations-to-workspace`, `moe-create-c-entry`,
-/// buildLowerToLLVMPipeline. Returns the signature with its `sizeNames`.
+/// buildLowerToLLVMPipeline. With `versions` the second and third of them run
+/// once for each, on copies that are then merged (MergeVersions.h). Returns the
+/// signature with its `sizeNames`.
 /// After a failure (with diagnostics) the module is half lowered. `statistics`,
 /// if given, is set to what the entry can fill.
 FailureOr<EntrySignature>

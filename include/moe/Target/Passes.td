@@ -172,6 +172,10 @@ def MoECreateCEntry : Pass<"moe-create-c-entry"> {
     stride, tensors without elements any strides and no data. Then the workspace:
     as many bytes as `@NAME.workspace` computes, aligned to 64, if it is any.
 
+    An entry that runs one of several versions names in `moe.entry` the function
+    that chooses: `isa = @NAME.isa`, an `llvm.func` that returns a number from 0
+    up, or a negated status, which a call then returns before it checks anything.
+
     Runs on any op with a symbol table, between bufferization (with identity
     layouts at function boundaries) and the lowering to LLVM. It makes `llvm` ops
     and leaves the conversion of the calls inside, on memrefs and indices, to

@@ -51,6 +51,8 @@ struct BufferEntry {
   func::FuncOp body, shapes;
   /// Null where the body takes no workspace.
   func::FuncOp workspace;
+  /// What chooses a version of the body; null where there is but one.
+  LLVM::LLVMFuncOp isa;
   /// What the dynamic sizes of arguments are called, in their order: equal ones
   /// alike.
   SmallVector<std::string> sizeNames;
@@ -157,6 +159,8 @@ private:
   Value countWorkspace(ValueRange dynamicSizes);
   /// Returns from the function unless the workspace is all that `needed` asks.
   void checkWorkspace(Value workspace, Value bytes, Value needed);
+  /// Returns from the function unless the machine can run the body.
+  void checkMachine();
   /// The sizes that are static, in an array on the stack; -1 for the others.
   Value storeStaticSizes(MemRefType type);
   /// Tensor `position` as a memref.
@@ -292,6 +296,14 @@ void CEntryBuilder::checkWorkspace(Value workspace, Value bytes, Value needed) {
       b, isBad, constant(i32, MOE_WORKSPACE_TOO_SMALL), constant(i32, MOE_OK)));
 }
 
+void CEntryBuilder::checkMachine() {
+  Value version = call(entry.isa.getName(), {});
+  Value zero = constant(i32, 0);
+  Value isVersion =
+      LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::sge, version, zero);
+  returnUnless(isVersion, LLVM::SubOp::create(b, zero, version));
+}
+
 Value CEntryBuilder::makeWorkspaceMemRef(Value workspace, Value bytes) {
   auto type = MemRefType::get({ShapedType::kDynamic}, b.getI8Type());
   auto descriptor =
@@ -335,6 +347,8 @@ void CEntryBuilder::buildRun() {
                                         LLVM::Linkage::Internal, i32);
   Value tensors = func.getArgument(0);
   Value workspace = func.getArgument(1), bytes = func.getArgument(2);
+  if (entry.isa)
+    checkMachine();
   Value sizes = allocate(i64, entry.getNumResultSizes());
   returnUnlessOk(call(local(".check"), {tensors, sizes}));
 
@@ -456,6 +470,9 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
   if (workspace)
     entry.workspace =
         SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func, workspace);
+  if (auto isa = attr.getAs<FlatSymbolRefAttr>("isa"))
+    entry.isa =
+        SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(func, isa);
   if (bool(workspace) != bool(entry.workspace))
     return fail()
            << "not the workspace that moe-allocations-to-workspace makes";
@@ -572,6 +589,7 @@ readVariant(BufferEntry &entry, DictionaryAttr stats, size_t numStatistics) {
   for (Type type : variant.body.getArgumentTypes())
     variant.types.push_back(cast<MemRefType>(type));
   variant.numArguments = entry.numArguments;
+  variant.isa = entry.isa;
   return variant;
 }
 

@@ -339,6 +339,11 @@ llvm::Error mlir::moe::statusToError(int32_t status,
       os << explainWorkspace(signature, tensors, workspaceBytes);
     else if (code == MOE_TOO_MANY_CHOICES)
       os << "tokens times k reaches 2^31";
+    else if (code == MOE_UNSUPPORTED_CPU)
+      os << "this machine does not have the instructions that the code needs";
+    else if (code == MOE_UNKNOWN_ISA)
+      os << "the environment variable MOE_ISA names an instruction set that it "
+            "was not compiled for";
     else
       os << "status " << status;
     return llvm::createStringError(text);

@@ -42,6 +42,10 @@ static std::optional<int64_t> remainder(int64_t lhs, int64_t rhs) {
   return rhs > 0 ? std::optional<int64_t>(lhs % rhs) : std::nullopt;
 }
 
+static std::optional<int64_t> maximum(int64_t lhs, int64_t rhs) {
+  return std::max(lhs, rhs);
+}
+
 static Evaluate evaluate(AffineExpr expr, ArrayRef<Evaluate> operands,
                          unsigned numDims) {
   if (auto dim = dyn_cast<AffineDimExpr>(expr))
@@ -78,6 +82,8 @@ static Binary getBinary(Operation *op) {
     return divide;
   if (isa<arith::RemUIOp>(op))
     return remainder;
+  if (isa<arith::MaxSIOp, arith::MaxUIOp>(op))
+    return maximum;
   return nullptr;
 }
 

@@ -50,9 +50,12 @@ static Text makeBinary(const Text &lhs, StringRef op, const Text &rhs) {
   return {lhs.asFactor() + " " + op.str() + " " + rhs.asFactor(), op != "*"};
 }
 
-/// Anything else: "maxsi(T, 4)".
+/// Anything else: "max(T, 4)".
 Text SizePrinter::printCall(Operation *op) {
-  std::string text = op->getName().stripDialect().str() + "(";
+  StringRef name = isa<arith::MaxSIOp, arith::MaxUIOp>(op)
+                       ? "max"
+                       : op->getName().stripDialect();
+  std::string text = name.str() + "(";
   llvm::interleave(
       op->getOperands(), [&](Value operand) { text += print(operand).text; },
       [&] { text += ", "; });

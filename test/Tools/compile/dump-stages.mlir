@@ -1,5 +1,5 @@
 // RUN: rm -rf %t && mkdir -p %t
-// RUN: moe-compile %s -o %t/f.o --dump-stages=%t/new/stages
+// RUN: moe-compile %s -o %t/f.o --target-cpu=native --dump-stages=%t/new/stages
 // RUN: ls %t/new/stages | FileCheck %s --check-prefix=FILES
 //      FILES: 00-input.mlir
 // FILES-NEXT: 01-entry.mlir
@@ -10,6 +10,16 @@
 // FILES-NEXT: 06-llvm.ll
 // FILES-NEXT: 07-optimized.ll
 //  FILES-NOT: {{.}}
+
+// Each version has buffers of its own.
+// RUN: moe-compile %s -o %t/f.o --isa=avx2,avx512 --dump-stages=%t/versions
+// RUN: ls %t/versions | FileCheck %s --check-prefix=VERSIONS
+//      VERSIONS: 01-entry.mlir
+// VERSIONS-NEXT: 02-buffers-avx512.mlir
+// VERSIONS-NEXT: 03-workspace-avx512.mlir
+// VERSIONS-NEXT: 04-buffers-avx2.mlir
+// VERSIONS-NEXT: 05-workspace-avx2.mlir
+// VERSIONS-NEXT: 06-c-entry.mlir
 
 // What is read is what was written, plus the names of the text.
 // RUN: FileCheck %s --check-prefix=INPUT < %t/new/stages/00-input.mlir

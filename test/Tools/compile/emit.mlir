@@ -70,8 +70,22 @@
 // RUN: moe-compile %s --emit=header -o - | FileCheck %s --check-prefix=STDOUT
 // STDOUT: int32_t f(const moe_tensor *x_in,
 
+// A version an instruction set, and one entry, for all machines, that chooses.
+// RUN: moe-compile %s --emit=llvm --target-triple=x86_64-linux-gnu | FileCheck %s --check-prefix=VERSIONS
+// VERSIONS-DAG: define {{.*}} @f.avx512bf16({{.*}} #[[BF16:[0-9]+]]
+// VERSIONS-DAG: define {{.*}} @f.avx512({{.*}} #[[AVX512:[0-9]+]]
+// VERSIONS-DAG: define {{.*}} @f.avx2({{.*}} #[[AVX2:[0-9]+]]
+// VERSIONS-DAG: attributes #[[BF16]] = { {{.*}}"target-cpu"="x86-64-v4" "target-features"="+avx512bf16"
+// VERSIONS-DAG: attributes #[[AVX512]] = { {{.*}}"target-cpu"="x86-64-v4" }
+// VERSIONS-DAG: attributes #[[AVX2]] = { {{.*}}"target-cpu"="x86-64-v3" }
+// RUN: moe-compile %s --emit=llvm --target-triple=x86_64-linux-gnu --isa=avx2 | FileCheck %s --check-prefix=ONE
+// ONE-NOT: @f.avx512
+// ONE: define {{.*}} @f.avx2(
+// RUN: moe-compile %s --emit=header --isa=avx512,avx2 -o - | FileCheck %s --check-prefix=CHOICE
+// CHOICE: It chooses from code for avx512, avx2.
+
 // The cpu decides the instructions; another machine can be compiled for.
-// RUN: moe-compile %s --emit=asm --target-triple=x86_64-linux-gnu | FileCheck %s --check-prefix=SSE
+// RUN: moe-compile %s --emit=asm --target-triple=x86_64-linux-gnu --target-cpu=x86-64 | FileCheck %s --check-prefix=SSE
 // SSE-NOT: {{[yz]}}mm
 // RUN: moe-compile %s --emit=asm --target-triple=x86_64-linux-gnu --target-cpu=x86-64-v4 | FileCheck %s --check-prefix=AVX
 // AVX: vmulps

@@ -1,0 +1,41 @@
+//===- MergeVersions.h - One entry for several versions ---------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TARGET_MERGEVERSIONS_H
+#define MOE_TARGET_MERGEVERSIONS_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+#include "moe/Target/ISA.h"
+#include "llvm/ADT/StringMap.h"
+
+namespace mlir::moe {
+
+/// A layer, from `moe-prepare-entry` to `moe-allocations-to-workspace`, for an
+/// instruction set.
+struct Version {
+  ISA isa;
+  OwningOpRef<ModuleOp> module;
+};
+
+/// What each function of a version is to be compiled for.
+using VersionTargets = llvm::StringMap<ISA>;
+
+/// Replaces what is in `module` by an entry called `name` that runs one of the
+/// versions (the best first), and by the versions, under names with their
+/// instruction set behind. @NAME.workspace is the most that one of them needs;
+/// sizes are computed once.
+FailureOr<VersionTargets>
+mergeVersions(ModuleOp module, llvm::StringRef name,
+              llvm::MutableArrayRef<Version> versions);
+
+/// Sets the target of the functions when they are in the LLVM dialect.
+void setTargets(ModuleOp module, const VersionTargets &targets);
+
+} // namespace mlir::moe
+
+#endif // MOE_TARGET_MERGEVERSIONS_H

@@ -31,6 +31,9 @@ ROLES = ((".gate_proj.weight", "gate"), (".w1.weight", "gate"), (".up_proj.weigh
          (".gate.weight", "router"), (".router.weight", "router"), (".router.bias", "router_bias"),
          (".gate_up_proj", "gate_up"), (".gate_up_proj_bias", "gate_up_bias"),
          (".down_proj", "down"), (".down_proj_bias", "down_bias"))
+ROUNDINGS = {"strict": "strict: wherever the model rounds",
+             "relaxed": "relaxed: where rows are stored, and results; the router rounds as the "
+                        "model does"}
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
@@ -117,9 +120,11 @@ def load_runtime() -> ctypes.CDLL:
 class Peer:
     """The compiled layer, with the interface of peers/__init__.py."""
 
-    rounding = "strict: wherever the model rounds"
-
-    def __init__(self) -> None:
+    def __init__(self, rounding: str = "strict") -> None:
+        self.rounding = ROUNDINGS[rounding]
+        self.options = ("--target-cpu=native",)
+        if rounding == "relaxed":
+            self.options += ("--relaxed-rounding",)
         self.runtime = load_runtime()  # before the artifact, which binds to it when it is loaded
         self.compile_seconds = 0.0
 
@@ -134,7 +139,7 @@ class Peer:
         with tempfile.TemporaryDirectory() as cache:
             os.environ["MOE_CACHE"] = cache  # an empty one: the time is that of a compile
             start = time.perf_counter()
-            self.artifact = compile_layer(text, "layer", ("--target-cpu=native",))
+            self.artifact = compile_layer(text, "layer", self.options)
             self.compile_seconds = time.perf_counter() - start
 
     def set_threads(self, count: int) -> None:

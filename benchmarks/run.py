@@ -63,6 +63,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="ours on skewed routing, against ours on even routing: one,zipf")
     parser.add_argument("--alone", action="store_true",
                         help="ours without peers: no --peers is needed then")
+    parser.add_argument("--rounding", choices=("strict", "relaxed"), default="strict",
+                        help="ours: as the model rounds, or where rows are stored")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a point and peer")
     parser.add_argument("--pairs", type=int, default=0, help="of a point, instead of --seconds")
     parser.add_argument("--json", type=Path, required=True)
@@ -99,7 +101,8 @@ def make_jobs(chosen: argparse.Namespace) -> tuple[list[tuple[Path, dict]], list
         def job(python: Path) -> dict:
             return jobs.setdefault((line.case, line.dtype, python), {
                 "case": line.case, "dtype": line.dtype, "peers": {}, "alone": [], "skews": [],
-                "seconds": chosen.seconds, "pairs": chosen.pairs})
+                "seconds": chosen.seconds, "pairs": chosen.pairs,
+                "rounding": chosen.rounding})
         for peer in line.peers:
             reason = refusal(peer, CASES[line.case], line.dtype)
             if reason:

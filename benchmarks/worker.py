@@ -34,7 +34,7 @@ class Bench:
         import ours as our_side  # after the peers: it joins the OpenMP of a torch that is there
         self.job, self.case, self.dtype = job, CASES[job["case"]], job["dtype"]
         self.roofs = {roof["threads"]: Roof(**roof) for roof in job["roofs"]}
-        self.weights, self.ours = data.make_weights(self.case, self.dtype), our_side.Peer()
+        self.weights, self.ours = data.make_weights(self.case, self.dtype), our_side.Peer(job["rounding"])
         self.ours.prepare(self.case, self.weights)
         self.cache_bytes = next(iter(self.roofs.values())).cache
         self.probe = ReadProbe(self.ours.runtime, self.cache_bytes)

@@ -87,6 +87,8 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   if (options.runtimeVerification)
     pm.addPass(createGenerateRuntimeVerificationPass());
   buildFusePipeline(pm);
+  if (options.relaxedRounding)
+    pm.addPass(createMoERelaxRounding());
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
   // What the rest decomposes into may hold dense contractions.
   pm.addPass(createMoEDecompose({/*keepConfigured=*/true}));

@@ -152,6 +152,7 @@ static LogicalResult lowerToBuffers(ModuleOp module, StringRef isa,
       return buildGeneralBufferPipeline(pm, options.lowering);
     CPULoweringOptions cpu;
     cpu.isa = isa.str();
+    cpu.relaxedRounding = options.relaxedRounding;
     cpu.runtimeVerification = options.lowering.runtimeVerification;
     buildCPUBufferPipeline(pm, cpu);
   };

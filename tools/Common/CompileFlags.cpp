@@ -30,6 +30,10 @@ CompileFlags::CompileFlags(cl::OptionCategory &category)
                          "simple loops, the reference"),
               clEnumValN(LoweringKind::CPU, "cpu",
                          "fused, with vector code and threads (default)"))),
+      relaxedRounding(
+          "relaxed-rounding", cl::cat(category),
+          cl::desc("Round bf16 and f16 where a matmul stores rows, not after "
+                   "each operation as frameworks do: faster, other bits")),
       optLevel("O", cl::Prefix, cl::init(3), cl::value_desc("0-3"),
                cl::cat(category), cl::desc("Optimization level (default: 3)")),
       dumpStages("dump-stages", cl::value_desc("FOLDER"), cl::cat(category),
@@ -45,6 +49,10 @@ void mlir::moe::removeForeignOption(llvm::StringRef name) {
 llvm::Error CompileFlags::check() const {
   if (optLevel > 3)
     return llvm::createStringError("-O goes from 0 to 3");
+  if (relaxedRounding && lowering != LoweringKind::CPU)
+    return llvm::createStringError(
+        "--relaxed-rounding is for --lowering=cpu; the general lowering is the "
+        "reference and rounds after each operation");
   if (isa.getNumOccurrences() == 0)
     return llvm::Error::success();
   if (!cpu.empty())

@@ -315,6 +315,7 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   entry.entry = options.compile.entry;
   if (options.compile.lowering == LoweringKind::CPU)
     entry.isa = getVectorISA(*target);
+  entry.relaxedRounding = options.compile.relaxedRounding;
   entry.versions = versions;
   auto chosen = parseStatistics(options);
   if (!chosen)

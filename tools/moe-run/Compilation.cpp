@@ -163,6 +163,7 @@ llvm::Expected<CompiledLayer> Compilation::compile() {
   entry.entry = signature.name;
   entry.exportShapes = true;
   entry.lowering.runtimeVerification = options.runtimeVerification;
+  entry.relaxedRounding = options.relaxedRounding;
   auto engine = compile(*module, entry, options.codeGen, stages);
   if (!engine)
     return engine.takeError();

@@ -28,6 +28,7 @@ struct CompilationOptions {
   std::string entry; ///< Empty for the only public function.
   CodeGenOptions codeGen;
   llvm::SmallVector<ISA> versions; ///< Of the layer; empty for `codeGen`'s cpu.
+  bool relaxedRounding = false; ///< Of the layer, not of what checks it.
   bool runtimeVerification = false;
   std::string dumpStages;     ///< A folder, or empty.
   bool makeCheck = false;     ///< Also compile the function to check against.

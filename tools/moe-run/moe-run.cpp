@@ -251,6 +251,7 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   }
   options.compilation.codeGen.optLevel = flags.compile.optLevel;
   options.compilation.codeGen.lowering = flags.compile.lowering;
+  options.compilation.relaxedRounding = flags.compile.relaxedRounding;
   options.compilation.runtimeVerification = flags.runtimeVerification;
   options.compilation.dumpStages = flags.compile.dumpStages;
   options.compilation.makeWorkProbe = flags.benchmark;

@@ -54,6 +54,7 @@ struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
   }
   CPULoweringOptions &operator=(const CPULoweringOptions &other) {
     isa = other.isa;
+    relaxedRounding = other.relaxedRounding;
     runtimeVerification = other.runtimeVerification;
     return *this;
   }
@@ -63,6 +64,10 @@ struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
       llvm::cl::desc("The vector instructions: generic, avx2, avx512 or "
                      "avx512bf16"),
       llvm::cl::init("generic")};
+  PassOptions::Option<bool> relaxedRounding{
+      *this, "relaxed-rounding",
+      llvm::cl::desc("Round where a matmul stores, not after each operation"),
+      llvm::cl::init(false)};
   PassOptions::Option<bool> runtimeVerification{
       *this, "runtime-verification",
       llvm::cl::desc("Assert at run time what the verifier cannot see"),

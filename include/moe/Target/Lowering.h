@@ -56,6 +56,8 @@ struct EntryOptions {
   /// The vector instructions that moe-cpu-lowering may use (getVectorISA);
   /// empty for the general lowering.
   std::string isa;
+  /// Round where a matmul stores (`moe-relax-rounding`); with an isa only.
+  bool relaxedRounding = false;
   /// Instruction sets, the best first: the layer is compiled for each, and its
   /// first call chooses. `isa` does not matter then. Empty for one version for
   /// whatever machine the module is compiled for.

@@ -322,6 +322,42 @@ def MoEFuseCombine : Pass<"moe-fuse-combine"> {
   ];
 }
 
+def MoERelaxRounding : Pass<"moe-relax-rounding"> {
+  let summary = "rounds once where a grouped matmul stores, not after each step";
+  let description = [{
+    A model in bf16 or f16 rounds after every operation, and so do we by default:
+    results are those of the framework. This pass computes the epilogues, prologues
+    and decode regions of `moe.grouped_matmul` in f32 and rounds what they yield:
+    fewer instructions, smaller errors, other bits. What decides ids (gates,
+    routers) is left as it is, and so is what rows are stored in between matmuls.
+
+    Left alone: operations that are not the same function of f32 (`arith.bitcast`),
+    operations with regions, and their operands, which round as before.
+
+    Before:
+
+    ```mlir
+    ^bb0(%product: f32, %bias: bf16):
+      %rounded = arith.truncf %product : f32 to bf16
+      %sum = arith.addf %rounded, %bias : bf16
+      moe.yield %sum : bf16
+    ```
+
+    After:
+
+    ```mlir
+    ^bb0(%product: f32, %bias: bf16):
+      %wide = arith.extf %bias : bf16 to f32
+      %sum = arith.addf %product, %wide : f32
+      %rounded = arith.truncf %sum : f32 to bf16
+      moe.yield %rounded : bf16
+    ```
+  }];
+  let statistics = [
+    Statistic<"numDropped", "num-dropped", "Number of operations that no longer round">
+  ];
+}
+
 def MoECostReport : Pass<"moe-cost-report"> {
   let summary = "counts operations and bytes of layers, without running them";
   let description = [{

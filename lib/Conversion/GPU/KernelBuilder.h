@@ -72,6 +72,14 @@ public:
     return createOrFold<arith::CmpIOp>(arith::CmpIPredicate::slt, x, y);
   }
   Value less(Value x, int64_t y) { return less(x, like(x, y)); }
+  /// Unsigned.
+  Value below(Value x, Value y) {
+    return createOrFold<arith::CmpIOp>(arith::CmpIPredicate::ult, x, y);
+  }
+  Value below(Value x, int64_t y) { return below(x, like(x, y)); }
+  Value equal(Value x, Value y) {
+    return createOrFold<arith::CmpIOp>(arith::CmpIPredicate::eq, x, y);
+  }
   Value equal(Value x, int64_t y) {
     return createOrFold<arith::CmpIOp>(arith::CmpIPredicate::eq, x, like(x, y));
   }
@@ -85,6 +93,8 @@ public:
   }
   /// An i32 that is not negative as an i64.
   Value widen(Value x) { return createOrFold<arith::ExtUIOp>(getI64Type(), x); }
+  /// How many bits of `x` are set.
+  Value countBits(Value x);
 
   //===--------------------------------------------------------------------===//
   // Memory
@@ -120,6 +130,10 @@ public:
                                 /*isInvariant=*/true);
   }
 
+  void store(Value value, Value pointer) {
+    LLVM::StoreOp::create(*this, value, pointer);
+  }
+
   //===--------------------------------------------------------------------===//
   // Control flow
   //===--------------------------------------------------------------------===//
@@ -135,6 +149,9 @@ public:
                    function_ref<Values(ValueRange)> body);
   /// Runs `body` where `condition` holds; always, if it is null.
   void onlyIf(Value condition, function_ref<void()> body);
+  /// condition ? thenBody() : elseBody(), without running the other.
+  Values ifElse(Value condition, function_ref<Values()> thenBody,
+                function_ref<Values()> elseBody);
 
   //===--------------------------------------------------------------------===//
   // Threads
@@ -144,11 +161,23 @@ public:
   Value blockId() { return NVVM::BlockIdXOp::create(*this, getI32Type()); }
   Value numBlocks() { return NVVM::GridDimXOp::create(*this, getI32Type()); }
   void barrier() { NVVM::Barrier0Op::create(*this); }
+  /// Of the threads of a warp: what they wrote before, they see afterwards.
+  void syncWarp() { NVVM::SyncWarpOp::create(*this, i32(-1)); }
 
-  /// An i32 of lane `lane`, or `lane` lanes below (kind up).
+  /// An i32 or f32 of lane `lane`, `lane` lanes below (kind up), or lane
+  /// own xor `lane` (kind bfly).
   Value shuffle(NVVM::ShflKind kind, Value value, Value lane);
+  Value shuffleXor(Value value, int64_t lane) {
+    return shuffle(NVVM::ShflKind::bfly, value, i32(lane));
+  }
   /// A bit for each lane: whether `condition` holds there.
   Value ballot(Value condition);
+  /// A bit for each lane: whether the i32 `value` is the same there.
+  Value matchAny(Value value);
+  /// The sum of `value` over the lanes below `lane`, the own, and itself.
+  Value sumOfLanesUpTo(Value value, Value lane);
+  /// Of an i32 of all lanes.
+  Value reduce(NVVM::ReduxKind kind, Value value);
 
 private:
   Value constant(Type type, int64_t value) {

@@ -7,6 +7,7 @@
 
 #include "CombineKernel.h"
 #include "KernelModule.h"
+#include "LowerRouting.h"
 #include "MmaSyncKernel.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -137,7 +138,7 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
   void runOnOperation() override {
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
-      if (isa<Matmul, CombineOp>(op) &&
+      if ((isa<Matmul, CombineOp>(op) || isRouting(op)) &&
           cast<DestinationStyleOpInterface>(op).hasPureBufferSemantics())
         ops.push_back(op);
     });
@@ -145,6 +146,8 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
     for (Operation *op : ops) {
       if (auto combine = dyn_cast<CombineOp>(op))
         lower(combine, kernels);
+      else if (isRouting(op))
+        lowerRoute(op, kernels);
       else if (failed(lower(cast<Matmul>(op), kernels)))
         return signalPassFailure();
     }
@@ -170,9 +173,18 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
     llvm::Expected<CombinePlan> plan = planCombine(op);
     if (plan)
       return lowerCombine(op, *plan, kernels);
-    remark::missed(op.getLoc(),
-                   remark::RemarkOpts::name("gpu-combine").category(getName()))
-        << llvm::toString(plan.takeError());
+    decline(op, "gpu-combine", plan.takeError());
+  }
+
+  void lowerRoute(Operation *op, KernelModule &kernels) {
+    if (llvm::Error error = lowerRouting(op, kernels))
+      decline(op, "gpu-routing", std::move(error));
+  }
+
+  void decline(Operation *op, StringRef what, llvm::Error why) {
+    remark::missed(op->getLoc(),
+                   remark::RemarkOpts::name(what).category(getName()))
+        << llvm::toString(std::move(why));
   }
 };
 } // namespace

@@ -31,12 +31,7 @@ TileSearch::TileSearch(KernelBuilder &b, Value offsets, Value numExperts,
                        return {b.add(sum[0], rowTiles)};
                      })[0];
   own = b.mul(own, numColumnTiles);
-  inclusive = own;
-  for (int64_t distance = 1; distance < kWarpSize; distance *= 2) {
-    Value below = b.shuffle(NVVM::ShflKind::up, inclusive, b.i32(distance));
-    Value sum = b.add(inclusive, below);
-    inclusive = b.select(b.less(lane, distance), inclusive, sum);
-  }
+  inclusive = b.sumOfLanesUpTo(own, lane);
   exclusive = b.sub(inclusive, own);
   numTiles = b.shuffle(NVVM::ShflKind::idx, inclusive, b.i32(kWarpSize - 1));
 }

@@ -231,13 +231,13 @@ def MoEDeviceMath : Pass<"moe-device-math"> {
 }
 
 def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
-  let summary = "lowers configured grouped matmuls, combines and plans to GPU kernels";
+  let summary = "lowers configured grouped matmuls, combines and routing to GPU kernels";
   let description = [{
     Takes each `moe.grouped_matmul` on memrefs that has a `#moe.gpu_matmul` as
-    `moe.lowering_config`, and each `moe.combine` and `moe.plan` on memrefs in the
-    default layout with static k and H or E (a *missed* remark names what stays).
-    The op becomes a
-    `gpu.launch_func` of a kernel in `gpu.module @moe_kernels`: an `llvm.func`
+    `moe.lowering_config`, and each `moe.combine`, `moe.gate`, `moe.plan` and
+    `moe.route` on memrefs in the default layout with static k and H or E (a
+    *missed* remark names what stays). The op becomes a
+    `gpu.launch_func` (routing: some) of a kernel in `gpu.module @moe_kernels`: an `llvm.func`
     whose parameters are plain pointers, in the order of the op's operands (each
     buffer once), then scalars that the epilogue uses from above, then E where it
     is not static. `docs/GPU.md` has a picture of the kernel.
@@ -247,9 +247,10 @@ def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
     (any number of blocks gives the same results). Buffers of a kernel are in
     memory that the device can reach, aligned to 16 bytes. Results do not depend
     on tiles that other rows are in: each is one sum in ascending steps of k; a
-    token's rows are combined in ascending order of their slots. Plans are bit for
-    bit those of other lowerings; what their kernels share is `memref.alloc`, for
-    later passes to place and free.
+    token's rows are combined in ascending order of their slots. Plans are
+    those of other lowerings bit for bit, and so are ids and weights of equal
+    logits; what the kernels of one op share is `memref.alloc`, for later passes
+    to place and free.
 
     Before:
 

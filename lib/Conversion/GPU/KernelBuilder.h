@@ -49,6 +49,7 @@ public:
   Value rem(Value x, Value y) { return fold<arith::RemUIOp>(x, y); }
   Value bitAnd(Value x, Value y) { return fold<arith::AndIOp>(x, y); }
   Value bitXor(Value x, Value y) { return fold<arith::XOrIOp>(x, y); }
+  Value bitOr(Value x, Value y) { return fold<arith::OrIOp>(x, y); }
   Value min(Value x, Value y) { return fold<arith::MinSIOp>(x, y); }
   Value add(Value x, int64_t y) { return add(x, like(x, y)); }
   Value sub(Value x, int64_t y) { return sub(x, like(x, y)); }

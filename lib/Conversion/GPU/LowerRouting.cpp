@@ -12,9 +12,12 @@
 
 #include "LowerRouting.h"
 
+#include "LogitsKernel.h"
 #include "PlanKernel.h"
+#include "SelectKernel.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/MathExtras.h"
 
 #include <limits>
 
@@ -188,12 +191,178 @@ static llvm::Error lowerPlan(PlanOp op, KernelModule &kernels) {
 }
 
 //===----------------------------------------------------------------------===//
+// Gates and routes
+//===----------------------------------------------------------------------===//
+
+/// Up to so many tokens, the router is spread over as many warps as possible.
+static constexpr int64_t kFewTokens = 16;
+
+static LogitsTile getTileOfFew(int64_t numTokens) {
+  constexpr int64_t kMostTokens = 4;
+  int64_t tokens =
+      ShapedType::isDynamic(numTokens)
+          ? kMostTokens
+          : std::min<int64_t>(kMostTokens, llvm::PowerOf2Ceil(std::max<int64_t>(
+                                               numTokens, 1)));
+  return {tokens, /*experts=*/1, /*tokenWarps=*/1, /*expertWarps=*/4};
+}
+
+static LogitsTile getTileOfMany(int64_t numExperts) {
+  constexpr int64_t kWarps = 8, kExperts = 4, kMostExpertWarps = 4;
+  int64_t expertWarps = std::min<int64_t>(
+      kMostExpertWarps,
+      llvm::PowerOf2Ceil(llvm::divideCeil(numExperts, kExperts)));
+  return {/*tokens=*/8, kExperts, kWarps / expertWarps, expertWarps};
+}
+
+namespace {
+
+/// Launches what comes before a plan: logits, and the choice of experts.
+class SelectionLauncher {
+public:
+  SelectionLauncher(ImplicitLocOpBuilder &b, Operation *op,
+                    KernelModule &kernels, Value tokens)
+      : b(b), op(op), kernels(kernels), numTokens(buildSize(b, tokens, 0)),
+        deviceTokens(toI32(b, numTokens)),
+        staticTokens(cast<ShapedType>(tokens.getType()).getDimSize(0)) {}
+
+  /// Memory for a number a token and expert.
+  Value allocate(int64_t numExperts) {
+    auto type = MemRefType::get({staticTokens, numExperts}, b.getF32Type());
+    SmallVector<Value> sizes;
+    if (type.isDynamicDim(0))
+      sizes.push_back(numTokens);
+    return memref::AllocOp::create(b, type, sizes);
+  }
+
+  void launchLogits(const LogitsProblem &problem, Value logits, Value mix) {
+    LogitsTile few = getTileOfFew(staticTokens);
+    LogitsTile many = getTileOfMany(problem.numExperts);
+    if (!ShapedType::isDynamic(staticTokens)) {
+      bool isFew = staticTokens <= kFewTokens;
+      return launchLogits(problem, isFew ? few : many, "route_logits", logits,
+                          mix);
+    }
+    Value isFew = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, numTokens,
+                                        buildConstant(b, kFewTokens));
+    auto branch = scf::IfOp::create(b, isFew, /*withElseRegion=*/true);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(branch.thenBlock());
+    launchLogits(problem, few, "route_few_logits", logits, mix);
+    b.setInsertionPointToStart(branch.elseBlock());
+    launchLogits(problem, many, "route_logits", logits, mix);
+  }
+
+  void launchSelect(const SelectProblem &problem, StringRef name, Value logits,
+                    Value mix) {
+    KernelParameters parameters;
+    for (Value buffer : {logits, mix, problem.bias, problem.idMap,
+                         problem.weights, problem.ids})
+      parameters.addBuffer(buffer);
+    addRegion(problem.region, parameters);
+    SymbolRefAttr kernel = kernels.addKernel(
+        op, name, kSelectThreads, parameters,
+        [&](KernelBuilder &b, const IRMapping &mapping, Value) {
+          buildSelectKernel(b, problem, mapping, mapping.lookup(deviceTokens),
+                            mapping.lookup(logits),
+                            mix ? mapping.lookup(mix) : Value());
+        });
+    Value blocks =
+        ceilDiv(b, numTokens, buildConstant(b, kSelectThreads / kWarpSize));
+    launch(kernel, blocks, kSelectThreads, parameters);
+  }
+
+private:
+  ImplicitLocOpBuilder &b;
+  Operation *op;
+  KernelModule &kernels;
+  Value numTokens, deviceTokens;
+  int64_t staticTokens;
+
+  void addRegion(const DeviceRegion &region, KernelParameters &parameters) {
+    for (Value extra : region.extras)
+      parameters.addBuffer(extra);
+    for (Value scalar : region.scalars)
+      parameters.addScalar(scalar);
+    parameters.addScalar(deviceTokens);
+  }
+
+  /// With at least one block.
+  void launch(SymbolRefAttr kernel, Value numBlocks, int64_t numThreads,
+              const KernelParameters &parameters) {
+    numBlocks = arith::MaxSIOp::create(b, numBlocks, buildConstant(b, 1));
+    buildLaunch(b, kernel, numBlocks, numThreads, /*sharedBytes=*/0,
+                parameters);
+  }
+
+  void launchLogits(const LogitsProblem &problem, const LogitsTile &tile,
+                    StringRef name, Value logits, Value mix) {
+    KernelParameters parameters;
+    for (Value buffer : {problem.x, problem.router, logits, mix})
+      parameters.addBuffer(buffer);
+    addRegion(problem.region, parameters);
+    SymbolRefAttr kernel = kernels.addKernel(
+        op, name, tile.numThreads(), parameters,
+        [&](KernelBuilder &b, const IRMapping &mapping, Value) {
+          buildLogitsKernel(
+              b, problem, tile, mapping, mapping.lookup(deviceTokens),
+              mapping.lookup(logits), mix ? mapping.lookup(mix) : Value());
+        });
+    int64_t expertBlocks =
+        llvm::divideCeil(problem.numExperts, tile.blockExperts());
+    Value tokenBlocks =
+        ceilDiv(b, numTokens, buildConstant(b, tile.blockTokens()));
+    Value blocks =
+        arith::MulIOp::create(b, tokenBlocks, buildConstant(b, expertBlocks));
+    launch(kernel, blocks, tile.numThreads(), parameters);
+  }
+};
+
+} // namespace
+
+static llvm::Error lowerGate(GateOp op, KernelModule &kernels) {
+  llvm::Expected<SelectProblem> problem = analyzeSelect(op);
+  if (!problem)
+    return problem.takeError();
+  ImplicitLocOpBuilder b(op.getLoc(), op);
+  SelectionLauncher(b, op, kernels, op.getLogits())
+      .launchSelect(*problem, "gate", op.getLogits(), op.getMix());
+  op.erase();
+  return llvm::Error::success();
+}
+
+static llvm::Error lowerRoute(RouteOp op, KernelModule &kernels) {
+  llvm::Expected<LogitsProblem> matmul = analyzeLogits(op);
+  if (!matmul)
+    return matmul.takeError();
+  llvm::Expected<SelectProblem> selection = analyzeSelect(op);
+  if (!selection)
+    return selection.takeError();
+  llvm::Expected<PlanProblem> plan = analyzePlan(op);
+  if (!plan)
+    return plan.takeError();
+  ImplicitLocOpBuilder b(op.getLoc(), op);
+  SelectionLauncher launcher(b, op, kernels, op.getX());
+  Value logits = launcher.allocate(matmul->numExperts);
+  Value mix = matmul->hasMix ? launcher.allocate(matmul->numExperts) : Value();
+  launcher.launchLogits(*matmul, logits, mix);
+  launcher.launchSelect(*selection, "route_select", logits, mix);
+  PlanLauncher(b, op, *plan, kernels).launch();
+  op.erase();
+  return llvm::Error::success();
+}
+
+//===----------------------------------------------------------------------===//
 // All of them
 //===----------------------------------------------------------------------===//
 
-bool mlir::moe::isRouting(Operation *op) { return isa<PlanOp>(op); }
+bool mlir::moe::isRouting(Operation *op) {
+  return isa<GateOp, PlanOp, RouteOp>(op);
+}
 
 llvm::Error mlir::moe::lowerRouting(Operation *op, KernelModule &kernels) {
-  return llvm::TypeSwitch<Operation *, llvm::Error>(op).Case(
-      [&](PlanOp plan) { return lowerPlan(plan, kernels); });
+  return llvm::TypeSwitch<Operation *, llvm::Error>(op)
+      .Case([&](GateOp gate) { return lowerGate(gate, kernels); })
+      .Case([&](PlanOp plan) { return lowerPlan(plan, kernels); })
+      .Case([&](RouteOp route) { return lowerRoute(route, kernels); });
 }

@@ -270,8 +270,8 @@ private:
                 add(b, local, index(b, v * config.getLanes()))});
   }
 
-  /// The next tile is beside this one, or at the block's first columns in the
-  /// next part of k.
+  /// The next tile is beside this one, or at the block's first columns: in the
+  /// next part of k or, after the last one, at the next expert.
   void setPrefetch(OpBuilder &b, const Part &part, Value column,
                    const Tile &tile, ColumnTile &columns) {
     int64_t loads = shape.getLoadsOfTile(), step = shape.getStep();
@@ -281,8 +281,20 @@ private:
     auto &prefetch = columns.prefetch;
     prefetch.column =
         arith::SelectOp::create(b, loc, isInside, next, block.begin);
+    Value nextSum = part.end, nextExpert = rows.expert;
+    if (rows.nextExpert) {
+      Value hasMore = arith::CmpIOp::create(
+          b, loc, arith::CmpIPredicate::ult, part.end,
+          index(b, sum.start + sum.size - sum.size % step));
+      nextSum = arith::SelectOp::create(b, loc, hasMore, part.end,
+                                        index(b, sum.start));
+      nextExpert = arith::SelectOp::create(b, loc, hasMore, rows.expert,
+                                           rows.nextExpert);
+    }
     prefetch.sum =
-        arith::SelectOp::create(b, loc, isInside, part.start, part.end);
+        arith::SelectOp::create(b, loc, isInside, part.start, nextSum);
+    prefetch.expert =
+        arith::SelectOp::create(b, loc, isInside, rows.expert, nextExpert);
     prefetch.loads = loads;
     prefetch.elements = step;
     if (tile.share == Share::All)

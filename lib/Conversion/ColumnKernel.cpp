@@ -177,8 +177,8 @@ private:
 
   /// Where column `column` + `load` loads at `k` is, of the member with place
   /// 0.
-  SmallVector<Value> placeOf(OpFoldResult column, int64_t load, Value k) {
-    MatmulIndices dims = tile.dims;
+  SmallVector<Value> placeOf(MatmulIndices dims, OpFoldResult column,
+                             int64_t load, Value k) {
     dims[Matmul::kColumn] = affine::makeComposedFoldedAffineApply(
         b, loc, b.getAffineDimExpr(0) + load * shape.getColumnsOfLoad(),
         {column});
@@ -198,8 +198,8 @@ private:
     Value mask =
         buildPrefixMask(b, loc, elements, shape.getElementsOf(columns));
     return loadVector(b, loc, tile.group.term->getWeight(),
-                      placeOf(tile.dims[Matmul::kColumn], load, k), elements,
-                      mask);
+                      placeOf(tile.dims, tile.dims[Matmul::kColumn], load, k),
+                      elements, mask);
   }
 
   /// The operands of a step in the order of the sums: members, then loads.
@@ -271,15 +271,23 @@ private:
   void prefetch(Value offset) {
     if (tile.prefetch.loads == 0)
       return;
+    MatmulIndices dims = tile.dims;
+    dims[Matmul::kExpert] = tile.prefetch.expert;
     Value sum = arith::AddIOp::create(b, loc, tile.prefetch.sum, offset);
     for (int64_t i = 0; i < tile.prefetch.elements; ++i) {
       Value k = arith::AddIOp::create(b, loc, sum, buildIndex(b, loc, i));
-      for (int64_t load = 0; load < tile.prefetch.loads; ++load)
-        memref::PrefetchOp::create(
-            b, loc, tile.group.term->getWeight(),
-            placeOf(getAsOpFoldResult(tile.prefetch.column), load, k),
-            /*isWrite=*/false, /*localityHint=*/2,
-            /*isDataCache=*/true);
+      for (int64_t load = 0; load < tile.prefetch.loads; ++load) {
+        SmallVector<Value> at =
+            placeOf(dims, getAsOpFoldResult(tile.prefetch.column), load, k);
+        // The last element: where weights are not aligned to lines, the line of
+        // the first one is the last line of the load before.
+        at.back() = arith::AddIOp::create(
+            b, loc, at.back(),
+            buildIndex(b, loc, shape.getElementsOfLoad() - 1));
+        memref::PrefetchOp::create(b, loc, tile.group.term->getWeight(), at,
+                                   /*isWrite=*/false, /*localityHint=*/2,
+                                   /*isDataCache=*/true);
+      }
     }
   }
 };

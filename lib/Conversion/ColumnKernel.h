@@ -77,7 +77,7 @@ struct ColumnTile {
   /// What is asked for on the way, from columns and elements of k that a later
   /// tile starts at: so many loads, of so many of a step's elements of k.
   struct {
-    Value column, sum;
+    Value expert, column, sum;
     int64_t loads, elements;
   } prefetch;
 };

@@ -80,7 +80,7 @@ private:
 
   ActiveExperts buildActiveExperts(OpBuilder &b) {
     Value count = numExperts(b);
-    Value active = alloc(b, {getAsOpFoldResult(count)}, b.getIndexType());
+    Value active = alloc(b, {getAsOpFoldResult(count)}, b.getI32Type());
     Value numActive = buildFor(
         b, loc, zero, count, zero,
         [&](OpBuilder &b, Location, Value expert, ValueRange found) -> Carried {
@@ -88,7 +88,8 @@ private:
           Value end = loadIndex(b, op.getOffsets(), add(b, expert, one));
           Value hasRows = arith::CmpIOp::create(
               b, loc, arith::CmpIPredicate::slt, begin, end);
-          memref::StoreOp::create(b, loc, expert, active, found[0]);
+          Value id = arith::IndexCastOp::create(b, loc, b.getI32Type(), expert);
+          memref::StoreOp::create(b, loc, id, active, found[0]);
           return {arith::SelectOp::create(b, loc, hasRows,
                                           add(b, found[0], one), found[0])};
         })[0];
@@ -99,22 +100,25 @@ private:
     ActiveExperts experts = buildActiveExperts(b);
     Value blocks = index(b, numBlocks);
     parallel(b, mul(b, experts.count, blocks), [&](OpBuilder &b, Value task) {
-      Value expert = memref::LoadOp::create(
-          b, loc, experts.list,
-          ValueRange{arith::DivUIOp::create(b, loc, task, blocks)});
+      Value expert =
+          loadIndex(b, experts.list,
+                    arith::DivUIOp::create(b, loc, task, blocks).getResult());
       Value block = arith::RemUIOp::create(b, loc, task, blocks);
       MatmulBlock at = buildBlock(b, *this, block);
-      buildExpert(b, expert, at, [&](OpBuilder &b, const Row &row) {
-        forColumns(b, at, [&](OpBuilder &b, Value column) {
-          storeRow(b, row, column, buildVectors(b, row, column, at));
-        });
-      });
+      buildExpert(b, expert, /*nextExpert=*/Value(), at,
+                  [&](OpBuilder &b, const Row &row) {
+                    forColumns(b, at, [&](OpBuilder &b, Value column) {
+                      storeRow(b, row, column,
+                               buildVectors(b, row, column, at));
+                    });
+                  });
     });
   }
 
   void lowerCombined(OpBuilder &b) {
     Value numTokens = memref::DimOp::create(b, loc, op.getSlots(), zero);
     Value choiceOf = buildChoiceOfRows(b);
+    ActiveExperts experts = buildActiveExperts(b);
     Value sums = alloc(b,
                        {b.getIndexAttr(numBlocks), getAsOpFoldResult(numTokens),
                         b.getIndexAttr(config.getBlockColumns())},
@@ -123,8 +127,11 @@ private:
       MatmulBlock at = buildBlock(b, *this, block);
       Tokens tokens = {sums, block, numTokens, choiceOf};
       clearTokens(b, at, tokens);
-      loop(b, zero, numExperts(b), one, [&](OpBuilder &b, Value expert) {
-        buildExpert(b, expert, at, [&](OpBuilder &b, const Row &row) {
+      loop(b, zero, experts.count, one, [&](OpBuilder &b, Value i) {
+        Value last = sub(b, experts.count, one);
+        Value expert = loadIndex(b, experts.list, i);
+        Value next = loadIndex(b, experts.list, min(b, add(b, i, one), last));
+        buildExpert(b, expert, next, at, [&](OpBuilder &b, const Row &row) {
           addToToken(b, at, tokens, row);
         });
       });
@@ -172,15 +179,15 @@ private:
   using Consumer = function_ref<void(OpBuilder &, const Row &)>;
 
   /// Computes the rows of `expert` for the block, and calls `consume` for each.
-  void buildExpert(OpBuilder &b, Value expert, const MatmulBlock &at,
-                   Consumer consume) {
+  void buildExpert(OpBuilder &b, Value expert, Value nextExpert,
+                   const MatmulBlock &at, Consumer consume) {
     Value begin = loadIndex(b, op.getOffsets(), expert);
     Value end = loadIndex(b, op.getOffsets(), add(b, expert, one));
     loop(b, begin, end, index(b, config.getBlockRows()),
          [&](OpBuilder &b, Value firstRow) {
            Value count =
                min(b, sub(b, end, firstRow), index(b, config.getBlockRows()));
-           buildBlockSums(b, *this, at, {expert, firstRow, count});
+           buildBlockSums(b, *this, at, {expert, firstRow, count, nextExpert});
            buildEpilogue(b, expert, firstRow, count, consume);
          });
   }

@@ -98,6 +98,10 @@ public:
       : MatmulBuilder(matmul), block(block), rows(rows) {}
 
   void build(OpBuilder &b) {
+    if (canTakeTurns()) {
+      buildInTurns(b);
+      return;
+    }
     groups = findColumnGroups(products);
     for (auto [p, product] : llvm::enumerate(products))
       buildProduct(b, p, product);
@@ -130,29 +134,94 @@ private:
     bool accumulate;
   };
 
+  /// Whether the tiles of all products (gate and up) are alike.
+  bool canTakeTurns() {
+    return llvm::all_of(products, [&](const Matmul::Product &product) {
+      return product.size() == 1 && runsAlongSum(product[0]) &&
+             !product[0].prologue &&
+             product[0].getLength() == products[0][0].getLength();
+    });
+  }
+
+  /// A tile of each product in turn: each asks for the next one's weights, so
+  /// that a task waits for memory at its first tile only.
+  void buildInTurns(OpBuilder &b) {
+    int64_t length = products[0][0].getLength();
+    int64_t size = getPartLength(config, length);
+    for (int64_t start = 0; start < length; start += size) {
+      SmallVector<Part> parts;
+      for (auto [p, product] : llvm::enumerate(products))
+        parts.push_back({product[0], static_cast<unsigned>(p), start,
+                         std::min(size, length - start),
+                         /*accumulate=*/start != 0});
+      buildColumns(b, parts);
+    }
+  }
+
   void buildPart(OpBuilder &b, const Part &part) {
     if (part.term.prologue)
       computeRows(b, part);
-    if (!runsAlongSum(part.term)) {
+    if (runsAlongSum(part.term))
+      buildColumns(b, part);
+    else
       addColumns(b, part);
-      return;
-    }
+  }
+
+  /// Tiles of columns, of each of `parts` in turn.
+  void buildColumns(OpBuilder &b, ArrayRef<Part> parts) {
+    auto buildTiles = [&](OpBuilder &b, Value column, int64_t width) {
+      for (size_t i = 0; i < parts.size(); ++i)
+        buildRowTiles(b, parts[i], column, width,
+                      nextOf(b, parts, i, column, width));
+    };
     int64_t width = config.getTileColumns();
     int64_t remainder = numColumns % width;
     Value end = remainder == 0
                     ? block.end
                     : min(b, block.end, index(b, numColumns - remainder));
-    loop(b, block.begin, end, index(b, width), [&](OpBuilder &b, Value column) {
-      buildRowTiles(b, part, column, width);
-    });
+    loop(b, block.begin, end, index(b, width),
+         [&](OpBuilder &b, Value column) { buildTiles(b, column, width); });
     if (remainder == 0)
       return;
     Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
                                          block.end, index(b, numColumns));
     scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
-      buildRowTiles(b, part, index(b, numColumns - remainder), remainder);
+      buildTiles(b, index(b, numColumns - remainder), remainder);
       scf::YieldOp::create(b, loc);
     });
+  }
+
+  /// What comes after a tile: the columns of a term at an expert, `shift`
+  /// elements of k further than this tile's.
+  struct Next {
+    const Matmul::Term &term;
+    Value expert, column, shift;
+  };
+
+  /// After the last columns of a block come its first ones, in the next part of
+  /// k or at the next expert.
+  Next nextOf(OpBuilder &b, ArrayRef<Part> parts, size_t i, Value column,
+              int64_t width) {
+    if (i + 1 < parts.size())
+      return {parts[i + 1].term, rows.expert, column, Value()};
+    const Part &first = parts[0];
+    Next next = {first.term, rows.expert, add(b, column, index(b, width)),
+                 Value()};
+    Value isInside = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                           next.column, block.end);
+    bool isLastPart = first.start + first.size >= first.term.getLength();
+    if (isLastPart && !rows.nextExpert)
+      return next;
+    auto insideOr = [&](Value inside, Value otherwise) {
+      return arith::SelectOp::create(b, loc, isInside, inside, otherwise);
+    };
+    next.column = insideOr(next.column, block.begin);
+    if (isLastPart)
+      next.expert = insideOr(rows.expert, rows.nextExpert);
+    int64_t shift = isLastPart ? -first.start : first.size;
+    if (shift)
+      next.shift = insideOr(zero, index(b, shift));
+    return next;
   }
 
   Value rowPanelOf(const Part &part) {
@@ -213,11 +282,11 @@ private:
   /// (measured: 15 % at 64 rows and more), for all at once fills the queue of
   /// misses, and rows from the second cache then wait behind it.
   void buildRowTiles(OpBuilder &b, const Part &part, Value column,
-                     int64_t width) {
+                     int64_t width, const Next &next) {
     int64_t height = config.getTileRows();
     auto build = [&](OpBuilder &b, Value place, int64_t numRows,
                      int64_t numPrefetched) {
-      buildTile(b, part, {place, column, numRows, width, numPrefetched});
+      buildTile(b, part, {place, column, numRows, width, numPrefetched}, next);
     };
     Value last = arith::RemUIOp::create(b, loc, sub(b, rows.count, one),
                                         index(b, height));
@@ -264,18 +333,17 @@ private:
 
   /// The columns of the next tile that a tile asks for: the tiles of rows take
   /// turns.
-  Value prefetchedColumn(OpBuilder &b, const Tile &tile) {
-    if (tile.numPrefetched == 0)
-      return tile.column;
+  Value prefetchedColumn(OpBuilder &b, const Tile &tile, Value next) {
     Value turn = arith::DivUIOp::create(b, loc, tile.place,
                                         index(b, config.getTileRows()));
     Value numTurns = index(b, llvm::divideCeil(tile.width, tile.numPrefetched));
     Value offset = mul(b, arith::RemUIOp::create(b, loc, turn, numTurns),
                        index(b, tile.numPrefetched));
-    return add(b, add(b, tile.column, index(b, tile.width)), offset);
+    return add(b, next, offset);
   }
 
-  void buildTile(OpBuilder &b, const Part &part, const Tile &position) {
+  void buildTile(OpBuilder &b, const Part &part, const Tile &position,
+                 const Next &next) {
     MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
     dims[Matmul::kExpert] = rows.expert;
     dims[Matmul::kColumn] = position.column;
@@ -301,7 +369,11 @@ private:
                      index(b, part.start),
                      index(b, part.start + part.size - tail),
                      tail,
-                     {prefetchedColumn(b, position), position.numPrefetched}};
+                     {{next.term.getWeight(), next.term.getWeightMap()},
+                      next.expert,
+                      prefetchedColumn(b, position, next.column),
+                      next.shift,
+                      position.numPrefetched}};
     for (auto [i, sums] : llvm::enumerate(buildTileSums(b, loc, tile)))
       storeSums(
           b, sums, position.width, part,

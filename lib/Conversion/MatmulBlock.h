@@ -23,9 +23,10 @@ struct MatmulBlock {
   Panels rowPanels;
 };
 
-/// Rows [first, first + count) of an expert, at most block_rows.
+/// Rows [first, first + count) of an expert, at most block_rows, and the expert
+/// whose rows the same block computes next (null if that is not known).
 struct BlockRows {
-  Value expert, first, count;
+  Value expert, first, count, nextExpert;
 };
 
 /// `length` elements of k split into equal parts of at most block_sum.

@@ -115,14 +115,19 @@ private:
   }
 
   void prefetchNextTile(Value k) {
+    const auto &next = tile.prefetch;
     MatmulIndices dims = tile.dims;
+    dims[GroupedMatmulOp::kExpert] = next.expert;
     dims[GroupedMatmulOp::kSum] = k;
+    if (next.numColumns && next.shift)
+      dims[GroupedMatmulOp::kSum] =
+          arith::AddIOp::create(b, loc, k, next.shift).getResult();
     AffineExpr column = b.getAffineDimExpr(0);
-    for (int64_t j = 0; j < tile.prefetch.numColumns; ++j) {
+    for (int64_t j = 0; j < next.numColumns; ++j) {
       dims[GroupedMatmulOp::kColumn] = affine::makeComposedFoldedAffineApply(
-          b, loc, column + j, {getAsOpFoldResult(tile.prefetch.column)});
-      memref::PrefetchOp::create(b, loc, tile.weight.buffer,
-                                 buildIndices(b, loc, tile.weight.map, dims),
+          b, loc, column + j, {getAsOpFoldResult(next.column)});
+      memref::PrefetchOp::create(b, loc, next.weight.buffer,
+                                 buildIndices(b, loc, next.weight.map, dims),
                                  /*isWrite=*/false, /*localityHint=*/2,
                                  /*isDataCache=*/true);
     }

@@ -44,9 +44,11 @@ struct TileSums {
   Value end;
   int64_t tail;
   /// Columns whose weights are asked for on the way, step by step: those that
-  /// the next tile will read.
+  /// the next tile will read, `shift` elements of k further (null for none).
   struct {
-    Value column;
+    Operand weight;
+    OpFoldResult expert;
+    Value column, shift;
     int64_t numColumns;
   } prefetch;
 };

@@ -3,7 +3,7 @@
 // Tasks over the experts that have rows and the blocks of columns; tiles of rows
 // and columns with their sums in registers; the rest of a tile's rows in a switch.
 // CHECK-LABEL: func @rows
-// CHECK: %[[ACTIVE:.*]] = memref.alloc(%{{.*}}) {alignment = 64 : i64} : memref<?xindex>
+// CHECK: %[[ACTIVE:.*]] = memref.alloc(%{{.*}}) {alignment = 64 : i64} : memref<?xi32>
 // CHECK: scf.parallel
 // CHECK:   memref.alloca() {alignment = 64 : i64} : memref<1x4x16xf32>
 // CHECK:   scf.for

@@ -88,6 +88,33 @@ def compile_kernels(text: str, passes: Sequence[str] = ()) -> Kernels:
     return Kernels(library, folder)
 
 
+# CUtensorMapDataType of what kernels copy.
+_MAP_TYPES = {"f16": 6, "f32": 7, "bf16": 9}
+
+
+def encode_tensor_map(data: np.ndarray, kind: str, offset: int, sizes: Sequence[int],
+                      strides: Sequence[int], box: Sequence[int], swizzle: int) -> bytes:
+    """128 bytes that a kernel takes by value: a tensor of `kind` that begins `offset` elements into
+    `data`, and the box of it that one copy takes. Sizes, strides and box are of elements, the
+    contiguous dimension last; `swizzle` is 0, 32, 64 or 128 bytes."""
+    if strides[-1] != 1:
+        raise EmulationError(f"a tensor map's last stride is {strides[-1]}, not 1")
+    library = ctypes.CDLL(str(build_folder() / "lib" / "libmoe_emulation.so"))
+    rank, size = len(sizes), 4 if kind == "f32" else 2
+    memory = (ctypes.c_uint64 * 16)()
+    dims = (ctypes.c_uint64 * rank)(*reversed(sizes))
+    steps = (ctypes.c_uint64 * rank)(*[size * s for s in reversed(strides)][1:], 0)
+    boxes = (ctypes.c_uint32 * rank)(*reversed(box))
+    ones = (ctypes.c_uint32 * rank)(*[1] * rank)
+    base = ctypes.c_void_p(data.ctypes.data + size * offset)
+    swizzles = {0: 0, 32: 1, 64: 2, 128: 3}
+    if library.moe_emu_encode_tensor_map(memory, _MAP_TYPES[kind], rank, base, dims, steps, boxes,
+                                         ones, 0, swizzles[swizzle]):
+        raise EmulationError(f"no tensor map for sizes {list(sizes)}, strides {list(strides)}, "
+                             f"box {list(box)}")
+    return bytes(memory)
+
+
 class Kernels:
     """Compiled kernels; the files go when this does."""
 

@@ -233,8 +233,8 @@ def MoEDeviceMath : Pass<"moe-device-math"> {
 def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
   let summary = "lowers configured grouped matmuls, combines and routing to GPU kernels";
   let description = [{
-    Takes each `moe.grouped_matmul` on memrefs that has a `#moe.gpu_matmul` as
-    `moe.lowering_config`, and each `moe.combine`, `moe.gate`, `moe.plan` and
+    Takes each `moe.grouped_matmul` on memrefs that has a `#moe.gpu_matmul` or a
+    `#moe.gpu_wgmma` as `moe.lowering_config`, and each `moe.combine`, `moe.gate`, `moe.plan` and
     `moe.route` on memrefs in the default layout with static k and H or E (a
     *missed* remark names what stays). The op becomes a
     `gpu.launch_func` (routing: some) of a kernel in `gpu.module @moe_kernels`: an `llvm.func`
@@ -251,6 +251,12 @@ def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
     those of other lowerings bit for bit, and so are ids and weights of equal
     logits; what the kernels of one op share is `memref.alloc`, for later passes
     to place and free.
+
+    A kernel of `#moe.gpu_wgmma` has tensor maps before its other parameters, in
+    place of the buffers that only they are of. The launch makes each with
+    `nvgpu.tma.create.descriptor` and passes it by value (128 bytes); with `moe.blocks_per_multiprocessor = n` on the launch, n blocks a
+    multiprocessor are enough, and the host may start as few. `docs/GPU.md` says
+    what a host does for it.
 
     Before:
 
@@ -283,8 +289,9 @@ def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
     "::mlir::LLVM::LLVMDialect", "::mlir::math::MathDialect",
-    "::mlir::memref::MemRefDialect", "::mlir::NVVM::NVVMDialect",
-    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+    "::mlir::memref::MemRefDialect", "::mlir::nvgpu::NVGPUDialect",
+    "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect",
+    "::mlir::vector::VectorDialect"
   ];
 }
 

@@ -179,6 +179,14 @@ public:
   Value sumOfLanesUpTo(Value value, Value lane);
   /// Of an i32 of all lanes.
   Value reduce(NVVM::ReduxKind kind, Value value);
+  /// An i32 that is the same in all lanes, so that ptxas knows it.
+  Value uniform(Value value) {
+    return shuffle(NVVM::ShflKind::idx, value, i32(0));
+  }
+  /// Runs `body` in one lane of a warp whose lanes all come here.
+  void inOneLane(function_ref<void()> body) {
+    onlyIf(NVVM::ElectSyncOp::create(*this, getI1Type(), Value()), body);
+  }
 
 private:
   Value constant(Type type, int64_t value) {

@@ -27,15 +27,33 @@ void KernelParameters::addBuffer(Value buffer) {
 }
 
 SmallVector<Type> KernelParameters::getTypes(MLIRContext *context) const {
-  SmallVector<Type> types(buffers.size(),
-                          LLVM::LLVMPointerType::get(context, kGlobalMemory));
+  SmallVector<Type> types(tensorMaps.size(),
+                          LLVM::LLVMPointerType::get(context));
+  types.append(buffers.size(),
+               LLVM::LLVMPointerType::get(context, kGlobalMemory));
   for (Value scalar : scalars)
     types.push_back(scalar.getType());
   return types;
 }
 
+void KernelParameters::markTensorMaps(LLVM::LLVMFuncOp kernel) const {
+  constexpr int64_t kMapBytes = 128, kMapAlignment = 64;
+  Builder b(kernel.getContext());
+  auto bytes = LLVM::LLVMArrayType::get(b.getI8Type(), kMapBytes);
+  for (unsigned i = 0; i < tensorMaps.size(); ++i) {
+    kernel.setArgAttr(i, LLVM::LLVMDialect::getByValAttrName(),
+                      TypeAttr::get(bytes));
+    kernel.setArgAttr(i, NVVM::NVVMDialect::getGridConstantAttrName(),
+                      b.getUnitAttr());
+    kernel.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
+                      b.getI64IntegerAttr(kMapAlignment));
+  }
+}
+
 IRMapping KernelParameters::mapTo(ValueRange arguments) const {
   IRMapping mapping;
+  mapping.map(tensorMaps, arguments.take_front(tensorMaps.size()));
+  arguments = arguments.drop_front(tensorMaps.size());
   for (auto [buffer, argument] : llvm::zip(buffers, arguments))
     mapping.map(buffer, argument);
   for (auto [scalar, argument] :
@@ -46,7 +64,7 @@ IRMapping KernelParameters::mapTo(ValueRange arguments) const {
 
 SmallVector<Value>
 KernelParameters::buildArguments(ImplicitLocOpBuilder &b) const {
-  SmallVector<Value> arguments;
+  SmallVector<Value> arguments = tensorMaps;
   Type pointer = LLVM::LLVMPointerType::get(b.getContext());
   for (Value buffer : buffers) {
     Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, buffer);
@@ -96,6 +114,7 @@ SymbolRefAttr KernelModule::addKernel(Operation *op, StringRef suffix,
   kernel->setAttr(
       NVVM::NVVMDialect::getMaxntidAttrName(),
       b.getDenseI32ArrayAttr({static_cast<int32_t>(numThreads), 1, 1}));
+  parameters.markTensorMaps(kernel);
   b.setInsertionPointToStart(kernel.addEntryBlock(b));
   Value shared =
       LLVM::AddressOfOp::create(b, b.pointerType(kSharedMemory), kSharedName);
@@ -105,15 +124,16 @@ SymbolRefAttr KernelModule::addKernel(Operation *op, StringRef suffix,
                             {SymbolRefAttr::get(kernel)});
 }
 
-void mlir::moe::buildLaunch(ImplicitLocOpBuilder &b, SymbolRefAttr kernel,
-                            Value numBlocks, int64_t numThreads,
-                            int64_t sharedBytes,
-                            const KernelParameters &parameters) {
+gpu::LaunchFuncOp mlir::moe::buildLaunch(ImplicitLocOpBuilder &b,
+                                         SymbolRefAttr kernel, Value numBlocks,
+                                         int64_t numThreads,
+                                         int64_t sharedBytes,
+                                         const KernelParameters &parameters) {
   Value one = arith::ConstantIndexOp::create(b, 1);
   gpu::KernelDim3 grid = {numBlocks, one, one};
   gpu::KernelDim3 block = {arith::ConstantIndexOp::create(b, numThreads), one,
                            one};
   Value shared = arith::ConstantIntOp::create(b, sharedBytes, 32);
-  gpu::LaunchFuncOp::create(b, kernel, grid, block, shared,
-                            parameters.buildArguments(b));
+  return gpu::LaunchFuncOp::create(b, kernel, grid, block, shared,
+                                   parameters.buildArguments(b));
 }

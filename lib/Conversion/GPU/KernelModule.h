@@ -21,20 +21,26 @@
 
 namespace mlir::moe {
 
-/// What a kernel is given: buffers (memrefs) of an op, each once, then scalars.
+/// What a kernel is given: tensor maps by value, buffers (memrefs) of an op,
+/// each once, then scalars.
 class KernelParameters {
 public:
+  /// A value of nvgpu's descriptor type; in the kernel, a pointer to 128 bytes.
+  void addTensorMap(Value map) { tensorMaps.push_back(map); }
   /// Nothing, where `buffer` is null.
   void addBuffer(Value buffer);
   void addScalar(Value scalar) { scalars.insert(scalar); }
 
   SmallVector<Type> getTypes(MLIRContext *context) const;
-  /// From buffers to pointers and from scalars to values, in a kernel.
+  /// Says of `kernel`, a function of these parameters, which ones are maps.
+  void markTensorMaps(LLVM::LLVMFuncOp kernel) const;
+  /// From maps and buffers to pointers and from scalars to values, in a kernel.
   IRMapping mapTo(ValueRange arguments) const;
   /// What the host passes.
   SmallVector<Value> buildArguments(ImplicitLocOpBuilder &b) const;
 
 private:
+  SmallVector<Value> tensorMaps;
   llvm::SetVector<Value> buffers, scalars;
 };
 
@@ -61,9 +67,10 @@ private:
 };
 
 /// Launches `kernel` with `numBlocks` (index) blocks in one dimension.
-void buildLaunch(ImplicitLocOpBuilder &b, SymbolRefAttr kernel, Value numBlocks,
-                 int64_t numThreads, int64_t sharedBytes,
-                 const KernelParameters &parameters);
+gpu::LaunchFuncOp buildLaunch(ImplicitLocOpBuilder &b, SymbolRefAttr kernel,
+                              Value numBlocks, int64_t numThreads,
+                              int64_t sharedBytes,
+                              const KernelParameters &parameters);
 
 } // namespace mlir::moe
 

@@ -8,9 +8,10 @@
 #include "CombineKernel.h"
 #include "KernelModule.h"
 #include "LowerRouting.h"
-#include "MmaSyncKernel.h"
+#include "MatmulLaunch.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Remarks.h"
 #include "moe/Conversion/Passes.h"
@@ -35,68 +36,6 @@ static Value toI32(ImplicitLocOpBuilder &b, Value index) {
 
 static Value buildConstant(ImplicitLocOpBuilder &b, int64_t value) {
   return arith::ConstantIndexOp::create(b, value);
-}
-
-//===----------------------------------------------------------------------===//
-// moe.grouped_matmul
-//===----------------------------------------------------------------------===//
-
-static KernelParameters collectParameters(const MatmulProblem &problem) {
-  KernelParameters parameters;
-  parameters.addBuffer(problem.offsets);
-  if (problem.readsSource())
-    parameters.addBuffer(problem.source);
-  parameters.addBuffer(problem.rows.buffer);
-  for (const LinearAccess &weight : problem.weights)
-    parameters.addBuffer(weight.buffer);
-  for (const LinearAccess &extra : problem.extras)
-    parameters.addBuffer(extra.buffer);
-  for (const LinearAccess &result : problem.results)
-    parameters.addBuffer(result.buffer);
-  for (Value scalar : problem.scalars)
-    parameters.addScalar(scalar);
-  return parameters;
-}
-
-/// A block a tile, and at least one: an expert adds at most one tile of rows
-/// that is not full, and none if it has no rows.
-static Value buildNumBlocks(ImplicitLocOpBuilder &b,
-                            const MatmulProblem &problem, GPUMatmulAttr config,
-                            Value numExperts) {
-  Value rows = buildSize(b, problem.results[0].buffer, 0);
-  Value full =
-      arith::DivUIOp::create(b, rows, buildConstant(b, config.getTileRows()));
-  Value bound = arith::MinUIOp::create(
-      b, rows, arith::AddIOp::create(b, full, numExperts));
-  int64_t columnTiles =
-      llvm::divideCeil(problem.numColumns, config.getTileColumns());
-  Value blocks = arith::MulIOp::create(b, bound, buildConstant(b, columnTiles));
-  return arith::MaxUIOp::create(b, blocks, buildConstant(b, 1));
-}
-
-static void lowerMatmul(const MatmulProblem &problem, GPUMatmulAttr config,
-                        KernelModule &kernels) {
-  Matmul op = problem.op;
-  ImplicitLocOpBuilder b(op.getLoc(), op);
-  KernelParameters parameters = collectParameters(problem);
-  Value numExperts = arith::SubIOp::create(b, buildSize(b, problem.offsets, 0),
-                                           buildConstant(b, 1));
-  Value parameter;
-  if (ShapedType::isDynamic(op.getNumExperts())) {
-    parameter = toI32(b, numExperts);
-    parameters.addScalar(parameter);
-  }
-  SymbolRefAttr kernel = kernels.addKernel(
-      op, "matmul", config.getNumThreads(), parameters,
-      [&](KernelBuilder &b, const IRMapping &toDevice, Value shared) {
-        Value count =
-            parameter ? toDevice.lookup(parameter) : b.i32(op.getNumExperts());
-        buildMmaSyncKernel(b, problem, config, toDevice, count, shared);
-      });
-  buildLaunch(b, kernel, buildNumBlocks(b, problem, config, numExperts),
-              config.getNumThreads(), getSharedBytes(problem, config),
-              parameters);
-  op.erase();
 }
 
 //===----------------------------------------------------------------------===//
@@ -155,17 +94,11 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
 
   /// Only with a configuration: what has none was declined.
   LogicalResult lower(Matmul op, KernelModule &kernels) {
-    auto config = op->getAttrOfType<GPUMatmulAttr>(GPUMatmulAttr::kName);
-    if (!config)
-      return success();
-    llvm::Expected<MatmulProblem> problem = analyzeMatmul(op);
-    if (!problem)
-      return op.emitOpError("has a gpu_matmul, but no kernel can do it: ")
-             << llvm::toString(problem.takeError());
-    if (llvm::Error error = checkConfig(*problem, config))
-      return op.emitOpError("cannot use its gpu_matmul: ")
-             << llvm::toString(std::move(error));
-    lowerMatmul(*problem, config, kernels);
+    Attribute config = op->getAttr(GPUMatmulAttr::kName);
+    if (auto mmaSync = dyn_cast_or_null<GPUMatmulAttr>(config))
+      return lowerMatmul(op, mmaSync, kernels);
+    if (auto wgmma = dyn_cast_or_null<GPUWgmmaAttr>(config))
+      return lowerMatmul(op, wgmma, kernels);
     return success();
   }
 

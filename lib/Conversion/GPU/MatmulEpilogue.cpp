@@ -104,9 +104,13 @@ void MatmulEpilogue::storePair(const Row &row, Value column,
     return;
   }
   for (auto [i, at] : llvm::enumerate(ArrayRef<Value>{column, next}))
-    b.onlyIf(b.less(at, problem.numColumns), [&, i = i, at = at] {
-      for (auto [result, value] :
-           llvm::zip(problem.results, inlineEpilogue(row, at, sumsOf(i))))
-        store(result, row, at, value, result.getElementBytes());
-    });
+    b.onlyIf(b.less(at, problem.numColumns),
+             [&, i = i, at = at] { storeOne(row, at, sumsOf(i)); });
+}
+
+void MatmulEpilogue::storeOne(const Row &row, Value column,
+                              ValueRange sums) const {
+  for (auto [result, value] :
+       llvm::zip(problem.results, inlineEpilogue(row, column, sums)))
+    store(result, row, column, value, result.getElementBytes());
 }

@@ -36,6 +36,10 @@ public:
   void storePair(const Row &row, Value column,
                  ArrayRef<std::array<Value, 2>> sums) const;
 
+  /// Stores the results in column `column` (i32 below N): `sums` has a sum for
+  /// each product.
+  void storeOne(const Row &row, Value column, ValueRange sums) const;
+
 private:
   Value buildAddress(const LinearAccess &access, const Row &row,
                      Value column) const;

@@ -8,6 +8,7 @@
 #include "MatmulProblem.h"
 
 #include "DeviceMath.h"
+#include "StageRing.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Transforms/RegionUtils.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -295,18 +296,88 @@ int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
   return config.getStages() * rows * config.getTileSum() * 2;
 }
 
-llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
-                                   GPUMatmulAttr config) {
+int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
+                                  GPUWgmmaAttr config) {
+  int64_t rows =
+      config.getTileRows() +
+      static_cast<int64_t>(problem.weights.size()) * config.getTileColumns();
+  return StageRing::getBytes(config.getStages(),
+                             rows * config.getTileSum() * 2);
+}
+
+/// Fails if the sums of a tile of all products do not fit into the registers of
+/// `numThreads` threads.
+template <typename Config>
+static llvm::Error checkSums(const MatmulProblem &problem, Config config,
+                             int64_t numThreads, StringRef more) {
   // Of 255 registers a thread, what indices and operands leave.
   constexpr int64_t kMaxSums = 128;
   int64_t sums = static_cast<int64_t>(problem.weights.size()) *
-                 config.getTileRows() * config.getTileColumns() /
-                 config.getNumThreads();
-  if (sums > kMaxSums)
+                 config.getTileRows() * config.getTileColumns() / numThreads;
+  if (sums <= kMaxSums)
+    return llvm::Error::success();
+  return llvm::createStringError(llvm::formatv(
+      "a thread would keep {0} sums in registers, of {1} that fit; make the "
+      "tile smaller or take more {2}",
+      sums, kMaxSums, more));
+}
+
+/// Fails if panels of 64 columns of a weight with n last do not fill a tile.
+template <typename Config>
+static llvm::Error checkPanels(const MatmulProblem &problem, Config config) {
+  if (problem.sumIsLast || config.getTileColumns() % 64 == 0)
+    return llvm::Error::success();
+  return llvm::createStringError(llvm::formatv(
+      "tile_columns = {0} must be a multiple of 64 where n is a weight's last "
+      "index",
+      config.getTileColumns()));
+}
+
+/// Fails if a bulk copy cannot say where the elements of `access` lie.
+static llvm::Error checkTensorMap(StringRef name, const LinearAccess &access,
+                                  ArrayRef<unsigned> dims) {
+  constexpr int64_t kMaxStride = int64_t(1) << 40;
+  for (unsigned dim : dims)
+    if (access.coefficients[dim] == 0)
+      return llvm::createStringError(
+          llvm::formatv("{0} repeats along {1}, which bulk copies cannot do",
+                        name, "emtjnk"[dim]));
+  for (int64_t coefficient : access.coefficients)
+    if (coefficient < 0 || coefficient >= kMaxStride / access.getElementBytes())
+      return llvm::createStringError(llvm::formatv(
+          "neighbours of {0} are {1} elements apart, which bulk copies cannot "
+          "do",
+          name, coefficient));
+  return llvm::Error::success();
+}
+
+llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
+                                   GPUWgmmaAttr config) {
+  if (llvm::Error error =
+          checkSums(problem, config, config.getNumConsumers(), "groups"))
+    return error;
+  if (llvm::Error error = checkPanels(problem, config))
+    return error;
+  for (const LinearAccess &weight : problem.weights)
+    if (llvm::Error error =
+            checkTensorMap("a weight", weight, {Matmul::kColumn, Matmul::kSum}))
+      return error;
+  if (!problem.isGathered)
+    return checkTensorMap("the rows", problem.rows,
+                          {Matmul::kRow, Matmul::kSum});
+  // 128 threads gather 16 rows at a time.
+  if (config.getTileRows() % 16 != 0 && config.getTileRows() != 8)
     return llvm::createStringError(llvm::formatv(
-        "a thread would keep {0} sums in registers, of {1} that fit; make the "
-        "tile smaller or take more warps",
-        sums, kMaxSums));
+        "tile_rows = {0} must be 8 or a multiple of 16 where rows are gathered",
+        config.getTileRows()));
+  return llvm::Error::success();
+}
+
+llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
+                                   GPUMatmulAttr config) {
+  if (llvm::Error error =
+          checkSums(problem, config, config.getNumThreads(), "warps"))
+    return error;
   auto checkCopies = [&](StringRef name, int64_t rows) -> llvm::Error {
     int64_t pieces = rows * 8, threads = config.getNumThreads();
     if (pieces % threads == 0 || threads % pieces == 0)
@@ -318,12 +389,7 @@ llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
   };
   if (llvm::Error error = checkCopies("tile_rows", config.getTileRows()))
     return error;
-  if (problem.sumIsLast)
-    return checkCopies("tile_columns", config.getTileColumns());
-  if (config.getTileColumns() % 64 != 0)
-    return llvm::createStringError(llvm::formatv(
-        "tile_columns = {0} must be a multiple of 64 where n is a weight's "
-        "last index",
-        config.getTileColumns()));
+  if (llvm::Error error = checkPanels(problem, config))
+    return error;
   return checkCopies("tile_columns", config.getTileColumns());
 }

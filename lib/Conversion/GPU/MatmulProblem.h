@@ -63,10 +63,12 @@ llvm::Expected<MatmulProblem> analyzeMatmul(GroupedMatmulOp op);
 
 /// Shared memory that a kernel needs, in bytes.
 int64_t getSharedBytes(const MatmulProblem &problem, GPUMatmulAttr config);
+int64_t getSharedBytes(const MatmulProblem &problem, GPUWgmmaAttr config);
 
 /// Why `config` does not fit `problem`; success if it does. Independent of the
 /// chip, but for its registers, of which all chips have as many.
 llvm::Error checkConfig(const MatmulProblem &problem, GPUMatmulAttr config);
+llvm::Error checkConfig(const MatmulProblem &problem, GPUWgmmaAttr config);
 
 } // namespace mlir::moe
 

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "MatmulProblem.h"
+#include "TensorMaps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -34,18 +35,59 @@ static std::optional<int64_t> findSharedKiB(StringRef chip) {
       .Default(std::nullopt);
 }
 
+/// The chip whose instructions #moe.gpu_wgmma is for: those of an "a" chip are
+/// on no other.
+static constexpr StringLiteral kWgmmaChip = "sm_90a";
+
+/// Rows of an expert, as far as shapes tell; empty if they do not.
+static std::optional<int64_t> findRowsPerExpert(Matmul op) {
+  int64_t numRows = op.getNumRows(), numExperts = op.getNumExperts();
+  if (ShapedType::isDynamic(numRows) || ShapedType::isDynamic(numExperts))
+    return std::nullopt;
+  return llvm::divideCeil(numRows, std::max<int64_t>(numExperts, 1));
+}
+
+/// 128 rows by 256 columns of all products together. Where an expert has few
+/// rows, weights are all that moves, and become the side of 64: 128 columns of
+/// each product, and as many rows as an expert may have.
+static GPUWgmmaAttr chooseWgmma(const MatmulProblem &problem,
+                                int64_t sharedBytes) {
+  auto numProducts = static_cast<int64_t>(problem.weights.size());
+  Matmul op = problem.op;
+  int64_t rows = 128, unit = problem.sumIsLast ? 8 : kPanelColumns;
+  int64_t columns = llvm::alignDown(256 / numProducts, unit), groups = 2;
+  columns = std::min<int64_t>(columns, llvm::alignTo(problem.numColumns, unit));
+  int64_t perExpert = findRowsPerExpert(op).value_or(INT64_MAX);
+  bool swapped = perExpert <= 32;
+  if (swapped) {
+    rows = perExpert <= 4 ? 16 : perExpert <= 16 ? 32 : 64;
+    groups = problem.numColumns <= 64 ? 1 : 2;
+    columns = 64 * groups;
+  }
+  if (columns == 0)
+    return GPUWgmmaAttr();
+  constexpr int64_t kTileSum = 64, kMaxStages = 8;
+  for (int64_t stages = kMaxStages; stages >= 2; --stages) {
+    auto config = GPUWgmmaAttr::get(op.getContext(), rows, columns, kTileSum,
+                                    groups, stages, swapped);
+    if (getSharedBytes(problem, config) > sharedBytes)
+      continue;
+    if (!llvm::errorToBool(checkConfig(problem, config)))
+      return config;
+    break;
+  }
+  return GPUWgmmaAttr();
+}
+
 /// A tile of 128 × 128 sums of all products for many rows of an expert; of 16
 /// rows where shapes tell that an expert has few, as then weights are all that
 /// moves and several blocks share a multiprocessor.
-static GPUMatmulAttr chooseConfig(const MatmulProblem &problem,
-                                  int64_t sharedBytes) {
+static GPUMatmulAttr chooseMmaSync(const MatmulProblem &problem,
+                                   int64_t sharedBytes) {
   auto numProducts = static_cast<int64_t>(problem.weights.size());
   Matmul op = problem.op;
   MLIRContext *context = op.getContext();
-  int64_t numRows = op.getNumRows(), numExperts = op.getNumExperts();
-  bool fewRows = !ShapedType::isDynamic(numRows) &&
-                 !ShapedType::isDynamic(numExperts) &&
-                 numRows <= 16 * std::max<int64_t>(numExperts, 1);
+  bool fewRows = findRowsPerExpert(op).value_or(INT64_MAX) <= 16;
   // Panels of a weight with n last are 64 columns wide.
   int64_t minColumns = problem.sumIsLast ? 32 : 64;
   int64_t columns = numProducts == 1 ? 128 : numProducts == 2 ? 64 : minColumns;
@@ -98,9 +140,20 @@ struct SelectGPUStrategyPass
       decline(op, llvm::toString(problem.takeError()));
       return success();
     }
-    if (auto pinned = op->getAttrOfType<GPUMatmulAttr>(GPUMatmulAttr::kName))
-      return checkPinned(*problem, pinned, sharedBytes);
-    GPUMatmulAttr config = chooseConfig(*problem, sharedBytes);
+    Attribute pinned = op->getAttr(GPUMatmulAttr::kName);
+    if (auto config = dyn_cast_or_null<GPUMatmulAttr>(pinned))
+      return checkPinned(*problem, config, sharedBytes);
+    if (auto config = dyn_cast_or_null<GPUWgmmaAttr>(pinned)) {
+      if (chip == kWgmmaChip)
+        return checkPinned(*problem, config, sharedBytes);
+      return op.emitOpError("cannot use its gpu_wgmma: ")
+             << chip << " has no wgmma; compile for " << kWgmmaChip
+             << ", or take a gpu_matmul";
+    }
+    if (chip == kWgmmaChip)
+      if (GPUWgmmaAttr config = chooseWgmma(*problem, sharedBytes))
+        return take(op, config);
+    GPUMatmulAttr config = chooseMmaSync(*problem, sharedBytes);
     if (!config) {
       decline(op, "the operands of a step need more shared memory than there "
                   "is; split the products into several ops");
@@ -111,6 +164,10 @@ struct SelectGPUStrategyPass
                       " (split the products into several ops)");
       return success();
     }
+    return take(op, config);
+  }
+
+  LogicalResult take(Matmul op, Attribute config) {
     op->setAttr(GPUMatmulAttr::kName, config);
     std::string text;
     llvm::raw_string_ostream(text) << config;
@@ -119,17 +176,20 @@ struct SelectGPUStrategyPass
   }
 
   /// What a user asked for is done or refused, never changed.
-  LogicalResult checkPinned(const MatmulProblem &problem, GPUMatmulAttr config,
+  template <typename Config>
+  LogicalResult checkPinned(const MatmulProblem &problem, Config config,
                             int64_t sharedBytes) {
     Matmul op = problem.op;
+    StringRef name = Config::getMnemonic();
     if (llvm::Error error = checkConfig(problem, config))
-      return op.emitOpError("cannot use its gpu_matmul: ")
-             << llvm::toString(std::move(error));
+      return op.emitOpError("cannot use its ")
+             << name << ": " << llvm::toString(std::move(error));
     int64_t needed = getSharedBytes(problem, config);
     if (needed > sharedBytes)
-      return op.emitOpError("cannot use its gpu_matmul: it needs ")
-             << needed << " bytes of shared memory, " << chip << " has "
-             << sharedBytes << "; take fewer stages or a smaller tile";
+      return op.emitOpError("cannot use its ")
+             << name << ": it needs " << needed << " bytes of shared memory, "
+             << chip << " has " << sharedBytes
+             << "; take fewer stages or a smaller tile";
     return success();
   }
 };

@@ -1,5 +1,6 @@
 // RUN: moe-opt %s --moe-select-gpu-strategy=chip=sm_80 | FileCheck %s
 // RUN: moe-opt %s --moe-select-gpu-strategy=chip=sm_89 | FileCheck %s --check-prefix=SM89
+// RUN: moe-opt %s --moe-select-gpu-strategy=chip=sm_90a | FileCheck %s --check-prefix=SM90A
 // RUN: moe-opt %s --moe-select-gpu-strategy --remarks-filter-missed='.*' -o /dev/null 2>&1 | FileCheck %s --check-prefix=MISSED
 // RUN: not moe-opt %s --moe-select-gpu-strategy=chip=sm_35 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
@@ -10,6 +11,8 @@
 // CHECK: #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>
 // SM89-LABEL: func @one_product
 // SM89: #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 3>
+// SM90A-LABEL: func @one_product
+// SM90A: #moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64, groups = 2, stages = 4>
 func.func @one_product(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
@@ -24,6 +27,8 @@ func.func @one_product(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tenso
 // Two products share the registers of one.
 // CHECK-LABEL: func @gate_and_up
 // CHECK: #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>
+// SM90A-LABEL: func @gate_and_up
+// SM90A: #moe.gpu_wgmma<tile_rows = 128, tile_columns = 128, tile_sum = 64, groups = 2, stages = 4>
 func.func @gate_and_up(%offsets: tensor<5xi32>, %source: tensor<?xi32>, %x: tensor<?x64xf16>, %w: tensor<4x64x512xf16>, %init: tensor<?x256xf16>) -> tensor<?x256xf16> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>) source(%source : tensor<?xi32>) top_k(2)
       products(%x[t, k] * %w[e, k, n], %x[t, k] * %w[e, k, n + 256] : tensor<?x64xf16>, tensor<4x64x512xf16>, tensor<?x64xf16>, tensor<4x64x512xf16>)
@@ -39,6 +44,8 @@ func.func @gate_and_up(%offsets: tensor<5xi32>, %source: tensor<?xi32>, %x: tens
 // Shapes tell that an expert has few rows.
 // CHECK-LABEL: func @few_rows
 // CHECK: #moe.gpu_matmul<tile_rows = 16, tile_columns = 128, tile_sum = 64, warp_rows = 1, warp_columns = 4, stages = 4>
+// SM90A-LABEL: func @few_rows
+// SM90A: #moe.gpu_wgmma<tile_rows = 32, tile_columns = 128, tile_sum = 64, groups = 2, stages = 8, swapped = true>
 func.func @few_rows(%offsets: tensor<5xi32>, %x: tensor<64x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<64x256xbf16>) -> tensor<64x256xbf16> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<64x64xbf16>, tensor<4x256x64xbf16>)
@@ -53,6 +60,8 @@ func.func @few_rows(%offsets: tensor<5xi32>, %x: tensor<64x64xbf16>, %w: tensor<
 // A pinned decision stays.
 // CHECK-LABEL: func @pinned
 // CHECK: stages = 2
+// SM90A-LABEL: func @pinned
+// SM90A: #moe.gpu_matmul<tile_rows = 64, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 2, stages = 2>
 func.func @pinned(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)

@@ -1,4 +1,4 @@
-// Two products of gathered rows and SiLU, as PTX for every chip.
+// Two products of gathered rows and SiLU, as PTX for every chip (sm_90a: wgmma.mlir).
 
 // DEFINE: %{chip} = sm_80
 // DEFINE: %{compile} = moe-opt %s --moe-select-gpu-strategy=chip=%{chip} --moe-lower-to-gpu --moe-lower-kernels \
@@ -9,8 +9,8 @@
 // RUN: %{compile} | FileCheck %s -DCHIP=sm_86
 // REDEFINE: %{chip} = sm_89
 // RUN: %{compile} | FileCheck %s -DCHIP=sm_89
-// REDEFINE: %{chip} = sm_90a
-// RUN: %{compile} | FileCheck %s -DCHIP=sm_90a
+// REDEFINE: %{chip} = sm_90
+// RUN: %{compile} | FileCheck %s -DCHIP=sm_90
 // REDEFINE: %{chip} = sm_120
 // RUN: %{compile} | FileCheck %s -DCHIP=sm_120
 

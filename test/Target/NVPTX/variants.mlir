@@ -1,7 +1,7 @@
 // More kernels, for ptxas.test too: one product, few rows, weights with n last, combine.
 
-// RUN: moe-opt %s --moe-select-gpu-strategy=chip=sm_90a --moe-lower-to-gpu --moe-lower-kernels \
-// RUN:     --nvvm-attach-target="chip=sm_90a O=3" --gpu-module-to-binary=format=isa | FileCheck %s
+// RUN: moe-opt %s --moe-select-gpu-strategy=chip=sm_90 --moe-lower-to-gpu --moe-lower-kernels \
+// RUN:     --nvvm-attach-target="chip=sm_90 O=3" --gpu-module-to-binary=format=isa | FileCheck %s
 
 // CHECK-LABEL: .visible .entry down_matmul
 // CHECK: mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32

@@ -32,6 +32,7 @@ enum AttributeCode : uint64_t {
   kRenormalize = 5,
   kCPUMatmul = 6,
   kGPUMatmul = 7,
+  kGPUWgmma = 8,
 };
 
 struct Version : DialectVersion {
@@ -96,6 +97,8 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
       return readCPUMatmul(reader);
     case kGPUMatmul:
       return readGPUMatmul(reader);
+    case kGPUWgmma:
+      return readGPUWgmma(reader);
     default:
       reader.emitError() << "moe: unknown attribute code " << code
                          << "; the file was written by a newer release";
@@ -149,6 +152,14 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
                {a.getTileRows(), a.getTileColumns(), a.getTileSum(),
                 a.getWarpRows(), a.getWarpColumns(), a.getStages()})
             writer.writeVarInt(size);
+          return success();
+        })
+        .Case([&](GPUWgmmaAttr a) {
+          writer.writeVarInt(kGPUWgmma);
+          for (int64_t size : {a.getTileRows(), a.getTileColumns(),
+                               a.getTileSum(), a.getGroups(), a.getStages()})
+            writer.writeVarInt(size);
+          writer.writeVarInt(a.getSwapped());
           return success();
         })
         .Default([](Attribute) { return failure(); });
@@ -215,6 +226,19 @@ private:
     return GPUMatmulAttr::getChecked([&] { return reader.emitError(); },
                                      getContext(), sizes[0], sizes[1], sizes[2],
                                      sizes[3], sizes[4], sizes[5]);
+  }
+
+  Attribute readGPUWgmma(DialectBytecodeReader &reader) const {
+    SmallVector<int64_t> sizes;
+    uint64_t size;
+    while (sizes.size() < 6) {
+      if (failed(reader.readVarInt(size)))
+        return Attribute();
+      sizes.push_back(static_cast<int64_t>(size));
+    }
+    return GPUWgmmaAttr::getChecked([&] { return reader.emitError(); },
+                                    getContext(), sizes[0], sizes[1], sizes[2],
+                                    sizes[3], sizes[4], sizes[5] != 0);
   }
 
   Attribute readRenormalize(DialectBytecodeReader &reader) const {

@@ -168,6 +168,36 @@ GPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   return success();
 }
 
+LogicalResult GPUWgmmaAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                   int64_t tileRows, int64_t tileColumns,
+                                   int64_t tileSum, int64_t groups,
+                                   int64_t stages, bool swapped) {
+  for (int64_t size : {tileRows, tileColumns, tileSum, groups, stages})
+    if (size < 1) // gpu_wgmma_c1
+      return emitError() << "gpu_wgmma: sizes must be at least 1, got " << size;
+  if (groups > 2) // gpu_wgmma_c1
+    return emitError() << "gpu_wgmma: groups must be 1 or 2, got " << groups;
+  constexpr int64_t kMaxSide = 256;
+  auto checkSide = [&](bool isRows, int64_t unit) -> LogicalResult {
+    int64_t size = isRows ? tileRows : tileColumns;
+    if (size % unit == 0 && size <= kMaxSide)
+      return success();
+    return emitError() << "gpu_wgmma: tile_" << (isRows ? "rows" : "columns")
+                       << " must be a multiple of " << unit << " and at most "
+                       << kMaxSide << ", got " << size;
+  };
+  if (failed(checkSide(/*isRows=*/!swapped, 64 * groups))) // gpu_wgmma_c2
+    return failure();
+  if (failed(checkSide(/*isRows=*/swapped, 8))) // gpu_wgmma_c3
+    return failure();
+  if (tileSum != 64) // gpu_wgmma_c4
+    return emitError() << "gpu_wgmma: tile_sum must be 64, got " << tileSum;
+  if (stages < 2) // gpu_wgmma_c5
+    return emitError() << "gpu_wgmma: stages must be at least 2, got "
+                       << stages;
+  return success();
+}
+
 LogicalResult GroupsAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  int64_t count, int64_t keep, GroupScore,
                                  GroupMask) {

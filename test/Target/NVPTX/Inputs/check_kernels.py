@@ -65,6 +65,27 @@ class Variant:
         """Columns of the weights: gate and up lie side by side."""
         return self.n * (2 if self.gated else 1)
 
+    def attribute(self) -> str:
+        """How the op runs."""
+        tile = "tile_rows = {}, tile_columns = {}, tile_sum = 64, warp_rows = {}, warp_columns = {}, stages = {}"
+        return f"#moe.gpu_matmul<{tile.format(*self.config)}>"
+
+    def launch(self, kernels: emulation.Kernels, lowered: str, arrays: dict[str, np.ndarray],
+               args: list[np.ndarray | np.generic], seed: int) -> None:
+        """Runs the kernel on what the op's operands are, in order."""
+        tile_rows, tile_columns, warp_rows, warp_columns, stages = self.config
+        kernels.launch("v_matmul", self.grid or self.bound(len(arrays["y"]), tile_rows, tile_columns),
+                       32 * warp_rows * warp_columns, args, seed=seed,
+                       shared=stages * (tile_rows + self.products() * tile_columns) * 128)
+
+    def products(self) -> int:
+        """Weights of a step."""
+        return 2 if self.gated else 1
+
+    def bound(self, m: int, tile_rows: int, tile_columns: int) -> int:
+        """Blocks that the host would launch for m rows."""
+        return max(1, min(m, m // tile_rows + self.experts) * -(-self.n // tile_columns))
+
     def text(self) -> str:
         """The op, bufferized and configured."""
         e = "?" if self.dynamic_experts else self.experts
@@ -95,13 +116,12 @@ class Variant:
         if self.out != "f32":
             body.append(f"%r = arith.truncf {value} : f32 to {self.out}")
             value = "%r"
-        tile = "tile_rows = {}, tile_columns = {}, tile_sum = 64, warp_rows = {}, warp_columns = {}, stages = {}"
         return f"""
 func.func @v(%o: memref<{offsets}xi32>, %source: memref<?xi32>, %x: {rows}, %w: {weight},
              %bias: memref<{e}x{self.n}xf32>, %s: memref<?x2xf32>, %y: memref<?x{self.n}x{self.out}>, %scale: f32) {{
   moe.grouped_matmul offsets(%o : memref<{offsets}xi32>) {source}
       products({", ".join(products)} : {types}) {extras} outs(%y : memref<?x{self.n}x{self.out}>)
-      attributes {{moe.lowering_config = #moe.gpu_matmul<{tile.format(*self.config)}>}} {{
+      attributes {{moe.lowering_config = {self.attribute()}}} {{
   ^bb0({", ".join(arguments)}):
     {chr(10).join(body)}
     moe.yield {value} : {self.out}
@@ -135,12 +155,17 @@ VARIANTS = [
 
 
 def lower(moe_opt: str, text: str) -> str:
-    """The kernels alone: host code is not run here."""
+    """The kernels, and the host code that launches them."""
     command = [moe_opt, "--moe-lower-to-gpu", "--moe-lower-kernels"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: moe-opt fails: {done.stderr}\n{text}")
-    kernels = done.stdout[done.stdout.index("  gpu.module "):]
+    return done.stdout
+
+
+def kernels_of(lowered: str) -> str:
+    """The kernels alone: host code is not run here."""
+    kernels = lowered[lowered.index("  gpu.module "):]
     return "module attributes {gpu.container_module} {\n" + kernels
 
 
@@ -149,7 +174,8 @@ def exact(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return generator.integers(-64, 65, shape).astype(np.float32) / 64
 
 
-def run(variant: Variant, kernels: emulation.Kernels, rows: tuple[int, ...], seed: int) -> float:
+def run(variant: Variant, kernels: emulation.Kernels, lowered: str, rows: tuple[int, ...],
+        seed: int) -> float:
     """One launch; returns the worst error as a share of the bound."""
     generator = np.random.default_rng(seed)
     offsets = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
@@ -164,17 +190,14 @@ def run(variant: Variant, kernels: emulation.Kernels, rows: tuple[int, ...], see
     y = encode(np.full((m, variant.n), 7.0), variant.out)
 
     stored = w.swapaxes(1, 2) if variant.transposed else w
+    arrays = {"x": encode(x, variant.kind), "w": encode(stored, variant.kind), "y": y}
     args = [offsets]
     if variant.gathered or variant.extras:
         args.append(source)
-    args += [encode(x, variant.kind), encode(stored, variant.kind)]
+    args += [arrays["x"], arrays["w"]]
     args += [bias, weights] * variant.extras + [y] + [scale] * variant.extras
     args += [np.int32(variant.experts)] * variant.dynamic_experts
-    tile_rows, tile_columns, warp_rows, warp_columns, stages = variant.config
-    products = 2 if variant.gated else 1
-    bound = min(m, m // tile_rows + variant.experts) * -(-variant.n // tile_columns)
-    kernels.launch("v_matmul", variant.grid or bound, 32 * warp_rows * warp_columns, args, seed=seed,
-                   shared=stages * (tile_rows + products * tile_columns) * 128)
+    variant.launch(kernels, lowered, arrays, args, seed)
 
     worst = 0.0
     got = decode(y, variant.out)
@@ -281,17 +304,17 @@ MUTANTS = {
 }
 
 
-def check_mutants(moe_opt: str) -> None:
+def check_mutants(moe_opt: str, variants: list[Variant], mutants: dict) -> None:
     """Fails if a damaged kernel passes for a good one."""
     survivors = []
-    for name, (of, damage) in MUTANTS.items():
-        variant = next(v for v in VARIANTS if v.name == of)
+    for name, (of, damage) in mutants.items():
+        variant = next(v for v in variants if v.name == of)
         kernel = lower(moe_opt, variant.text())
         damaged = damage(kernel)
         if damaged == kernel:
             sys.exit(f"error: '{name}' changes nothing")
         try:
-            run(variant, emulation.compile_kernels(damaged), variant.rows[0], 1)
+            run(variant, emulation.compile_kernels(kernels_of(damaged)), damaged, variant.rows[0], 1)
             survivors.append(name)
         except (emulation.EmulationError, SystemExit) as found:
             print(f"{name}: found, {str(found).splitlines()[0]}")
@@ -299,23 +322,30 @@ def check_mutants(moe_opt: str) -> None:
         sys.exit(f"error: not found: {survivors}")
 
 
-def main() -> None:
-    """Checks the variants asked for."""
-    moe_opt, *names = sys.argv[1:]
+def check(variants: list[Variant | Combine], mutants: dict, arguments: list[str]) -> None:
+    """Checks the variants asked for, or all mutants."""
+    moe_opt, *names = arguments
     if names == ["--mutants"]:
-        return check_mutants(moe_opt)
-    chosen = [v for v in [*VARIANTS, *COMBINES] if not names or v.name.startswith(tuple(names))]
+        return check_mutants(moe_opt, variants, mutants)
+    chosen = [v for v in variants if not names or v.name.startswith(tuple(names))]
     for variant in chosen:
-        kernels = emulation.compile_kernels(lower(moe_opt, variant.text()))
+        lowered = lower(moe_opt, variant.text())
+        kernels = emulation.compile_kernels(kernels_of(lowered))
         if isinstance(variant, Combine):
             for seed in range(1, 4):
                 variant.run(kernels, seed)
             print(f"{variant.name}: ok")
             continue
-        worst = max(run(variant, kernels, rows, seed) for seed, rows in enumerate(variant.rows, 1))
-        print(f"{variant.name}: ok, at most {worst:.3f} of the bound")
+        worst = max(run(variant, kernels, lowered, rows, seed)
+                    for seed, rows in enumerate(variant.rows, 1))
+        print(f"{variant.name}: ok, at most {worst:.3f} of the bound", flush=True)
     if not chosen:
         sys.exit(f"error: no variant is called {names}")
+
+
+def main() -> None:
+    """Checks the variants asked for."""
+    check([*VARIANTS, *COMBINES], MUTANTS, sys.argv[1:])
 
 
 if __name__ == "__main__":

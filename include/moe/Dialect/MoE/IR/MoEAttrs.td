@@ -131,4 +131,42 @@ def MoE_GPUMatmulAttr : MoE_Attr<"GPUMatmul", "gpu_matmul"> {
   }];
 }
 
+def MoE_GPUWgmmaAttr : MoE_Attr<"GPUWgmma", "gpu_wgmma"> {
+  let summary = "how a grouped matmul runs on an NVIDIA GPU with TMA and wgmma (sm_90a)";
+  let description = [{
+    A persistent block of `groups` + 1 warp groups (of 128 threads) computes tile after
+    tile of `tile_rows` × `tile_columns` results (of every product): one group copies
+    `tile_sum` elements of k at a time into a ring of `stages` steps in shared memory,
+    the others multiply what has arrived. Matrix instructions take 64 of one side, 8 to
+    256 of the other: 64 rows or, with `swapped`, for few rows, 64 columns.
+
+    * gpu_wgmma_c1: all sizes are at least 1; there are 1 or 2 groups.
+    * gpu_wgmma_c2: the side of 64, tile_rows (swapped: tile_columns), is a multiple of
+      64 · groups and at most 256: what one bulk copy takes.
+    * gpu_wgmma_c3: the other side is a multiple of 8 and at most 256.
+    * gpu_wgmma_c4: tile_sum is 64: rows of 128 bytes, the span of shared memory's banks.
+    * gpu_wgmma_c5: there are at least 2 stages.
+
+    Example: `#moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64,
+    groups = 2, stages = 4>`
+  }];
+  let parameters = (ins
+    "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$tile_sum,
+    "int64_t":$groups, "int64_t":$stages,
+    DefaultValuedParameter<"bool", "false">:$swapped
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The attribute's name on an op; others that configure a kernel have the same.
+    static constexpr ::llvm::StringLiteral kName = "moe.lowering_config";
+    /// Threads that multiply, and all.
+    int64_t getNumConsumers() const { return 128 * getGroups(); }
+    int64_t getNumThreads() const { return getNumConsumers() + 128; }
+    /// The side that instructions take 64 of, and the other.
+    int64_t getTileM() const { return getSwapped() ? getTileColumns() : getTileRows(); }
+    int64_t getTileN() const { return getSwapped() ? getTileRows() : getTileColumns(); }
+  }];
+}
+
 #endif // MOE_ATTRS_TD

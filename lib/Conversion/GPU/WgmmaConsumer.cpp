@@ -1,0 +1,229 @@
+//===- WgmmaConsumer.cpp - The warp groups that multiply ------------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A group has 64 · numFragments of the tile's side M and all of its side N. The
+// products of a step run while those of the step before are waited for, whose
+// stage is then given back.
+//
+// The four warps of a group have 16 of each 64 of M; a lane has, of 8 of N at a
+// time, two neighbours in N at lane / 4 of its 16, and two more 8 below.
+//
+//===----------------------------------------------------------------------===//
+
+#include "WgmmaSides.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// What wgmma takes: 64 of M and 16 of k. 64 rows of 128 bytes, or a panel of
+/// 64 columns for 64 of k, are as many bytes.
+static constexpr int64_t kWgmmaM = 64, kWgmmaSum = 16;
+static constexpr int64_t kFragmentBytes = kWgmmaM * kRowBytes;
+
+WgmmaConsumer::WgmmaConsumer(KernelBuilder &b, const WgmmaTask &task,
+                             StageRing &ring, Value group, Value warp,
+                             Value lane)
+    : b(b), task(task), ring(ring), epilogue(b, task.problem, task.toDevice),
+      numFragments(task.config.getTileM() / kWgmmaM / task.config.getGroups()),
+      swapped(task.config.getSwapped()), sumIsLast(task.problem.sumIsLast),
+      group(group), warp(warp), lane(lane) {
+  Value address = LLVM::PtrToIntOp::create(b, b.getI32Type(), task.shared);
+  Value weights = b.add(address, task.rowsBytes());
+  Value own = b.mul(group, numFragments * kFragmentBytes);
+  descriptorM = swapped ? describe(b.add(weights, own), sumIsLast)
+                        : describe(b.add(address, own), /*sumIsLast=*/true);
+  descriptorN = swapped ? describe(address, /*sumIsLast=*/true)
+                        : describe(weights, sumIsLast);
+}
+
+void WgmmaConsumer::build(TileSearch &search) {
+  StageRing::Cursor start = ring.start();
+  b.loop(b.blockId(), search.getNumTiles(), b.numBlocks(),
+         ValueRange{start.stage, start.parity},
+         [&](Value number, ValueRange at) -> SmallVector<Value> {
+           auto [stage, parity] =
+               computeTile(search.find(number), {at[0], at[1]});
+           return {stage, parity};
+         });
+}
+
+//===----------------------------------------------------------------------===//
+// Operands
+//===----------------------------------------------------------------------===//
+
+/// A matrix descriptor: the address, the distances of neighbouring cores of
+/// 8 rows × 128 bytes (all in units of 16 bytes), and a swizzle of 128 bytes.
+/// With k in the rows, cores follow each other along M or N. Otherwise they do
+/// along k, and panels of 64 follow each other along M or N.
+Value WgmmaConsumer::describe(Value address, bool sumIsLast) {
+  constexpr int64_t kSwizzle128 = int64_t(1) << 62, kCore = 8 * kRowBytes;
+  int64_t panel = sumIsLast ? 16 : kFragmentBytes;
+  Value start = b.bitAnd(b.shiftRight(address, 4), 0x3fff);
+  return b.add(b.widen(start),
+               kSwizzle128 | (kCore / 16) << 32 | (panel / 16) << 16);
+}
+
+/// The descriptor `bytes` on in stage `stage`. Addresses of shared memory fit
+/// their field, so nothing carries over.
+Value WgmmaConsumer::move(Value descriptor, Value stage, int64_t bytes) {
+  Value offset = b.mul(b.widen(stage), task.stageBytes() / 16);
+  return b.add(b.add(descriptor, offset), bytes / 16);
+}
+
+//===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+/// sums += m · n, for 64 × tile N and 16 of k.
+Value WgmmaConsumer::multiply(Value m, Value n, Value sums) {
+  using NVVM::MMALayout;
+  auto type = task.problem.elementType.isF16() ? NVVM::WGMMATypes::f16
+                                               : NVVM::WGMMATypes::bf16;
+  bool sumIsLastInM = !swapped || sumIsLast,
+       sumIsLastInN = swapped || sumIsLast;
+  auto shape = NVVM::MMAShapeAttr::get(b.getContext(), kWgmmaM,
+                                       task.config.getTileN(), kWgmmaSum);
+  return NVVM::WgmmaMmaAsyncOp::create(
+      b, sums.getType(), sums, m, n, shape, type, type, NVVM::WGMMATypes::f32,
+      NVVM::WGMMAScaleOut::one, NVVM::WGMMAScaleIn::one,
+      NVVM::WGMMAScaleIn::one, sumIsLastInM ? MMALayout::row : MMALayout::col,
+      sumIsLastInN ? MMALayout::col : MMALayout::row,
+      /*satfinite=*/NVVM::MMAIntOverflowAttr());
+}
+
+/// Starts the products of a stage; `sums` has a struct for each product and
+/// fragment.
+SmallVector<Value> WgmmaConsumer::multiplyStage(Value stage, ValueRange sums) {
+  // 16 of k are 32 bytes of a row, or 16 rows of a panel.
+  auto stepOf = [&](int64_t k, bool sumIsLast) {
+    return sumIsLast ? k * 2 : k * kRowBytes;
+  };
+  SmallVector<Value> results(sums);
+  NVVM::WgmmaFenceAlignedOp::create(b);
+  for (int64_t k = 0; k < task.config.getTileSum(); k += kWgmmaSum) {
+    int64_t weightStep = stepOf(k, sumIsLast), rowStep = stepOf(k, true);
+    for (int64_t p = 0; p < task.numProducts(); ++p)
+      for (int64_t i = 0; i < numFragments; ++i) {
+        int64_t weight = p * task.weightBytes() + weightStep;
+        int64_t fragment = i * kFragmentBytes;
+        Value m =
+            move(descriptorM, stage, fragment + (swapped ? weight : rowStep));
+        Value n = move(descriptorN, stage, swapped ? rowStep : weight);
+        Value &sum = results[p * numFragments + i];
+        sum = multiply(m, n, sum);
+      }
+  }
+  NVVM::WgmmaGroupSyncAlignedOp::create(b);
+  return results;
+}
+
+void WgmmaConsumer::release(Value stage, Value condition) {
+  b.onlyIf(b.both(b.equal(lane, 0), condition),
+           [&] { ring.arriveEmpty(stage); });
+}
+
+StageRing::Cursor WgmmaConsumer::computeTile(const Tile &tile,
+                                             StageRing::Cursor at) {
+  auto type = LLVM::LLVMStructType::getLiteral(
+      b.getContext(),
+      SmallVector<Type>(task.config.getTileN() / 2, b.getF32Type()));
+  Value none = LLVM::ZeroOp::create(b, type);
+  // Beside the sums, the loop carries the cursor and the stage that is read
+  // still: a test of `step` instead would make LLVM peel the first step off,
+  // and the sums would move to other registers between the two.
+  constexpr int64_t kCarried = 3;
+  SmallVector<Value> inits = {at.stage, at.parity, b.i32(-1)};
+  inits.append(task.numProducts() * numFragments, none);
+  auto body = [&](Value, ValueRange carried) -> SmallVector<Value> {
+    StageRing::Cursor cursor = {carried[0], carried[1]};
+    ring.waitFull(cursor);
+    SmallVector<Value> sums =
+        multiplyStage(cursor.stage, carried.drop_front(kCarried));
+    NVVM::WgmmaWaitGroupSyncOp::create(b, 1);
+    release(carried[2], b.less(b.i32(-1), carried[2]));
+    StageRing::Cursor next = ring.next(cursor);
+    sums.insert(sums.begin(), {next.stage, next.parity, cursor.stage});
+    return sums;
+  };
+  SmallVector<Value> done =
+      b.loop(b.i32(0), b.i32(task.numSteps()), b.i32(1), inits, body);
+  NVVM::WgmmaWaitGroupSyncOp::create(b, 0);
+  release(done[2], Value());
+  ValueRange sums = ValueRange(done).drop_front(kCarried);
+  swapped ? storeColumns(tile, sums) : storeRows(tile, sums);
+  return {done[0], done[1]};
+}
+
+//===----------------------------------------------------------------------===//
+// Results
+//===----------------------------------------------------------------------===//
+
+Value WgmmaConsumer::takeSum(ValueRange sums, int64_t product, int64_t fragment,
+                             int64_t index) {
+  return LLVM::ExtractValueOp::create(
+      b, sums[product * numFragments + fragment], ArrayRef<int64_t>{index});
+}
+
+/// Null where all tiles of columns are whole.
+Value WgmmaConsumer::isColumn(Value column) {
+  if (task.problem.numColumns % task.config.getTileColumns() == 0)
+    return Value();
+  return b.less(column, task.problem.numColumns);
+}
+
+/// M is rows: a lane has pairs of neighbouring columns.
+void WgmmaConsumer::storeRows(const Tile &tile, ValueRange sums) {
+  Value numRows = b.sub(tile.endRow, tile.firstRow);
+  Value ownRow = b.add(b.mul(group, numFragments * kWgmmaM),
+                       b.add(b.mul(warp, 16), b.div(lane, 4)));
+  Value ownColumn = b.add(tile.firstColumn, b.mul(b.rem(lane, 4), 2));
+  for (int64_t i = 0; i < numFragments; ++i)
+    for (int64_t half = 0; half < 2; ++half) {
+      Value row = b.add(ownRow, i * kWgmmaM + half * 8);
+      b.onlyIf(b.less(row, numRows), [&] {
+        auto at = epilogue.enterRow(tile.expert, b.add(tile.firstRow, row));
+        for (int64_t n = 0; n < task.config.getTileN() / 8; ++n) {
+          Value column = b.add(ownColumn, n * 8);
+          SmallVector<std::array<Value, 2>> pairs;
+          b.onlyIf(isColumn(column), [&] {
+            for (int64_t p = 0; p < task.numProducts(); ++p) {
+              int64_t first = 4 * n + 2 * half;
+              pairs.push_back(
+                  {takeSum(sums, p, i, first), takeSum(sums, p, i, first + 1)});
+            }
+            epilogue.storePair(at, column, pairs);
+          });
+        }
+      });
+    }
+}
+
+/// M is columns: a lane has pairs of neighbouring rows.
+void WgmmaConsumer::storeColumns(const Tile &tile, ValueRange sums) {
+  Value numRows = b.sub(tile.endRow, tile.firstRow);
+  Value ownColumn =
+      b.add(tile.firstColumn, b.add(b.mul(group, numFragments * kWgmmaM),
+                                    b.add(b.mul(warp, 16), b.div(lane, 4))));
+  Value ownRow = b.mul(b.rem(lane, 4), 2);
+  for (int64_t n = 0; n < task.config.getTileN() / 8; ++n)
+    for (int64_t next = 0; next < 2; ++next) {
+      Value row = b.add(ownRow, n * 8 + next);
+      b.onlyIf(b.less(row, numRows), [&] {
+        auto at = epilogue.enterRow(tile.expert, b.add(tile.firstRow, row));
+        for (int64_t i = 0; i < numFragments; ++i)
+          for (int64_t half = 0; half < 2; ++half) {
+            Value column = b.add(ownColumn, i * kWgmmaM + half * 8);
+            b.onlyIf(isColumn(column), [&] {
+              SmallVector<Value> all;
+              for (int64_t p = 0; p < task.numProducts(); ++p)
+                all.push_back(takeSum(sums, p, i, 4 * n + 2 * half + next));
+              epilogue.storeOne(at, column, all);
+            });
+          }
+      });
+    }
+}

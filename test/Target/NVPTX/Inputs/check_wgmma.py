@@ -1,0 +1,167 @@
+"""Runs the kernels for sm_90a (TMA, mbarriers, wgmma) as check_kernels.py does those for sm_80.
+
+usage: check_wgmma.py MOE_OPT [NAME…]      (all variants, or those whose name starts so)
+       check_wgmma.py MOE_OPT --mutants    damaged kernels, each of which must be found out
+
+Tensor maps are encoded from the host code next to the kernels, so that a wrong size, stride or box
+there is a wrong result here. Prints a line a variant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+import check_kernels
+from check_kernels import Variant, drop, each, emulation
+
+VIEW = re.compile(r"(%\w+) = memref.reinterpret_cast %arg(\d+) to offset: \[(\d+)\], "
+                  r"sizes: \[([^]]*)\], strides: \[([^]]*)\]")
+CAST = re.compile(r"(%\w+) = memref.cast (%\w+) :")
+MAP = re.compile(r"(%\w+) = nvgpu.tma.create.descriptor (%\w+) box\[([^]]*)\].*swizzle = (\w+),")
+CONSTANT = re.compile(r"(%\w+) = arith.constant (\d+) : index")
+ARGUMENTS = re.compile(r"gpu.launch_func.*args\((.*)\)")
+# Arguments of the function that are read by TMA.
+BUFFERS = {2: "x", 3: "w"}
+
+
+@dataclasses.dataclass
+class Wgmma(Variant):
+    """The configuration is rows, columns, groups, stages."""
+
+    config: tuple[int, int, int, int] = (64, 64, 1, 3)
+    swapped: bool = False
+
+    def attribute(self) -> str:
+        """How the op runs."""
+        tile = "tile_rows = {}, tile_columns = {}, tile_sum = 64, groups = {}, stages = {}"
+        return f"#moe.gpu_wgmma<{tile.format(*self.config)}{', swapped = true' * self.swapped}>"
+
+    def launch(self, kernels: emulation.Kernels, lowered: str, arrays: dict[str, np.ndarray],
+               args: list[np.ndarray | np.generic], seed: int) -> None:
+        """Runs the kernel as the host code says."""
+        tile_rows, tile_columns, groups, stages = self.config
+        maps = self.tensor_maps(lowered[:lowered.index("gpu.module ")], arrays)
+        bound = self.bound(len(arrays["y"]), tile_rows, tile_columns)
+        # What only tensor maps tell of is no parameter.
+        mapped = [arrays["w"]] + [arrays["x"]] * (not self.gathered)
+        args = [a for a in args if not any(a is m for m in mapped)]
+        kernels.launch("v_matmul", self.grid or bound, 128 * (groups + 1), [*maps, *args], seed=seed,
+                       buffers=mapped,
+                       shared=stages * ((tile_rows + self.products() * tile_columns) * 128 + 16))
+
+    def tensor_maps(self, host: str, arrays: dict[str, np.ndarray]) -> list[bytes]:
+        """Those that the launch passes, in order."""
+        constants = dict(CONSTANT.findall(host))
+        views = {name: rest for name, *rest in VIEW.findall(host)}
+        views |= {name: views[of] for name, of in CAST.findall(host) if of in views}
+        maps = {}
+        for name, view, box, swizzle in MAP.findall(host):
+            argument, offset, sizes, strides = views[view]
+            buffer = BUFFERS[int(argument)]
+            data = arrays[buffer]
+            # A size that is not constant is the number of rows, or of experts.
+            numbers = [len(data) if s.startswith("%") else int(s) for s in sizes.split(", ")]
+            maps[name] = emulation.encode_tensor_map(
+                data, self.kind, int(offset), numbers, [int(s) for s in strides.split(", ")],
+                [int(constants[b]) for b in box.split(", ")], int(re.sub(r"\D", "", swizzle) or 0))
+        passed = [a.split(" : ")[0] for a in ARGUMENTS.search(host).group(1).split(", ") if " : " in a]
+        return [maps[a] for a in passed if a in maps]
+
+
+SOME = ((5, 0, 70, 1), (0, 0, 0, 0), (0, 90, 0, 0), (0, 0, 1, 0))
+FEW = ((1, 0, 17, 3), (0, 0, 0, 2))
+VARIANTS = [
+    Wgmma("plain"),
+    Wgmma("f16-f32", kind="f16", out="f32"),
+    Wgmma("parts-of-tiles", n=72, k=200),
+    Wgmma("odd-columns", n=33, out="f32"),
+    Wgmma("one-step", k=8, n=16, config=(64, 16, 1, 2)),
+    Wgmma("transposed", transposed=True, n=72, k=72, config=(64, 128, 1, 2)),
+    Wgmma("transposed-f16", kind="f16", out="f16", transposed=True, gathered=True),
+    Wgmma("gathered", gathered=True, k=328, config=(64, 64, 1, 4)),
+    Wgmma("gathered-two-stages", gathered=True, k=192, config=(64, 64, 1, 2)),
+    Wgmma("gated", gated=True, gathered=True, n=48, config=(64, 24, 1, 3)),
+    Wgmma("gated-in-place", gated=True, n=40, config=(64, 32, 1, 3)),
+    Wgmma("gated-transposed", gated=True, gathered=True, transposed=True),
+    Wgmma("extras", extras=True, gathered=True, out="f32", n=40),
+    Wgmma("two-fragments", config=(128, 40, 1, 2), n=40),
+    Wgmma("two-groups", config=(128, 64, 2, 2), k=200, gated=True, rows=((150, 0, 1, 30),)),
+    Wgmma("128x256", config=(128, 256, 2, 4), n=264, k=64, gathered=True, experts=2,
+          rows=((129, 1),)),
+    Wgmma("many-experts", experts=70, dynamic_experts=True, config=(64, 32, 1, 2), n=32, k=64, grid=9,
+          rows=(tuple((7 * e) % 5 for e in range(70)), (0,) * 69 + (3,))),
+    Wgmma("few-blocks", grid=2, n=136, k=72),
+    Wgmma("few-blocks-gathered", grid=2, n=136, k=72, gathered=True),
+    Wgmma("swapped", swapped=True, config=(16, 64, 1, 3), n=72, rows=FEW),
+    Wgmma("swapped-gathered", swapped=True, config=(8, 64, 1, 4), gathered=True, k=200, rows=FEW),
+    Wgmma("swapped-gated", swapped=True, config=(24, 128, 2, 3), gated=True, n=136, k=72, rows=FEW),
+    Wgmma("swapped-transposed", swapped=True, config=(16, 128, 2, 2), gated=True, gathered=True,
+          transposed=True, n=72, rows=FEW),
+    Wgmma("swapped-extras", swapped=True, config=(32, 64, 1, 2), extras=True, gathered=True, n=33,
+          out="f32", rows=FEW),
+]
+
+
+def nth(line: str, n: int, change: Callable[[str], str] = lambda _: "") -> Callable[[str], str]:
+    """The kernel with the n-th of the lines that have `line` changed, or without it."""
+    def damage(text: str) -> str:
+        lines = text.split("\n")
+        at = [i for i, t in enumerate(lines) if line in t][n]
+        lines[at] = change(lines[at])
+        return "\n".join(lines)
+    return damage
+
+
+def last_operand(value: int) -> Callable[[str], str]:
+    """A line whose last i32 operand is `value`."""
+    return lambda line: (f"%bad = llvm.mlir.constant({value} : i32) : i32\n"
+                         + re.sub(r", %\w+ :", ", %bad :", line))
+
+
+WAIT, EXPECT, ARRIVE = "mbarrier.try_wait", "mbarrier.arrive.expect_tx", "mbarrier.arrive %"
+# A variant, and what is done to its kernel or to the host's tensor maps. Of the waits, the first is
+# that for an empty stage.
+MUTANTS = {
+    "writes before a stage is empty": ("few-blocks", nth(WAIT, 0)),
+    "reads before a stage is full": ("few-blocks", nth(WAIT, 1)),
+    "announces too few bytes": ("few-blocks", nth(EXPECT, 0, last_operand(8192))),
+    "announces too many bytes": ("few-blocks", nth(EXPECT, 0, last_operand(16400))),
+    "announces nothing": ("few-blocks", nth(EXPECT, 0)),
+    "copies no weights": ("few-blocks", nth("cp.async.bulk", 1)),
+    "k and rows change places": ("plain", each("cp.async.bulk", r"box\[(%\w+), (%\w+)", r"box[\2, \1")),
+    "map without a swizzle": ("plain", lambda t: t.replace("swizzle_128b", "none")),
+    "descriptor of another swizzle": (
+        "plain", lambda t: t.replace("4611686293305360384", "-9223371761976803328")),
+    "panels at another distance": (
+        "transposed", lambda t: t.replace("4611686293338849280", "4611686293322072064")),
+    "never gives a stage back": ("few-blocks", nth(ARRIVE, 0)),
+    "does not give the last stage back": ("few-blocks", nth(ARRIVE, 1)),
+    "gives stages back unread": ("few-blocks", drop("wgmma.wait.group.sync.aligned 1")),
+    "takes unfinished sums": ("few-blocks", drop("wgmma.wait.group.sync.aligned 0")),
+    "three warps empty a stage": ("few-blocks", nth("mbarrier.init", 1, last_operand(3))),
+    "five warps empty a stage": ("few-blocks", nth("mbarrier.init", 1, last_operand(5))),
+    "barriers nobody knows of": ("plain", drop("nvvm.barrier0")),
+    "no proxy fence": ("gathered", drop("fence.proxy")),
+    "no wait for gathered rows": ("gathered", drop("cp.async.wait.group")),
+    "waits for a gathered step less": ("gathered", each("cp.async.wait.group", "1$", "2")),
+    "gathered rows do not arrive": ("gathered", nth(ARRIVE, 0)),
+    "gathered pieces at other places": ("gathered", lambda t: t.replace("llvm.xor", "llvm.or", 1)),
+    "map of more rows than there are": (
+        "plain", each("reinterpret_cast", r"sizes: \[%dim", "sizes: [4096")),
+    "map of fewer columns than there are": (
+        "parts-of-tiles", each("reinterpret_cast", r"sizes: \[4, 72", "sizes: [4, 64")),
+}
+
+
+def main() -> None:
+    """Checks the variants asked for."""
+    check_kernels.check(VARIANTS, MUTANTS, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

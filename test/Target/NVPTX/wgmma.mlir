@@ -24,6 +24,8 @@
 // CHECK: mbarrier.arrive
 // CHECK: wgmma.wait_group.sync.aligned 0
 // CHECK: ex2.approx.ftz.f32
+// CHECK-NOT: div.
+// CHECK: rcp.approx.ftz.f32
 // CHECK: setmaxnreg.dec.sync.aligned.u32 56
 // CHECK-DAG: cp.async.wait_group 1
 // CHECK-DAG: fence.proxy.async.shared::cta

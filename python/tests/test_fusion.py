@@ -1,7 +1,8 @@
 """Fused programs compute what they computed before: moe-fuse, then the general lowering.
 
 The bodies are those of test/Dialect/MoE/expert-to-grouped-matmul.mlir, all in one artifact, fused
-against as written; and random layers, fused, against float64 within their bounds.
+against as written; what is added behind a combine, as its base; and random layers, fused, against
+float64 within their bounds.
 MOE_TEST_SEED and MOE_TEST_ITERATIONS choose other inputs and layers, and more of them.
 """
 
@@ -23,6 +24,7 @@ from test_random_layers import call as call_layer
 
 ROOT = Path(__file__).resolve().parents[2]
 BODIES = ROOT / "test/Dialect/MoE/expert-to-grouped-matmul.mlir"
+COMBINES = ROOT / "test/Dialect/MoE/fuse-combine.mlir"
 SEED = int(os.environ.get("MOE_TEST_SEED", 20261122))
 COUNT = int(os.environ.get("MOE_TEST_ITERATIONS", 24))
 # The sum of these starts with a bias, and adds it last when it is fused.
@@ -89,6 +91,27 @@ def test_bodies(compiled, random, offsets):
         tolerance = 1e-6 if name in REORDERED else 0
         np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance, err_msg=name)
         assert not rows or np.abs(a).max() > 0, name
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 9])
+@pytest.mark.parametrize("name", ["residual", "shared"])
+def test_base(compiled, random, name, tokens):
+    """The same bits as from the addition: one more in f32, and one rounding."""
+    text = COMBINES.read_text()
+    functions = re.findall(r"^#.*|^func\.func @(?:" + name + r")\((?s:.*?)^}", text, re.MULTILINE)
+    text = "\n".join(functions) + "\n"
+    fused = opt(text, "--moe-fuse")
+    assert " base(" in fused and " base(" not in text
+    [(_, types, result)] = signatures(text)
+    # Ids of four experts and of none; slots in any order, of which some are no row's.
+    integers = random.integers(-1, 5, (tokens, 2), np.int32)
+    if name == "shared":
+        integers = random.permutation(2 * tokens).reshape(tokens, 2).astype(np.int32)
+    arrays = [draw(random, t, tokens, integers) for t in types]
+    plain, based = (draw(random, result, tokens, np.zeros(0)) for _ in range(2))
+    call(compiled(text, name), *arrays, plain)
+    call(compiled(fused, name), *arrays, based)
+    np.testing.assert_array_equal(plain.view(np.uint8), based.view(np.uint8))
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + COUNT))

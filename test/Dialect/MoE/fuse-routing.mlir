@@ -615,13 +615,13 @@ func.func @weights_read_twice(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
   return %doubled, %ids, %p#0, %p#1, %p#2, %also : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>, tensor<?x2xf32>
 }
 
-// Row-wise work on the weights stays behind the op.
+// The weights divided by their sum, in any elementwise form.
 // CHECK-LABEL: func @renormalized_outside
 func.func @renormalized_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
     -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
-  // CHECK: moe.route {{.*}}tensor<?xi32>){{$}}
-  // CHECK: linalg.reduce ins(%weights
-  // CHECK: linalg.generic
+  // CHECK: moe.route score(softmax) renormalize<> router
+  // CHECK-SAME: tensor<?xi32>){{$}}
+  // CHECK-NOT: linalg
   %c0 = arith.constant 0 : index
   %c2 = arith.constant 2 : index
   %zero = arith.constant 0.0 : f32
@@ -639,11 +639,7 @@ func.func @renormalized_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
       outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
   %te = tensor.empty(%T) : tensor<?xf32>
   %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
-  %totals = linalg.reduce ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
-    (%in: f32, %total: f32) {
-      %next = arith.addf %in, %total : f32
-      linalg.yield %next : f32
-    }
+  %totals = linalg.reduce { arith.addf } ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
   %shares = linalg.generic {indexing_maps = [#full, #token, #full], iterator_types = ["parallel", "parallel"]}
       ins(%weights, %totals : tensor<?x2xf32>, tensor<?xf32>) outs(%we : tensor<?x2xf32>) {
   ^bb0(%weight: f32, %total: f32, %o: f32):
@@ -652,6 +648,172 @@ func.func @renormalized_outside(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
   } -> tensor<?x2xf32>
   %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
   return %shares, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// With an epsilon that is added to the sums, whole tensors, and a factor behind.
+// CHECK-LABEL: func @renormalized_with_epsilon
+func.func @renormalized_with_epsilon(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: moe.route score(sigmoid) renormalize<eps = 1.250000e-01 : f32> router
+  // CHECK-NEXT: ^bb0(%[[W:.*]]: f32):
+  // CHECK-NEXT: %[[R:.*]] = arith.mulf %[[W]], %{{.*}} : f32
+  // CHECK-NEXT: moe.yield %[[R]] : f32
+  // CHECK-NOT: linalg
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(sigmoid) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %te = tensor.empty(%T) : tensor<?xf32>
+  %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %totals = linalg.reduce { arith.addf } ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
+  %eps = arith.constant 0.125 : f32
+  %epsilons = tensor.splat %eps[%T] : tensor<?xf32>
+  %more = arith.addf %totals, %epsilons : tensor<?xf32>
+  %wide = linalg.broadcast ins(%more : tensor<?xf32>) outs(%we : tensor<?x2xf32>) dimensions = [1]
+  %shares = arith.divf %weights, %wide : tensor<?x2xf32>
+  %factor = arith.constant 2.5 : f32
+  %factors = tensor.splat %factor[%T] : tensor<?x2xf32>
+  %scaled = arith.mulf %shares, %factors : tensor<?x2xf32>
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %scaled, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// A lower bound of the sums.
+// CHECK-LABEL: func @renormalized_with_bound
+func.func @renormalized_with_bound(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: moe.route score(sigmoid) renormalize<eps = 2.500000e-01 : f32, mode = clamp> router
+  // CHECK-NOT: linalg
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(sigmoid) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %te = tensor.empty(%T) : tensor<?xf32>
+  %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %totals = linalg.reduce { arith.addf } ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
+  %least = arith.constant 0.25 : f32
+  %shares = linalg.generic {indexing_maps = [#full, #token, #full], iterator_types = ["parallel", "parallel"]}
+      ins(%weights, %totals : tensor<?x2xf32>, tensor<?xf32>) outs(%we : tensor<?x2xf32>) {
+  ^bb0(%weight: f32, %total: f32, %o: f32):
+    %bounded = arith.maximumf %least, %total : f32
+    %share = arith.divf %weight, %bounded : f32
+    linalg.yield %share : f32
+  } -> tensor<?x2xf32>
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %shares, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// The gate has a scale, which renormalization comes before; and more than a quotient is computed from the
+// sums. Both stay behind the op, as other row-wise work does.
+// CHECK-LABEL: func @renormalized_after_scale
+func.func @renormalized_after_scale(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: moe.route score(softmax) scale(2.000000e+00) router
+  // CHECK: linalg.reduce
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) scale(2.0) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %te = tensor.empty(%T) : tensor<?xf32>
+  %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %totals = linalg.reduce { arith.addf } ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
+  %wide = linalg.broadcast ins(%totals : tensor<?xf32>) outs(%we : tensor<?x2xf32>) dimensions = [1]
+  %shares = arith.divf %weights, %wide : tensor<?x2xf32>
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %shares, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// CHECK-LABEL: func @other_row_wise_work
+func.func @other_row_wise_work(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>) {
+  // CHECK: moe.route score(softmax) router
+  // CHECK: linalg.reduce
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %te = tensor.empty(%T) : tensor<?xf32>
+  %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %totals = linalg.reduce { arith.addf } ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
+  %roots = math.sqrt %totals : tensor<?xf32>
+  %wide = linalg.broadcast ins(%roots : tensor<?xf32>) outs(%we : tensor<?x2xf32>) dimensions = [1]
+  %shares = arith.divf %weights, %wide : tensor<?x2xf32>
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %shares, %ids, %p#0, %p#1, %p#2 : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>
+}
+
+// The weights themselves are a result, too.
+// CHECK-LABEL: func @renormalized_and_not
+func.func @renormalized_and_not(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>, tensor<?x2xf32>) {
+  // CHECK: moe.route score(softmax) router
+  // CHECK: linalg.reduce
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %zero = arith.constant 0.0 : f32
+  %T = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %M = arith.muli %T, %c2 : index
+  %le = tensor.empty(%T) : tensor<?x4xf32>
+  %lz = linalg.fill ins(%zero : f32) outs(%le : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %we = tensor.empty(%T) : tensor<?x2xf32>
+  %ie = tensor.empty(%T) : tensor<?x2xi32>
+  %oe = tensor.empty() : tensor<5xi32>
+  %re = tensor.empty(%M) : tensor<?xi32>
+  %sums = linalg.matmul indexing_maps = [#tk, #ek, #te] ins(%x, %w : tensor<?x8xf32>, tensor<4x8xf32>)
+      outs(%lz : tensor<?x4xf32>) -> tensor<?x4xf32>
+  %weights, %ids = moe.gate score(softmax) ins(%sums : tensor<?x4xf32>)
+      outs(%we, %ie : tensor<?x2xf32>, tensor<?x2xi32>)
+  %te = tensor.empty(%T) : tensor<?xf32>
+  %tz = linalg.fill ins(%zero : f32) outs(%te : tensor<?xf32>) -> tensor<?xf32>
+  %totals = linalg.reduce { arith.addf } ins(%weights : tensor<?x2xf32>) outs(%tz : tensor<?xf32>) dimensions = [1]
+  %wide = linalg.broadcast ins(%totals : tensor<?xf32>) outs(%we : tensor<?x2xf32>) dimensions = [1]
+  %shares = arith.divf %weights, %wide : tensor<?x2xf32>
+  %p:3 = moe.plan ids(%ids : tensor<?x2xi32>) outs(%oe, %ie, %re : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  return %shares, %ids, %p#0, %p#1, %p#2, %weights : tensor<?x2xf32>, tensor<?x2xi32>, tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>, tensor<?x2xf32>
 }
 
 // A dispatch of which rows are read goes on copying them, of the route's ids.

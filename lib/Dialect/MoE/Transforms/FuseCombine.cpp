@@ -70,9 +70,12 @@ struct FuseCombinePass : moe::impl::MoEFuseCombineBase<FuseCombinePass> {
     getOperation()->walk(
         [&](CombineOp combine) { combines.push_back(combine); });
     IRRewriter rewriter(&getContext());
-    for (CombineOp combine : combines)
-      if (succeeded(rewriteCombineIntoGroupedMatmul(rewriter, combine)))
+    for (CombineOp combine : combines) {
+      FailureOr<CombineOp> based = rewriteAddAsBase(rewriter, combine);
+      if (succeeded(rewriteCombineIntoGroupedMatmul(
+              rewriter, succeeded(based) ? *based : combine)))
         ++numFused;
+    }
   }
 };
 } // namespace

@@ -14,7 +14,7 @@
 #include "ElementTracer.h"
 #include "FusionRemarks.h"
 #include "RouterMatmul.h"
-#include "RouterSoftmax.h"
+#include "RouterNorms.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
@@ -97,6 +97,8 @@ private:
   GateOp gate;
   /// Set where the gate has scores that a softmax of the logits makes.
   std::optional<RouterSoftmax> softmax;
+  /// Set where the weights are divided by their sum behind the gate.
+  std::optional<RouterRenormalization> renormalization;
   RouterMatmul matmul;
   ScalarRegion logits, weights;
   /// What the fused op gives instead of the gate's weights.
@@ -249,10 +251,17 @@ private:
     return success();
   }
 
+  /// What the gate gives, or would give if it renormalized.
+  Value getWeights() {
+    return renormalization ? renormalization->shares : gate->getResult(0);
+  }
+
   /// The longest chain of elementwise work on the weights that nothing else
   /// reads in between becomes the weights region.
   void matchWeights() {
-    SmallVector<Value> chain = {gate->getResult(0)};
+    if (!gate.getRenormalizeAttr() && gate.getScale().isExactlyValue(1.0))
+      renormalization = matchRouterRenormalization(gate->getResult(0));
+    SmallVector<Value> chain = {getWeights()};
     while (true) {
       Operation *user = nullptr;
       for (Operation *next : chain.back().getUsers()) {
@@ -285,7 +294,7 @@ private:
     ElementTracer tracer(rewriter.getContext(), block, RouteOp::kNumDims);
     ElementTracer::Index at = {dim(RouteOp::kToken), dim(RouteOp::kChoice)};
     Value weight = block.addArgument(rewriter.getF32Type(), gate.getLoc());
-    tracer.addSource(gate->getResult(0), at, weight);
+    tracer.addSource(getWeights(), at, weight);
     tracer.addIndexSource(gate->getResult(1), at, dim(RouteOp::kExpert));
     FailureOr<Value> scalar = tracer.trace(value, at);
     if (failed(scalar))
@@ -391,7 +400,8 @@ private:
         rewriter.getAffineMapArrayAttr(logits.maps),
         rewriter.getAffineMapArrayAttr(weights.maps),
         softmax ? Score::Softmax : gate.getScore(), gate.getSelectOn(),
-        gate.getSoftmaxScope(), gate.getGroupsAttr(), gate.getRenormalizeAttr(),
+        gate.getSoftmaxScope(), gate.getGroupsAttr(),
+        renormalization ? renormalization->attr : gate.getRenormalizeAttr(),
         gate.getScale(), plan.getOrder());
     if (!isIdentity(logits.region))
       route.getLogits().takeBody(logits.region);
@@ -410,6 +420,8 @@ private:
     // What is left without a reader goes, users before their operands.
     SmallVector<Operation *> replaced = logits.traced;
     llvm::append_range(replaced, weights.traced);
+    if (renormalization)
+      llvm::append_range(replaced, renormalization->ops);
     replaced.append({gate, matmul.op});
     llvm::sort(replaced, [](Operation *a, Operation *b) {
       return b->isBeforeInBlock(a);

@@ -80,7 +80,12 @@ def MoEFuseRouting : Pass<"moe-fuse-routing"> {
     * A softmax over the experts in front of a gate with `score(none)`, as
       linalg.softmax or as exp(x − max x) / Σ exp(x − max x), is `score(softmax)`:
       the same for finite logits, and by the gate's rules for others.
-    * Elementwise work on the weights that nothing else reads in between is the
+    * The weights divided by their sum, as a reduction and a quotient, with a
+      constant added to the sum or as its lower bound, are `renormalize<…>`: the
+      same but for the order of the sum, and 0 where the sum is 0. So it is where
+      nothing else reads the weights, and the gate has neither `renormalize` nor
+      `scale`.
+    * Elementwise work on these weights that nothing else reads in between is the
       region `weights`: casts, scales, a table gathered by id.
 
     Each cast stays a cast, so values round where they did. The sums may be added
@@ -294,9 +299,14 @@ def MoEFuseCombine : Pass<"moe-fuse-combine"> {
     type, so they round as before, and the sum is the same: in ascending order of
     the slots, in f32, `base` last.
 
+    A tensor that is added to the f32 result of a combine (a residual, a shared
+    expert) becomes its `base` first, together with a truncation of the sum, and
+    tokens are not read again. The bits are the same.
+
     Declines, with a missed remark, if the rows have other readers, the grouped
     matmul has more than one result, or its offsets and the slots do not come
-    from one dispatch or plan.
+    from one dispatch or plan. What is added to a result that rounded to a
+    narrower type stays behind it.
 
     Before:
 
@@ -306,17 +316,19 @@ def MoEFuseCombine : Pass<"moe-fuse-combine"> {
         outs(%init : tensor<?x8xf32>) { ... }
     %y = moe.combine rows(%rows : tensor<?x8xf32>) slots(%slots : tensor<?x2xi32>)
         weights(%weights : tensor<?x2xf32>) outs(%out : tensor<?x8xf32>)
+    %z = arith.addf %y, %x : tensor<?x8xf32>
     ```
 
     After:
 
     ```mlir
-    %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+    %z = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
         products(%h[m, k] * %w[e, n, k] : tensor<?x16xf32>, tensor<4x8x16xf32>)
-        combine(%slots : tensor<?x2xi32>, %weights : tensor<?x2xf32>)
+        combine(%slots : tensor<?x2xi32>, %weights : tensor<?x2xf32>) base(%x : tensor<?x8xf32>)
         outs(%out : tensor<?x8xf32>) { ... }
     ```
   }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"];
   let statistics = [
     Statistic<"numFused", "num-fused", "Number of combines that became part of a matmul">
   ];

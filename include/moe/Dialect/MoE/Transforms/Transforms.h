@@ -79,7 +79,14 @@ LogicalResult rewriteDispatchAsPlan(RewriterBase &rewriter,
 LogicalResult rewriteCombineIntoGroupedMatmul(RewriterBase &rewriter,
                                               CombineOp combine);
 
-/// The last two as patterns, for hosts that run one driver for everything.
+/// Makes a tensor that is added to the f32 result of `combine`, which nothing
+/// else reads, the base; the sum may then round to f16 or bf16. Fails, without
+/// a change, where something else reads the result, or it rounded before.
+FailureOr<CombineOp> rewriteAddAsBase(RewriterBase &rewriter,
+                                      CombineOp combine);
+
+/// The rewrites of dispatches and combines as patterns, for hosts that run one
+/// driver for everything.
 void populateFusionPatterns(RewritePatternSet &patterns);
 
 /// AggregatedOpInterface for all ops (used by moe-decompose).

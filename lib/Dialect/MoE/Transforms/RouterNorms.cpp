@@ -1,11 +1,11 @@
-//===- RouterSoftmax.cpp - A softmax in front of a gate -------------------===//
+//===- RouterNorms.cpp - Norms around a gate ------------------------------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 
-#include "RouterSoftmax.h"
+#include "RouterNorms.h"
 
 #include "ElementTracer.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -155,4 +155,94 @@ std::optional<RouterSoftmax> mlir::moe::matchRouterSoftmax(Value scores) {
   RouterSoftmax found{softmax.getInput(), {}};
   found.ops.insert(softmax);
   return found;
+}
+
+//===----------------------------------------------------------------------===//
+// Renormalization
+//===----------------------------------------------------------------------===//
+
+/// The denominator as an attribute: `total` alone, with a constant added, or
+/// at least a constant.
+static RenormalizeAttr matchDenominator(Value denominator, Value total) {
+  MLIRContext *context = total.getContext();
+  if (denominator == total)
+    return RenormalizeAttr::get(context, FloatAttr(), EpsMode::Add);
+  Operation *op = denominator.getDefiningOp();
+  if (!isa_and_nonnull<arith::AddFOp, arith::MaximumFOp, arith::MaxNumFOp>(op))
+    return {};
+  Value other;
+  if (op->getOperand(0) == total)
+    other = op->getOperand(1);
+  else if (op->getOperand(1) == total)
+    other = op->getOperand(0);
+  FloatAttr eps;
+  if (!other || !matchPattern(other, m_Constant(&eps)) ||
+      !eps.getValue().isFinite() || eps.getValue().isNegative())
+    return {};
+  return RenormalizeAttr::get(
+      context, eps, isa<arith::AddFOp>(op) ? EpsMode::Add : EpsMode::Clamp);
+}
+
+/// `value` as the shares of `weights` in `sum`, whoever else reads them.
+static std::optional<RouterRenormalization>
+matchShares(Value value, Value weights, linalg::LinalgOp sum) {
+  MLIRContext *context = value.getContext();
+  Block block;
+  ElementTracer tracer(context, block, RouteOp::kNumDims);
+  ElementTracer::Index token = {getAffineDimExpr(RouteOp::kToken, context)};
+  ElementTracer::Index at = {token[0],
+                             getAffineDimExpr(RouteOp::kChoice, context)};
+  Type f32 = Float32Type::get(context);
+  Value weight = block.addArgument(f32, weights.getLoc());
+  Value total = block.addArgument(f32, sum.getLoc());
+  tracer.addSource(weights, at, weight);
+  tracer.addSource(sum->getResult(0), token, total);
+  FailureOr<Value> scalar = tracer.trace(value, at);
+  auto quotient =
+      succeeded(scalar) ? scalar->getDefiningOp<arith::DivFOp>() : nullptr;
+  if (!quotient || quotient.getLhs() != weight)
+    return {};
+  RenormalizeAttr attr = matchDenominator(quotient.getRhs(), total);
+  if (!attr)
+    return {};
+  RouterRenormalization found{value, attr, {}};
+  found.ops.insert_range(tracer.getTraced());
+  found.ops.insert(sum);
+  return found;
+}
+
+/// Whether nothing but its own operations reads what leads to the shares.
+static bool isAlone(const RouterRenormalization &found, Value weights) {
+  auto isOwn = [&](Operation *user) { return found.ops.contains(user); };
+  return llvm::all_of(weights.getUsers(), isOwn) &&
+         llvm::all_of(found.ops, [&](Operation *op) {
+           return op->getResult(0) == found.shares ||
+                  llvm::all_of(op->getUsers(), isOwn);
+         });
+}
+
+std::optional<RouterRenormalization>
+mlir::moe::matchRouterRenormalization(Value weights) {
+  linalg::LinalgOp sum;
+  for (Operation *user : weights.getUsers())
+    if (auto reduction = dyn_cast<linalg::LinalgOp>(user))
+      if (reducesRows(reduction) && isSum(reduction) &&
+          reduction.getDpsInputs()[0] == weights)
+        sum = reduction;
+  if (!sum || sum->getBlock() != weights.getParentBlock())
+    return {};
+  // Elementwise work on the sum, up to the first quotient.
+  llvm::SetVector<Value> reached;
+  reached.insert(sum->getResult(0));
+  for (unsigned i = 0; i < reached.size(); ++i) {
+    Value value = reached[i];
+    auto type = cast<RankedTensorType>(value.getType());
+    if (type.getRank() == 2 && type.getElementType().isF32())
+      if (auto found = matchShares(value, weights, sum))
+        return isAlone(*found, weights) ? found : std::nullopt;
+    for (Operation *user : value.getUsers())
+      if (user->getBlock() == sum->getBlock() && isTraceable(user))
+        reached.insert(user->getResult(0));
+  }
+  return {};
 }

@@ -14,6 +14,7 @@
 #include "MatmulBlock.h"
 #include "VectorAccess.h"
 #include "VectorRegion.h"
+#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"

@@ -15,6 +15,7 @@
 
 #include "MatmulBlock.h"
 
+#include "AMXBlock.h"
 #include "ColumnBlock.h"
 #include "MicroKernel.h"
 #include "RowPanel.h"
@@ -63,6 +64,8 @@ public:
                         b.getF32Type());
     MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Value(),
                       buildRowPanels(b)};
+    if (isAMX(config))
+      at.amx = buildAMXBuffers(b, *this);
     if (MemRefType panel =
             getColumnPanelType(config, findColumnGroups(products)))
       at.columnPanel = allocaOnStack(b, loc, panel);
@@ -412,5 +415,7 @@ MatmulBlock mlir::moe::buildBlock(OpBuilder &builder,
 void mlir::moe::buildBlockSums(OpBuilder &builder, const MatmulBuilder &matmul,
                                const MatmulBlock &block,
                                const BlockRows &rows) {
+  if (block.amx.panel)
+    return buildAMXBlockSums(builder, matmul, block, rows);
   BlockSums(matmul, block, rows).build(builder);
 }

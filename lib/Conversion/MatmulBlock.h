@@ -15,12 +15,19 @@ namespace mlir::moe {
 /// A panel for each element type.
 using Panels = llvm::SmallDenseMap<Type, Value>;
 
+/// What AMX reads and writes besides: a panel of rows (tiles of rows × k / 2 ×
+/// 32), two tiles of weights, and a tile of results. Null without AMX.
+struct AMXBuffers {
+  Value panel, edge, result;
+};
+
 /// Columns [begin, end), the scratch for their sums (products × rows ×
 /// columns), and panels for weights that run along n (null where none do) and
 /// for rows that a prologue computes; all on the stack of the task.
 struct MatmulBlock {
   Value begin, end, scratch, columnPanel;
   Panels rowPanels;
+  AMXBuffers amx = {};
 };
 
 /// Rows [first, first + count) of an expert, at most block_rows, and the expert

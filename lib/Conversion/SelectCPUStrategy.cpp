@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "AMXBlock.h"
 #include "ColumnBlock.h"
 #include "ColumnVectors.h"
 #include "RowPanel.h"
@@ -33,6 +34,7 @@ struct VectorISA {
   int64_t tileRows;    ///< with tileColumns: accumulators that fit
   int64_t tileColumns; ///< beside the operands of a step
   bool bf16Dot;
+  bool amx = false; ///< Where canUseAMX; other matmuls are as without.
 };
 } // namespace
 
@@ -44,6 +46,9 @@ static std::optional<VectorISA> findISA(StringRef name) {
       // Thirty-two: 24 sums, 4 rows, 1 weight and what the scheduler wants.
       .Case("avx512", VectorISA{16, 4, 6, false})
       .Case("avx512bf16", VectorISA{16, 4, 6, true})
+      .Case("amx-bf16", VectorISA{16, 4, 6, true, true})
+      // Its products of tiles, for machines without; for tests.
+      .Case("amx-bf16-emulated", VectorISA{16, 4, 6, false, true})
       .Default(std::nullopt);
 }
 
@@ -100,7 +105,23 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
       config.getBf16Dot());
 }
 
+/// Rows are turned for each block of columns, so blocks are wide, but where
+/// they are all the tasks there are; the rows' panel, 256 KB, stays in the
+/// second cache.
+static CPUMatmulAttr chooseAMXConfig(Matmul op) {
+  constexpr int64_t kBlockRows = 64, kBlockSum = 2048;
+  int64_t mostColumns = op.isCombining() ? 128 : 256;
+  int64_t columns = op.getNumColumns();
+  int64_t numBlocks = llvm::divideCeil(columns, mostColumns);
+  return CPUMatmulAttr::get(
+      op.getContext(), kAMXTile, kAMXTile, kBlockRows,
+      llvm::alignTo(llvm::divideCeil(columns, numBlocks), 2 * kAMXTile),
+      kBlockSum, kAMXTile, /*bf16Dot=*/true);
+}
+
 static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
+  if (isa.amx && canUseAMX(op))
+    return chooseAMXConfig(op);
   bool bf16Dot = isa.bf16Dot, hasPrologue = false, hasColumns = false;
   int64_t bytes = 1;
   for (const Matmul::Product &product : op.getProducts())
@@ -140,7 +161,7 @@ struct SelectCPUStrategyPass
     std::optional<VectorISA> vectorISA = findISA(isa);
     if (!vectorISA) {
       getOperation()->emitError("moe-select-cpu-strategy: unknown isa '")
-          << isa << "'; use generic, avx2, avx512 or avx512bf16";
+          << isa << "'; use generic, avx2, avx512, avx512bf16 or amx-bf16";
       return signalPassFailure();
     }
     getOperation()->walk([&](Matmul op) { select(op, *vectorISA); });

@@ -96,6 +96,8 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
   addBufferPipeline(pm, /*keepConfigured=*/true, /*plainLoops=*/false, [&] {
     pm.addPass(createMoEGroupedMatmulToVector());
+    if (StringRef(options.isa).ends_with("-emulated"))
+      pm.addPass(createMoEEmulateAMX());
     pm.addPass(createMoEApproximateVectorMath());
   });
   pm.addPass(createMoEOutlineParallel());

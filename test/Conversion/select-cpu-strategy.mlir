@@ -1,14 +1,17 @@
 // RUN: moe-opt %s --moe-select-cpu-strategy=isa=avx512bf16 | FileCheck %s
 // RUN: moe-opt %s --moe-select-cpu-strategy=isa=avx2 | FileCheck %s --check-prefix=AVX2
+// RUN: moe-opt %s --moe-select-cpu-strategy=isa=amx-bf16 | FileCheck %s --check-prefix=AMX
 // RUN: moe-opt %s --moe-select-cpu-strategy=isa=avx512bf16 --remarks-filter-missed='.*' -o /dev/null 2>&1 | FileCheck %s --check-prefix=MISSED
 // RUN: not moe-opt %s --moe-select-cpu-strategy=isa=mmx 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
-// UNKNOWN: error: moe-select-cpu-strategy: unknown isa 'mmx'; use generic, avx2, avx512 or avx512bf16
+// UNKNOWN: error: moe-select-cpu-strategy: unknown isa 'mmx'; use generic, avx2, avx512, avx512bf16 or amx-bf16
 
 // CHECK-LABEL: func @bf16
 // CHECK: #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128, block_columns = 48, block_sum = 2048, lanes = 16, bf16_dot = true>
 // AVX2-LABEL: func @bf16
 // AVX2: #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 126, block_columns = 8, block_sum = {{[0-9]+}}, lanes = 8>
+// AMX-LABEL: func @bf16
+// AMX: #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 32, block_sum = 2048, lanes = 16, bf16_dot = true>
 func.func @bf16(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x32x64xbf16>)
@@ -23,6 +26,8 @@ func.func @bf16(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x32x
 // One factor in f32: no bf16 products.
 // CHECK-LABEL: func @mixed
 // CHECK: lanes = 16>
+// AMX-LABEL: func @mixed
+// AMX: tile_rows = 4, {{.*}} lanes = 16>
 func.func @mixed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xbf16>)

@@ -21,7 +21,7 @@ CompileFlags::CompileFlags(cl::OptionCategory &category)
       isa("isa", cl::value_desc("NAME,..."), cl::cat(category),
           cl::desc("Instruction sets to compile for, of which a call takes the "
                    "best that the machine has: generic, avx2, avx512, "
-                   "avx512bf16")),
+                   "avx512bf16, amx-bf16")),
       lowering(
           "lowering", cl::cat(category), cl::init(LoweringKind::CPU),
           cl::desc("How tensors become code:"),
@@ -61,8 +61,15 @@ llvm::Error CompileFlags::check() const {
         "layer is called, the other when it is compiled");
   if (lowering != LoweringKind::CPU)
     return llvm::createStringError("--isa is for --lowering=cpu");
-  if (auto parsed = parseISAs(isa); !parsed)
+  auto parsed = parseISAs(isa);
+  if (!parsed)
     return llvm::createStringError("--isa: " +
                                    llvm::toString(parsed.takeError()));
+  // LLVM keeps tiles in registers, and nowhere else.
+  if (optLevel == 0 && llvm::any_of(*parsed, [](const ISA &isa) {
+        return isa.needs & kHasAMXBF16;
+      }))
+    return llvm::createStringError(
+        "--isa: there is no code for amx-bf16 at -O0; use -O1");
   return llvm::Error::success();
 }

@@ -229,6 +229,8 @@ parseStatistics(const Options &options) {
   return statistics;
 }
 
+static bool needsAMX(const ISA &isa) { return isa.needs & kHasAMXBF16; }
+
 /// The instruction sets to choose from when the layer is called; none for code
 /// for one cpu.
 static llvm::Expected<SmallVector<ISA>> getVersions(const Options &options) {
@@ -241,11 +243,20 @@ static llvm::Expected<SmallVector<ISA>> getVersions(const Options &options) {
       return llvm::createStringError("--isa is for x86_64, not " +
                                      triple.getArchName() +
                                      "; name a cpu with --target-cpu");
-    return parseISAs(options.compile.isa);
+    auto isas = parseISAs(options.compile.isa);
+    if (isas && !triple.isOSLinux() && llvm::any_of(*isas, needsAMX))
+      return llvm::createStringError(
+          "--isa: code for amx-bf16 asks Linux for its registers; " +
+          triple.str() + " is another system");
+    return isas;
   }
   if (isX86 && options.compile.cpu.empty() &&
-      options.compile.lowering == LoweringKind::CPU)
-    return getDefaultISAs();
+      options.compile.lowering == LoweringKind::CPU) {
+    SmallVector<ISA> isas = getDefaultISAs();
+    if (!triple.isOSLinux() || options.compile.optLevel == 0)
+      llvm::erase_if(isas, needsAMX);
+    return isas;
+  }
   return SmallVector<ISA>();
 }
 

@@ -39,7 +39,7 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
   }];
   let options = [
     Option<"isa", "isa", "std::string", "\"generic\"",
-           "The vector instructions: generic, avx2, avx512 or avx512bf16">
+           "The vector instructions: generic, avx2, avx512, avx512bf16 or amx-bf16">
   ];
 }
 
@@ -92,6 +92,11 @@ def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
     ascending order into a slice of its own. So no result depends on the number
     of threads, nor, as the order of a sum over k is one, on the other rows.
 
+    A tile of 16 × 16 results with `bf16_dot` is one of AMX's. Weights with k last
+    are then the first operand of `amx.tile_mulf` as they are, 16 columns a tile;
+    rows are turned into a panel of pairs of k, once for a block of columns; and
+    four tiles of results, n × rows, stay in registers.
+
     Before:
 
     ```mlir
@@ -120,8 +125,9 @@ def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
   }];
   let dependentDialects = [
     "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
-    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
-    "::mlir::vector::VectorDialect", "::mlir::x86vector::X86VectorDialect"
+    "::mlir::amx::AMXDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
+    "::mlir::x86vector::X86VectorDialect"
   ];
 }
 
@@ -292,6 +298,39 @@ def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
     "::mlir::memref::MemRefDialect", "::mlir::nvgpu::NVGPUDialect",
     "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect",
     "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoEEmulateAMX : Pass<"moe-emulate-amx"> {
+  let summary = "makes AMX's tiles loops over vectors";
+  let description = [{
+    Tiles of the `amx` dialect become buffers on the stack, and its ops loops over
+    their rows, so that code for AMX runs on any machine: for tests. A product of
+    bf16 adds up in the order of Intel's manual; denormals, which the instruction
+    takes as 0, are kept. A loop carries tiles or other values, not both.
+
+    Before:
+
+    ```mlir
+    %c = amx.tile_mulf %a, %b, %acc : !amx.tile<16x32xbf16>, !amx.tile<16x32xbf16>, !amx.tile<16x16xf32>
+    ```
+
+    After (shortened):
+
+    ```mlir
+    scf.for %m = %c0 to %c16 step %c1 {
+      %sums:2 = scf.for %k = %c0 to %c16 step %c1 iter_args(...) {
+        %even, %odd = vector.deinterleave %row : vector<32xbf16> -> vector<16xbf16>
+        ... vector.fma
+      }
+      %sum = arith.addf %sums#0, %sums#1 : vector<16xf32>
+      ...
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
   ];
 }
 

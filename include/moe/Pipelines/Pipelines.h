@@ -61,8 +61,8 @@ struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
 
   PassOptions::Option<std::string> isa{
       *this, "isa",
-      llvm::cl::desc("The vector instructions: generic, avx2, avx512 or "
-                     "avx512bf16"),
+      llvm::cl::desc("The vector instructions: generic, avx2, avx512, "
+                     "avx512bf16 or amx-bf16"),
       llvm::cl::init("generic")};
   PassOptions::Option<bool> relaxedRounding{
       *this, "relaxed-rounding",

@@ -21,6 +21,8 @@ namespace mlir::moe {
 ///   int32_t NAME.choose_isa(uint32_t features, const char *name)
 ///     The same for a machine with these MachineFeatures; `name` is what
 ///     MOE_ISA says, NULL or empty if it does not say anything.
+///     Linux is asked for AMX's tiles before a version with them is chosen;
+///     where it refuses, there are none.
 ///   uint32_t moe.machine_features(void)
 ///     The MachineFeatures of this machine.
 void addChooseISA(ModuleOp module, llvm::StringRef name,

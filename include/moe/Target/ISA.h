@@ -26,6 +26,7 @@ enum MachineFeature : uint32_t {
   kHasAVX2 = 1,       ///< All of x86-64-v3: AVX2, FMA, F16C, BMI, ...
   kHasAVX512 = 2,     ///< All of x86-64-v4: AVX-512 F, BW, CD, DQ, VL.
   kHasAVX512BF16 = 4, ///< AVX512_BF16.
+  kHasAMXBF16 = 8,    ///< AMX-TILE and AMX-BF16, where the system saves tiles.
 };
 
 /// An instruction set under the name that flags, MOE_ISA and
@@ -35,8 +36,11 @@ struct ISA {
   /// Function attributes of LLVM: instructions, and the cpu that code is
   /// scheduled for (empty: `cpu`).
   llvm::StringLiteral cpu, features, tuneCPU;
-  /// MachineFeatures that the code needs.
+  /// MachineFeatures that the code needs. Of AMX the operating system is asked
+  /// besides, before it is chosen.
   uint32_t needs;
+  /// Whether artifacts hold it if nobody asks for something else.
+  bool isDefault = true;
 };
 
 /// All there are, the best first.

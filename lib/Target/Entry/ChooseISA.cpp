@@ -78,7 +78,8 @@ private:
   LLVM::LLVMFuncOp startFunction(StringRef suffix, ArrayRef<Type> arguments);
   /// The address of a constant text that ends with 0.
   Value buildText(StringRef symbol, StringRef text);
-  Value hasFeatures(Value features, const ISA &isa);
+  /// Returns version `i` if the machine can run it; goes on if not.
+  void returnIfRuns(Value features, size_t i, Block *otherwise);
   void buildChoose();
   void buildByName(Value features, Value wanted);
   void buildByFeatures(Value features);
@@ -128,35 +129,48 @@ Value ChooseISABuilder::buildText(StringRef symbol, StringRef text) {
   return LLVM::AddressOfOp::create(b, global);
 }
 
-Value ChooseISABuilder::hasFeatures(Value features, const ISA &isa) {
+void ChooseISABuilder::returnIfRuns(Value features, size_t i,
+                                    Block *otherwise) {
+  const ISA &isa = versions[i];
   Value needs = constant(isa.needs);
-  return compare(LLVM::ICmpPredicate::eq,
-                 LLVM::AndOp::create(b, features, needs), needs);
+  Value isThere = compare(LLVM::ICmpPredicate::eq,
+                          LLVM::AndOp::create(b, features, needs), needs);
+  Block *runs = addBlock();
+  LLVM::CondBrOp::create(b, isThere, runs, otherwise);
+  b.setInsertionPointToStart(runs);
+  if (isa.needs & kHasAMXBF16) {
+    Value refusal = call(kRequestTilesName, b.getI64Type(), {});
+    Value none =
+        LLVM::ConstantOp::create(b, b.getI64Type(), b.getI64IntegerAttr(0));
+    Block *granted = addBlock();
+    LLVM::CondBrOp::create(b, compare(LLVM::ICmpPredicate::eq, refusal, none),
+                           granted, otherwise);
+    b.setInsertionPointToStart(granted);
+  }
+  returnConstant(i);
 }
 
 void ChooseISABuilder::buildByName(Value features, Value wanted) {
   declare("strcmp", i32, {ptr, ptr});
+  Block *unsupported = addBlock();
   for (auto [i, isa] : llvm::enumerate(versions)) {
     Value text = buildText((name + ".isa_name." + isa.name).str(), isa.name);
     Block *found = addBlock();
     branchIf(isZero(call("strcmp", i32, {wanted, text})), found);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(found);
-    LLVM::ReturnOp::create(
-        b, LLVM::SelectOp::create(b, hasFeatures(features, isa), constant(i),
-                                  constant(-MOE_UNSUPPORTED_CPU))
-               .getResult());
+    returnIfRuns(features, i, unsupported);
   }
   returnConstant(-MOE_UNKNOWN_ISA);
+  b.setInsertionPointToStart(unsupported);
+  returnConstant(-MOE_UNSUPPORTED_CPU);
 }
 
 void ChooseISABuilder::buildByFeatures(Value features) {
-  for (auto [i, isa] : llvm::enumerate(versions)) {
-    Block *found = addBlock();
-    branchIf(hasFeatures(features, isa), found);
-    OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPointToStart(found);
-    returnConstant(i);
+  for (size_t i = 0; i < versions.size(); ++i) {
+    Block *next = addBlock();
+    returnIfRuns(features, i, next);
+    b.setInsertionPointToStart(next);
   }
   returnConstant(-MOE_UNSUPPORTED_CPU);
 }

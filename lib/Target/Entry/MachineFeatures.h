@@ -15,6 +15,7 @@ namespace mlir::moe {
 
 inline constexpr llvm::StringLiteral kMachineFeaturesName =
     "moe.machine_features";
+inline constexpr llvm::StringLiteral kRequestTilesName = "moe.request_tiles";
 
 /// What the cpu has (CPUID) and the operating system saves (XCR0): the bits of
 /// MachineFeature. The compiler's run time, which could tell, is no part of an
@@ -34,7 +35,15 @@ inline constexpr llvm::StringLiteral kMachineFeaturesName =
 ///     avx512 = avx2 && (saved & 0xe6) == 0xe6 // masks, zmm
 ///         && (extended.ebx & 0xd0030000) == 0xd0030000; // f, dq, cd, bw, vl
 ///     bf16 = avx512 && extended.eax >= 1 && cpuid(7, 1).eax >> 5 & 1;
-///     return avx2 | avx512 << 1 | bf16 << 2;
+///     amx = bf16 && (saved & 0x60000) == 0x60000 // configuration, tiles
+///         && (extended.edx & 0x1400000) == 0x1400000; // amx-bf16, amx-tile
+///     return avx2 | avx512 << 1 | bf16 << 2 | amx << 3;
+///   }
+///
+/// Linux lets a process use tiles that has asked to, and answers with 0:
+///
+///   uint64_t request_tiles(void) {
+///     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
 ///   }
 inline constexpr llvm::StringLiteral kMachineFeaturesText = R"mlir(
 !registers = !llvm.struct<(i32, i32, i32, i32)>
@@ -46,10 +55,21 @@ llvm.func internal @moe.cpuid(%leaf: i32, %subleaf: i32) -> !registers attribute
   llvm.return %result : !registers
 }
 
+llvm.func internal @moe.request_tiles() -> i64 attributes {no_inline} {
+  %arch_prctl = llvm.mlir.constant(158 : i64) : i64
+  %request = llvm.mlir.constant(0x1023 : i64) : i64
+  %tiles = llvm.mlir.constant(18 : i64) : i64
+  %result = llvm.inline_asm has_side_effects "syscall",
+      "={ax},{ax},{di},{si},~{rcx},~{r11},~{memory},~{dirflag},~{fpsr},~{flags}"
+      %arch_prctl, %request, %tiles : (i64, i64, i64) -> i64
+  llvm.return %result : i64
+}
+
 llvm.func internal @moe.machine_features() -> i32 attributes {no_inline} {
   %zero = llvm.mlir.constant(0 : i32) : i32
   %one = llvm.mlir.constant(1 : i32) : i32
   %two = llvm.mlir.constant(2 : i32) : i32
+  %three = llvm.mlir.constant(3 : i32) : i32
   %five = llvm.mlir.constant(5 : i32) : i32
   %seven = llvm.mlir.constant(7 : i32) : i32
   %amd_first = llvm.mlir.constant(0x80000000 : i32) : i32
@@ -111,13 +131,26 @@ llvm.func internal @moe.machine_features() -> i32 attributes {no_inline} {
   %bf16_told = llvm.and %has_subleaf, %has_bf16 : i1
   %bf16 = llvm.and %avx512, %bf16_told : i1
 
+  %tile_mask = llvm.mlir.constant(0x60000 : i32) : i32
+  %tile_has = llvm.and %saved, %tile_mask : i32
+  %has_tile = llvm.icmp "eq" %tile_has, %tile_mask : i32
+  %extended_edx = llvm.extractvalue %extended[3] : !registers
+  %amx_mask = llvm.mlir.constant(0x1400000 : i32) : i32
+  %amx_has = llvm.and %extended_edx, %amx_mask : i32
+  %has_amx = llvm.icmp "eq" %amx_has, %amx_mask : i32
+  %amx_saved = llvm.and %has_tile, %has_amx : i1
+  %amx = llvm.and %bf16, %amx_saved : i1
+
   %avx2_bit = llvm.zext %avx2 : i1 to i32
   %avx512_bit = llvm.zext %avx512 : i1 to i32
   %bf16_bit = llvm.zext %bf16 : i1 to i32
   %avx512_shifted = llvm.shl %avx512_bit, %one : i32
   %bf16_placed = llvm.shl %bf16_bit, %two : i32
   %vectors = llvm.or %avx2_bit, %avx512_shifted : i32
-  %features = llvm.or %vectors, %bf16_placed : i32
+  %with_bf16 = llvm.or %vectors, %bf16_placed : i32
+  %amx_bit = llvm.zext %amx : i1 to i32
+  %amx_placed = llvm.shl %amx_bit, %three : i32
+  %features = llvm.or %with_bf16, %amx_placed : i32
   llvm.br ^return(%features : i32)
 
 ^return(%result: i32):

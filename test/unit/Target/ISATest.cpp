@@ -41,7 +41,7 @@ TEST(ISATest, refusesNames) {
   ASSERT_FALSE(bool(unknown));
   EXPECT_EQ(textOf(unknown.takeError())
                 .find("there is no instruction set 'sse9'; there are generic, "
-                      "avx2, avx512, avx512bf16"),
+                      "avx2, avx512, avx512bf16, amx-bf16"),
             0u);
   for (StringRef names : {"", "avx2,", "avx2, avx512"}) {
     auto isas = parseISAs(names);
@@ -147,6 +147,19 @@ TEST_F(ChooseISATest, knowsThisMachine) {
   EXPECT_EQ(bool(features & kHasAVX2), host["avx2"] && host["fma"]);
   EXPECT_EQ(bool(features & kHasAVX512), host["avx512f"] && host["avx512vl"]);
   EXPECT_EQ(bool(features & kHasAVX512BF16), host["avx512bf16"]);
+  EXPECT_EQ(bool(features & kHasAMXBF16), host["amx-bf16"]);
+}
+
+// A system that knows no tiles refuses them, whatever CPUID tells.
+TEST_F(ChooseISATest, asksForTiles) {
+  compile("avx2,avx512bf16,amx-bf16");
+  bool granted = llvm::sys::getHostCPUFeatures()["amx-bf16"];
+  EXPECT_EQ(choose(kNew | kHasAMXBF16, nullptr), granted ? 0 : 1);
+  EXPECT_EQ(choose(kNew | kHasAMXBF16, "amx-bf16"),
+            granted ? 0 : -MOE_UNSUPPORTED_CPU);
+  EXPECT_EQ(choose(kNew | kHasAMXBF16, "avx512bf16"), 1);
+  EXPECT_EQ(choose(kNew, nullptr), 1);
+  EXPECT_EQ(choose(kNew, "amx-bf16"), -MOE_UNSUPPORTED_CPU);
 }
 
 TEST_F(ChooseISATest, keepsItsChoice) {

@@ -109,6 +109,14 @@ for tool in ("ptxas", "nvdisasm"):
         config.substitutions.append((f"%{tool}", path))
     elif not config.sanitizers:
         lit_config.note(f"no {tool}: GPU kernels are tested without it (scripts/setup fetches it)")
+# Machines that this one is not: Debian's qemu-user.
+if shutil.which("qemu-x86_64"):
+    features.add("qemu-x86_64")
+# Code for AArch64 runs where Debian's qemu-user and gcc-aarch64-linux-gnu are installed.
+cc_aarch64 = shutil.which("aarch64-linux-gnu-gcc")
+if cc_aarch64 and shutil.which("qemu-aarch64"):
+    features.add("qemu-aarch64")
+    config.substitutions.append(("%aarch64_cc", cc_aarch64))
 # Kernels run on the CPU.
 if os.path.exists(os.path.join(config.moe_lib_dir, "libmoe_emulation" + config.shlib_ext)):
     features.add("moe-emulation")

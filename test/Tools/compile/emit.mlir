@@ -72,7 +72,7 @@
 
 // A version an instruction set, and one entry, for all machines, that chooses.
 // RUN: moe-compile %s --emit=llvm --target-triple=x86_64-linux-gnu | FileCheck %s --check-prefix=VERSIONS
-// VERSIONS-DAG: define {{.*}} @f.amx-bf16"({{.*}} #[[AMX:[0-9]+]]
+// VERSIONS-DAG: define {{.*}} @f.amx-bf16({{.*}} #[[AMX:[0-9]+]]
 // VERSIONS-DAG: attributes #[[AMX]] = { {{.*}}"target-features"="+avx512bf16,+amx-tile,+amx-bf16"
 // VERSIONS-DAG: define {{.*}} @f.avx512bf16({{.*}} #[[BF16:[0-9]+]]
 // VERSIONS-DAG: define {{.*}} @f.avx512({{.*}} #[[AVX512:[0-9]+]]

@@ -114,3 +114,63 @@ void MatmulEpilogue::storeOne(const Row &row, Value column,
        llvm::zip(problem.results, inlineEpilogue(row, column, sums)))
     store(result, row, column, value, result.getElementBytes());
 }
+
+//===----------------------------------------------------------------------===//
+// 16 bytes at a time
+//===----------------------------------------------------------------------===//
+
+bool MatmulEpilogue::storesQuads() const {
+  constexpr int64_t kAligned = 8;
+  return llvm::all_of(problem.results, [](const LinearAccess &result) {
+    return result.getElementType().getIntOrFloatBitWidth() == 16 &&
+           result.constant % kAligned == 0 &&
+           result.coefficients[Matmul::kRow] % kAligned == 0;
+  });
+}
+
+/// Word i of place q of four neighbouring lanes becomes word q of place i: two
+/// neighbours exchange a word of each pair, then lanes two apart.
+static void transposeInQuad(KernelBuilder &b, Value lane,
+                            MutableArrayRef<Value> words) {
+  for (int64_t distance : {1, 2}) {
+    Value isUpper = b.equal(b.bitAnd(lane, distance), distance);
+    for (int64_t i = 0; i < 4; ++i) {
+      if (i & distance)
+        continue;
+      Value &low = words[i], &high = words[i + distance];
+      Value sent = b.select(isUpper, low, high);
+      Value got = b.shuffleXor(sent, distance);
+      low = b.select(isUpper, got, low);
+      high = b.select(isUpper, high, got);
+    }
+  }
+}
+
+void MatmulEpilogue::storeQuads(const Row &row, Value isRow, Value column,
+                                Value lane,
+                                ArrayRef<SmallVector<Pair>> sums) const {
+  Value place = b.rem(lane, 4);
+  Value own = b.add(column, b.mul(place, 2));
+  // Of each result, two columns a word.
+  SmallVector<SmallVector<Value>> words(problem.results.size());
+  for (auto [i, pairs] : llvm::enumerate(sums)) {
+    SmallVector<Value> halves[2];
+    for (int64_t next = 0; next < 2; ++next)
+      halves[next] = inlineEpilogue(
+          row, b.add(own, i * 8 + next),
+          llvm::map_to_vector(pairs, [&](Pair pair) { return pair[next]; }));
+    for (auto [word, x, y] : llvm::zip(words, halves[0], halves[1])) {
+      auto type = VectorType::get({2}, x.getType());
+      Value pair = vector::FromElementsOp::create(b, type, ValueRange{x, y});
+      word.push_back(LLVM::BitcastOp::create(b, b.getI32Type(), pair));
+    }
+  }
+  for (SmallVector<Value> &word : words)
+    transposeInQuad(b, lane, word);
+  b.onlyIf(isRow, [&] {
+    auto type = VectorType::get({4}, b.getI32Type());
+    for (auto [result, word] : llvm::zip(problem.results, words))
+      store(result, row, b.add(column, b.mul(place, 8)),
+            vector::FromElementsOp::create(b, type, word), /*alignment=*/16);
+  });
+}

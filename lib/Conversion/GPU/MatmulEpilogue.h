@@ -36,6 +36,21 @@ public:
   void storePair(const Row &row, Value column,
                  ArrayRef<std::array<Value, 2>> sums) const;
 
+  /// Of a product, the sums of two neighbouring columns.
+  using Pair = std::array<Value, 2>;
+
+  /// True if storeQuads can be used: results of 16 bits, in rows that begin at
+  /// multiples of 16 bytes.
+  bool storesQuads() const;
+
+  /// Stores the results in the 32 columns from `column` (i32, a multiple of 8)
+  /// on, all of them below N, 16 bytes at a time, where `isRow` holds. All
+  /// lanes of a warp come here; four neighbours have the sums of a row: place q
+  /// of them has, of each 8 columns i, columns 2·q and 2·q + 1, and gives a
+  /// pair for each product in `sums[i]`.
+  void storeQuads(const Row &row, Value isRow, Value column, Value lane,
+                  ArrayRef<SmallVector<Pair>> sums) const;
+
   /// Stores the results in column `column` (i32 below N): `sums` has a sum for
   /// each product.
   void storeOne(const Row &row, Value column, ValueRange sums) const;

@@ -175,31 +175,63 @@ Value WgmmaConsumer::isColumn(Value column) {
   return b.less(column, task.problem.numColumns);
 }
 
-/// M is rows: a lane has pairs of neighbouring columns.
+/// M is rows: a lane has pairs of neighbouring columns. Eight rows at a time,
+/// if there are any; lanes of those beyond the last compute that again, so that
+/// all of a warp come to the shuffles, and do not store.
 void WgmmaConsumer::storeRows(const Tile &tile, ValueRange sums) {
   Value numRows = b.sub(tile.endRow, tile.firstRow);
-  Value ownRow = b.add(b.mul(group, numFragments * kWgmmaM),
-                       b.add(b.mul(warp, 16), b.div(lane, 4)));
-  Value ownColumn = b.add(tile.firstColumn, b.mul(b.rem(lane, 4), 2));
+  Value warpRow = b.add(b.mul(group, numFragments * kWgmmaM), b.mul(warp, 16));
   for (int64_t i = 0; i < numFragments; ++i)
     for (int64_t half = 0; half < 2; ++half) {
-      Value row = b.add(ownRow, i * kWgmmaM + half * 8);
-      b.onlyIf(b.less(row, numRows), [&] {
-        auto at = epilogue.enterRow(tile.expert, b.add(tile.firstRow, row));
+      Value first = b.add(warpRow, i * kWgmmaM + half * 8);
+      b.onlyIf(b.less(first, numRows), [&] {
+        Value row = b.add(tile.firstRow, b.add(first, b.div(lane, 4)));
+        auto at =
+            epilogue.enterRow(tile.expert, b.min(row, b.sub(tile.endRow, 1)));
+        SmallVector<SmallVector<MatmulEpilogue::Pair>> pairs;
         for (int64_t n = 0; n < task.config.getTileN() / 8; ++n) {
-          Value column = b.add(ownColumn, n * 8);
-          SmallVector<std::array<Value, 2>> pairs;
-          b.onlyIf(isColumn(column), [&] {
-            for (int64_t p = 0; p < task.numProducts(); ++p) {
-              int64_t first = 4 * n + 2 * half;
-              pairs.push_back(
-                  {takeSum(sums, p, i, first), takeSum(sums, p, i, first + 1)});
-            }
-            epilogue.storePair(at, column, pairs);
-          });
+          pairs.emplace_back();
+          for (int64_t p = 0; p < task.numProducts(); ++p)
+            pairs.back().push_back({takeSum(sums, p, i, 4 * n + 2 * half),
+                                    takeSum(sums, p, i, 4 * n + 2 * half + 1)});
         }
+        storeRow(at, b.less(row, tile.endRow), tile.firstColumn, pairs);
       });
     }
+}
+
+/// Stores what a lane has of a row, if that `isRow`: a pair of each 8 columns
+/// from `column` on, 32 columns at once where that can be.
+void WgmmaConsumer::storeRow(
+    const MatmulEpilogue::Row &row, Value isRow, Value column,
+    ArrayRef<SmallVector<MatmulEpilogue::Pair>> pairs) {
+  constexpr size_t kTogether = 4;
+  Value own = b.add(column, b.mul(b.rem(lane, 4), 2));
+  for (size_t n = 0; n < pairs.size();) {
+    bool together = epilogue.storesQuads() && n + kTogether <= pairs.size();
+    size_t count = together ? kTogether : 1;
+    auto apart = [&]() -> SmallVector<Value> {
+      for (size_t i = n; i < n + count; ++i) {
+        Value at = b.add(own, i * 8);
+        b.onlyIf(b.both(isColumn(at), isRow),
+                 [&] { epilogue.storePair(row, at, pairs[i]); });
+      }
+      return {};
+    };
+    auto atOnce = [&]() -> SmallVector<Value> {
+      epilogue.storeQuads(row, isRow, b.add(column, n * 8), lane,
+                          pairs.slice(n, count));
+      return {};
+    };
+    Value whole = isColumn(b.add(column, (n + count) * 8 - 1));
+    if (!together)
+      apart();
+    else if (!whole)
+      atOnce();
+    else
+      b.ifElse(whole, atOnce, apart);
+    n += count;
+  }
 }
 
 /// M is columns: a lane has pairs of neighbouring rows.

@@ -116,6 +116,8 @@ private:
   Value takeSum(ValueRange sums, int64_t product, int64_t fragment,
                 int64_t index);
   void storeRows(const Tile &tile, ValueRange sums);
+  void storeRow(const MatmulEpilogue::Row &row, Value isRow, Value column,
+                ArrayRef<SmallVector<MatmulEpilogue::Pair>> pairs);
   void storeColumns(const Tile &tile, ValueRange sums);
   Value isColumn(Value column);
 

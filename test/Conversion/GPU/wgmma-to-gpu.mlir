@@ -58,7 +58,9 @@
 // CHECK:         nvvm.wgmma.wait.group.sync.aligned 0
 // CHECK:         nvvm.mbarrier.arrive
 // CHECK:         arith.mulf
-// CHECK:         llvm.store %{{.*}} {alignment = 4 : i64} : vector<2xbf16>, !llvm.ptr<1>
+// 32 columns at once: four lanes exchange what they have, in two steps.
+// CHECK-COUNT-4: nvvm.shfl.sync  bfly
+// CHECK:         llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
 func.func @gate_up(%offsets: memref<5xi32>, %x: memref<?x128xbf16>, %w: memref<4x256x128xbf16>, %h: memref<?x128xbf16>) {
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
       products(%x[m, k] * %w[e, n, k], %x[m, k] * %w[e, n + 128, k]

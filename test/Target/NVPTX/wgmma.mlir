@@ -26,6 +26,9 @@
 // CHECK: ex2.approx.ftz.f32
 // CHECK-NOT: div.
 // CHECK: rcp.approx.ftz.f32
+// Lanes of a row exchange what they have and store 16 bytes.
+// CHECK: shfl.sync.bfly
+// CHECK: st.global.v4
 // CHECK: setmaxnreg.dec.sync.aligned.u32 56
 // CHECK-DAG: cp.async.wait_group 1
 // CHECK-DAG: fence.proxy.async.shared::cta

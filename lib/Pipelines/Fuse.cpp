@@ -14,12 +14,13 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-void mlir::moe::buildFusePipeline(OpPassManager &pm) {
+void mlir::moe::buildFusePipeline(OpPassManager &pm, bool fuseCombine) {
   OpPassManager pipeline(ModuleOp::getOperationName());
   pipeline.addPass(createCanonicalizerPass());
   pipeline.addPass(createMoEExpertToGroupedMatmul());
   pipeline.addPass(createMoEFuseDispatch());
-  pipeline.addPass(createMoEFuseCombine());
+  if (fuseCombine)
+    pipeline.addPass(createMoEFuseCombine());
   pipeline.addPass(
       createMoEFuseRouting()); // Of the plans that dispatches became.
   pipeline.addPass(createCanonicalizerPass());

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "BufferPipeline.h"
 #include "RoundedArithmetic.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
@@ -23,15 +24,12 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-static void addCleanup(OpPassManager &pm) {
+void mlir::moe::addCleanup(OpPassManager &pm) {
   pm.addPass(createCSEPass());
   pm.addPass(createCanonicalizerPass());
 }
 
-/// `afterwards` adds what works on buffers before they are freed: deallocation
-/// does not take ops with regions.
-static void addBufferization(OpPassManager &pm, bool inPlace,
-                             llvm::function_ref<void()> afterwards) {
+void mlir::moe::addBufferization(OpPassManager &pm, bool inPlace) {
   if (inPlace) {
     // A yielded tensor.empty becomes the slice that it is inserted into:
     // without this, results of expert bodies are computed aside and copied.
@@ -47,7 +45,10 @@ static void addBufferization(OpPassManager &pm, bool inPlace,
   options.allowReturnAllocsFromLoops = true;
   pm.addPass(bufferization::createOneShotBufferizePass(options));
   addCleanup(pm);
-  afterwards();
+}
+
+/// Frees what is allocated. Does not take ops with regions.
+static void addDeallocation(OpPassManager &pm) {
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   bufferization::buildBufferDeallocationPipeline(
       pm, bufferization::BufferDeallocationPipelineOptions());
@@ -64,7 +65,9 @@ static void addBufferPipeline(OpPassManager &pm, bool keepConfigured,
   addCleanup(pm);
   pm.addPass(createLinalgElementwiseOpFusionPass());
   addCleanup(pm);
-  addBufferization(pm, /*inPlace=*/!plainLoops, afterBufferization);
+  addBufferization(pm, /*inPlace=*/!plainLoops);
+  afterBufferization();
+  addDeallocation(pm);
   pm.addPass(createConvertBufferizationToMemRefPass());
   pm.addPass(createStridedCopies());
   if (!plainLoops)
@@ -160,11 +163,15 @@ void mlir::moe::registerPipelines() {
       "Lowers the functions that hold moe ops to LLVM, for any valid program: "
       "the reference that other lowerings are checked against",
       buildGeneralLoweringPipeline);
+  PassPipelineRegistration<GPULoweringOptions>(
+      "moe-gpu-lowering",
+      "Lowers all functions to launches of GPU kernels, which touch all memory",
+      buildGPULoweringPipeline);
   PassPipelineRegistration<>("moe-lower-kernels",
                              "Lowers GPU kernels to the dialects llvm and nvvm",
                              buildLowerKernelsPipeline);
   PassPipelineRegistration<>(
       "moe-fuse",
       "Fuses gate, dispatch, experts and combine into kernel-level ops",
-      buildFusePipeline);
+      [](OpPassManager &pm) { buildFusePipeline(pm); });
 }

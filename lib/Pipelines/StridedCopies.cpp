@@ -29,11 +29,14 @@ static bool isContiguous(Value buffer) {
 
 namespace {
 struct StridedCopies : moe::impl::StridedCopiesBase<StridedCopies> {
+  using StridedCopiesBase::StridedCopiesBase;
+
   void runOnOperation() override {
-    getOperation()->walk([](memref::CopyOp copy) {
+    getOperation()->walk([&](memref::CopyOp copy) {
       if (!isa<MemRefType>(copy.getSource().getType()) ||
           !isa<MemRefType>(copy.getTarget().getType()) ||
-          (isContiguous(copy.getSource()) && isContiguous(copy.getTarget())))
+          (!all && isContiguous(copy.getSource()) &&
+           isContiguous(copy.getTarget())))
         return;
       OpBuilder builder(copy);
       linalg::makeMemRefCopyOp(builder, copy.getLoc(), copy.getSource(),

@@ -334,6 +334,93 @@ def MoEEmulateAMX : Pass<"moe-emulate-amx"> {
   ];
 }
 
+def MoEDecomposeForGPU : Pass<"moe-decompose-for-gpu"> {
+  let summary = "decomposes the moe ops that have no GPU kernel";
+  let description = [{
+    Replaces, on tensors, each moe op that neither `moe-lower-to-gpu` nor
+    `moe-grouped-matmul-to-parallel-loops` takes by its decomposition. Those that
+    have a kernel stay.
+
+    Before: `%w, %ids = moe.gate ...  %y = moe.combine ...`
+
+    After: `... scf.for ...  %y = moe.combine ...`
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::bufferization::BufferizationDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
+def MoEGroupedMatmulToParallelLoops : Pass<"moe-grouped-matmul-to-parallel-loops"> {
+  let summary = "makes a parallel loop of each grouped matmul";
+  let description = [{
+    Takes each `moe.grouped_matmul` on memrefs that stores its rows: whatever its
+    types, terms and regions, an iteration computes an element of the results, as
+    `moe-decompose` does it (one f32 sum in ascending order of k). For GPUs, after
+    `moe-lower-to-gpu` took what tensor cores do; an iteration finds its expert
+    from the offsets.
+
+    Before:
+
+    ```mlir
+    moe.grouped_matmul offsets(%o : memref<65xi32>) products(%x[m, k] * %w[e, n, k] : ...) outs(%y : ...) { ... }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    scf.parallel (%m, %n) = (%c0, %c0) to (%M, %N) step (%c1, %c1) {
+      %e = scf.for ... // counts the offsets up to m
+      scf.if %is_owned {
+        %sum = scf.for %k = ...
+        ... memref.store %result, %y[%m, %n]
+      }
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect"
+  ];
+}
+
+def MoELoopsToGPU : Pass<"moe-loops-to-gpu", "::mlir::ModuleOp"> {
+  let summary = "makes GPU kernels of what touches memory besides";
+  let description = [{
+    After `moe-lower-to-gpu`, for functions that are to leave all memory to the
+    device. A `scf.parallel` becomes a kernel with a thread for each iteration;
+    other ops that read or write memory become, as long as they follow one
+    another, a kernel of one thread, and a *missed* remark names the first. The
+    host keeps sizes, views, calls, launches, and loops around launches. What a
+    kernel needs from above is a parameter; constants, and what is read of an
+    entry's arguments, are computed again in each kernel.
+
+    It is an error if the host would need a value that the device computes, if a
+    kernel would have to allocate memory (run `moe-allocations-to-workspace`
+    first), or if an op has no code for GPUs.
+
+    Before:
+
+    ```mlir
+    scf.parallel (%i) = (%c0) to (%T) step (%c1) { ... memref.store %v, %y[%i] }
+    ```
+
+    After (shortened):
+
+    ```mlir
+    gpu.launch_func @moe_kernels::@layer_loop blocks in (%blocks, %c1, %c1) threads in (%c256, %c1, %c1)
+        args(%y : !llvm.ptr, %T : i64)
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect"
+  ];
+}
+
 def MoEEmulateNVVM : Pass<"moe-emulate-nvvm", "::mlir::ModuleOp"> {
   let summary = "makes GPU kernels host code that calls the emulation library";
   let description = [{

@@ -88,7 +88,8 @@ def StridedCopies : Pass<"moe-strided-copies"> {
     Upstream lowers a `memref.copy` between buffers that are not contiguous to a
     call of `memrefCopy`, a function of MLIR's run time library. An artifact has no
     such library, so these copies become `linalg.generic`, and loops later. Copies
-    between contiguous buffers, and of unranked ones, are left alone.
+    between contiguous buffers, and of unranked ones, are left alone; with `all`,
+    only those of unranked ones: the memory of a GPU is none that the host copies.
 
     Before:
 
@@ -106,6 +107,9 @@ def StridedCopies : Pass<"moe-strided-copies"> {
     }
     ```
   }];
+  let options = [
+    Option<"all", "all", "bool", "false", "Copies between contiguous buffers as well">
+  ];
   let dependentDialects = ["::mlir::linalg::LinalgDialect"];
 }
 
@@ -196,20 +200,6 @@ def StrictRounding : Pass<"moe-strict-rounding"> {
     %q = arith.extf %p : bf16 to f32
     ```
   }];
-}
-
-def BranchesToLLVM : Pass<"moe-branches-to-llvm"> {
-  let summary = "makes branches those of the llvm dialect, in part of a module";
-  let description = [{
-    Upstream's `convert-cf-to-llvm` takes whole modules; kernels lower within
-    theirs, beside host code that still has memrefs. Types that branches carry are
-    those of LLVM already.
-
-    Before: `cf.br ^bb1(%i : i32)`
-
-    After: `llvm.br ^bb1(%i : i32)`
-  }];
-  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
 }
 
 #endif // MOE_PIPELINES_PASSES_TD

@@ -74,11 +74,29 @@ struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
       llvm::cl::init(false)};
 };
 
+struct GPULoweringOptions : PassPipelineOptions<GPULoweringOptions> {
+  GPULoweringOptions() = default;
+  GPULoweringOptions(const GPULoweringOptions &other) : GPULoweringOptions() {
+    *this = other;
+  }
+  GPULoweringOptions &operator=(const GPULoweringOptions &other) {
+    chip = other.chip;
+    return *this;
+  }
+
+  PassOptions::Option<std::string> chip{
+      *this, "chip",
+      llvm::cl::desc(
+          "The GPU: sm_80, sm_86, sm_89, sm_90, sm_90a or sm_120"),
+      llvm::cl::init("sm_80")};
+};
+
 /// Graph-level ops → kernel-level ops, on tensors: expert bodies to grouped
 /// matmuls, which read tokens through a plan and add into tokens. What cannot
 /// be fused stays, so that any program still lowers. Works on the functions
 /// that hold moe ops, like moe-general-lowering; registered as `moe-fuse`.
-void buildFusePipeline(OpPassManager &pm);
+/// Without `fuseCombine`, rows are stored and moe.combine stays.
+void buildFusePipeline(OpPassManager &pm, bool fuseCombine = true);
 
 /// Tensors → loops on memrefs, for any valid program: decompose, elementwise
 /// ops to linalg, bufferize in place with function boundaries (identity
@@ -94,6 +112,21 @@ void buildCPUBufferPipeline(OpPassManager &pm,
 /// Loops on memrefs → the llvm dialect. bf16 and f16 arithmetic is widened to
 /// f32 with a rounding after every operation. Anchored on a module.
 void buildLowerToLLVMPipeline(OpPassManager &pm);
+
+/// Tensors → buffers, with the kernel-level ops that a GPU has kernels for.
+/// Anchored on a module.
+void buildGPUBufferPipeline(OpPassManager &pm,
+                            const GPULoweringOptions &options = {});
+
+/// Buffers → kernels in the dialects llvm and nvvm, and their launches: after
+/// buildGPUBufferPipeline and moe-allocations-to-workspace. Nothing of the
+/// buffers' data is touched by the host. Anchored on a module.
+void buildGPUKernelPipeline(OpPassManager &pm);
+
+/// Both, with moe-allocations-to-workspace between them; for all functions of
+/// the module it is anchored on. Registered as `moe-gpu-lowering`.
+void buildGPULoweringPipeline(OpPassManager &pm,
+                              const GPULoweringOptions &options = {});
 
 /// The bodies of gpu.modules that moe-lower-to-gpu made → the dialects llvm and
 /// nvvm, which `gpu-module-to-binary` and `moe-emulate-nvvm` take. Anchored on a

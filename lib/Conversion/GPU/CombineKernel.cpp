@@ -25,7 +25,7 @@ using namespace mlir::moe;
 static constexpr int64_t kLoadBytes = 16;
 
 static int64_t getElementBytes(Value buffer) {
-  return cast<MemRefType>(buffer.getType()).getElementTypeBitWidth() / 8;
+  return cast<ShapedType>(buffer.getType()).getElementTypeBitWidth() / 8;
 }
 
 llvm::Expected<CombinePlan> mlir::moe::planCombine(CombineOp op) {
@@ -34,16 +34,17 @@ llvm::Expected<CombinePlan> mlir::moe::planCombine(CombineOp op) {
   if (op.getBase())
     buffers.push_back(op.getBase());
   for (Value buffer : buffers) {
-    auto type = cast<MemRefType>(buffer.getType());
-    if (!type.getLayout().isIdentity() || type.isDynamicDim(1))
+    auto type = cast<ShapedType>(buffer.getType());
+    auto memref = dyn_cast<MemRefType>(type);
+    if ((memref && !memref.getLayout().isIdentity()) || type.isDynamicDim(1))
       return llvm::createStringError(llvm::formatv(
           "a kernel takes buffers in the default layout with static rows, not "
           "{0}",
           type));
   }
   CombinePlan plan;
-  plan.numColumns = cast<MemRefType>(op.getRows().getType()).getDimSize(1);
-  plan.topK = cast<MemRefType>(op.getSlots().getType()).getDimSize(1);
+  plan.numColumns = cast<ShapedType>(op.getRows().getType()).getDimSize(1);
+  plan.topK = cast<ShapedType>(op.getSlots().getType()).getDimSize(1);
   plan.width = kLoadBytes / getElementBytes(op.getRows());
   while (plan.width > 1 && plan.numColumns % plan.width != 0)
     plan.width /= 2;

@@ -27,7 +27,8 @@ struct CombinePlan {
 
 constexpr int64_t kCombineThreads = 128;
 
-/// The plan for `op`, on memrefs; an error says why there is none and what to
+/// The plan for `op`, on memrefs or on tensors that will have the default
+/// layout; an error says why there is none and what to
 /// change.
 llvm::Expected<CombinePlan> planCombine(CombineOp op);
 

@@ -20,6 +20,7 @@
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "moe/Conversion/Passes.h"
 
@@ -35,7 +36,7 @@ using namespace mlir::moe;
 static bool isInstruction(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CeilOp, math::CopySignOp,
              math::CountLeadingZerosOp, math::CountTrailingZerosOp,
-             math::CtPopOp, math::FloorOp, math::FmaOp, math::RoundEvenOp,
+             math::CtPopOp, math::FloorOp, math::FmaOp, math::RoundEvenOp, math::RsqrtOp,
              math::SqrtOp, math::TruncOp>(op);
 }
 
@@ -65,6 +66,14 @@ Operation *mlir::moe::findOpWithoutDeviceCode(Region &region) {
     return WalkResult::interrupt();
   });
   return found;
+}
+
+bool mlir::moe::hasDeviceCode(Operation *op) {
+  if (!isa<math::MathDialect>(op->getDialect()) || isInstruction(op))
+    return true;
+  auto is64Bit = [](Type type) { return getElementTypeOrSelf(type).isF64(); };
+  return (isPolynomial(op) || isExponential(op)) &&
+         llvm::none_of(op->getResultTypes(), is64Bit);
 }
 
 /// 2^(x · scale) by the instruction, within 2 ulp and what rounding the product

@@ -16,6 +16,10 @@ namespace mlir::moe {
 /// conversions after it have no code for; null if there is none.
 Operation *findOpWithoutDeviceCode(Region &region);
 
+/// Whether they have code for `op`, on scalars or vectors; true outside of the
+/// math dialect.
+bool hasDeviceCode(Operation *op);
+
 } // namespace mlir::moe
 
 #endif // LIB_CONVERSION_GPU_DEVICEMATH_H

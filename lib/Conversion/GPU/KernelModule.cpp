@@ -82,6 +82,10 @@ KernelParameters::buildArguments(ImplicitLocOpBuilder &b) const {
 gpu::GPUModuleOp KernelModule::get() {
   if (kernels)
     return kernels;
+  // An earlier pass may have begun it.
+  auto other = host.lookupSymbol<gpu::GPUModuleOp>(kModuleName);
+  if (other && other.lookupSymbol<LLVM::GlobalOp>(kSharedName))
+    return kernels = other;
   OpBuilder b(host.getContext());
   kernels = gpu::GPUModuleOp::create(b, host.getLoc(), kModuleName);
   SymbolTable(host).insert(kernels); // May be renamed.

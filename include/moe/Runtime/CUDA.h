@@ -34,7 +34,9 @@ enum {
   /// The driver is older than a function that is needed.
   MOE_CUDA_OLD_DRIVER = -2,
   /// An argument that is wrong whatever the driver says.
-  MOE_CUDA_BAD_ARGUMENT = -3
+  MOE_CUDA_BAD_ARGUMENT = -3,
+  /// A layer has no code for the device.
+  MOE_CUDA_NO_IMAGE = -4
 };
 
 /// What the last call of this thread that failed failed of, with the driver's
@@ -86,6 +88,18 @@ typedef struct moe_cuda_launch_config {
 /// Puts a launch into a stream. args[i] points to argument i.
 int32_t moe_cuda_launch(moe_cuda_kernel *kernel,
                         const moe_cuda_launch_config *config, void **args);
+
+/// Memory of the GPU, aligned to 256 bytes; null for 0 bytes.
+int32_t moe_cuda_allocate(void **memory, size_t bytes);
+int32_t moe_cuda_free(void *memory);
+
+/// Puts a copy to or from the GPU into a stream. The host's memory must stay as
+/// it is until moe_cuda_synchronize, which waits for all that is in the stream.
+int32_t moe_cuda_upload(void *target, const void *source, size_t bytes,
+                        void *stream);
+int32_t moe_cuda_download(void *target, const void *source, size_t bytes,
+                          void *stream);
+int32_t moe_cuda_synchronize(void *stream);
 
 /// 128 bytes that a kernel takes by value (CUtensorMap), aligned to 64.
 typedef struct moe_cuda_tensor_map {

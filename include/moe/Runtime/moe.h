@@ -31,6 +31,12 @@
  * An artifact may hold the layer in versions for several instruction sets: its
  * first call chooses the best one that the machine has, or the one that the
  * environment variable MOE_ISA names, for all calls of the process.
+ *
+ * For a GPU (moe-compile --target=nvptx) data and workspace are memory of the
+ * device, and NAME and NAME_packed have one more argument at the end, `void
+ * *stream`: a CUstream, which is cudaStream_t. They put launches into it and
+ * return; const char *NAME_error(void) has the text of this thread's last
+ * MOE_DEVICE_ERROR.
  */
 #ifndef MOE_RUNTIME_MOE_H
 #define MOE_RUNTIME_MOE_H
@@ -80,8 +86,11 @@ enum {
   MOE_TOO_MANY_CHOICES = 7,    /* tokens times k reaches 2^31 */
   MOE_UNSUPPORTED_CPU = 8,     /* this machine lacks instructions that the
                                   artifact needs, or that MOE_ISA asks for */
-  MOE_UNKNOWN_ISA = 9          /* the environment variable MOE_ISA names none of
+  MOE_UNKNOWN_ISA = 9,         /* the environment variable MOE_ISA names none of
                                   the artifact's instruction sets */
+  MOE_DEVICE_ERROR = 10,       /* NAME_error() says of what a GPU, its driver or
+                                  a launch failed */
+  MOE_BAD_ALIGNMENT = 11       /* data on a GPU is not aligned to 16 bytes */
 };
 #define MOE_STATUS_CODE(status) ((status) & 255)
 #define MOE_STATUS_TENSOR(status) (((status) >> 8) - 1)

@@ -10,7 +10,7 @@
 #include "Driver.h"
 #include "moe/Runtime/moe.h"
 
-#include <string>
+#include <cstdio>
 
 using namespace moe::cuda;
 
@@ -21,8 +21,7 @@ static Function toDriver(moe_cuda_kernel *kernel) {
   return reinterpret_cast<Function>(kernel);
 }
 
-/// The driver, with a context current; null and `status` otherwise.
-static const Driver *enter(int32_t &status) {
+const Driver *moe::cuda::enter(int32_t &status) {
   const Driver *driver = openDriver(status);
   if (!driver)
     return nullptr;
@@ -96,8 +95,7 @@ int32_t moe_cuda_load(moe_cuda_module **module, const void *image) {
     failDriver(*driver, result, "cuModuleLoadDataEx");
     if (!log[0])
       return result;
-    std::string text = moe_cuda_error();
-    return fail(result, "%s: %s", text.c_str(), log);
+    return fail(result, "%s: %s", moe_cuda_error(), log);
   }
   *module = reinterpret_cast<moe_cuda_module *>(loaded);
   return MOE_CUDA_OK;
@@ -125,23 +123,27 @@ int32_t moe_cuda_find(moe_cuda_kernel **kernel, moe_cuda_module *module,
   if (!driver)
     return status;
   Function found = nullptr;
-  std::string what = std::string("kernel '") + name + "': ";
+  auto failWith = [&](Result result, const char *what) {
+    char text[512];
+    snprintf(text, sizeof(text), "kernel '%s': %s", name, what);
+    return failDriver(*driver, result, text);
+  };
   if (Result result =
           driver->cuModuleGetFunction(&found, toDriver(module), name))
-    return failDriver(*driver, result, (what + "cuModuleGetFunction").c_str());
+    return failWith(result, "cuModuleGetFunction");
   // Up to 48 KiB every kernel may have.
   if (sharedMemory > 48 << 10)
     if (Result result = driver->cuFuncSetAttribute(
-            found, kMaxDynamicSharedSizeBytes, sharedMemory))
-      return failDriver(*driver, result,
-                        (what + std::to_string(sharedMemory) +
-                         " bytes of shared memory: cuFuncSetAttribute")
-                            .c_str());
+            found, kMaxDynamicSharedSizeBytes, sharedMemory)) {
+      char what[128];
+      snprintf(what, sizeof(what),
+               "%u bytes of shared memory: cuFuncSetAttribute", sharedMemory);
+      return failWith(result, what);
+    }
   if (largeClusters)
     if (Result result = driver->cuFuncSetAttribute(
             found, kNonPortableClusterSizeAllowed, 1))
-      return failDriver(*driver, result,
-                        (what + "large clusters: cuFuncSetAttribute").c_str());
+      return failWith(result, "large clusters: cuFuncSetAttribute");
   *kernel = reinterpret_cast<moe_cuda_kernel *>(found);
   return MOE_CUDA_OK;
 }
@@ -184,6 +186,72 @@ int32_t moe_cuda_launch(moe_cuda_kernel *kernel,
   if (Result result = driver->cuLaunchKernelEx(&launch, toDriver(kernel), args,
                                                /*extra=*/nullptr))
     return failDriver(*driver, result, "cuLaunchKernelEx");
+  return MOE_CUDA_OK;
+}
+
+int32_t moe_cuda_allocate(void **memory, size_t bytes) {
+  if (!memory)
+    return fail(MOE_CUDA_BAD_ARGUMENT, "moe_cuda_allocate: a null pointer");
+  *memory = nullptr;
+  int32_t status;
+  const Driver *driver = enter(status);
+  if (!driver || bytes == 0)
+    return status;
+  DevicePointer pointer = 0;
+  if (Result result = driver->cuMemAlloc(&pointer, bytes)) {
+    char what[64];
+    snprintf(what, sizeof(what), "cuMemAlloc of %zu bytes", bytes);
+    return failDriver(*driver, result, what);
+  }
+  *memory = reinterpret_cast<void *>(pointer);
+  return MOE_CUDA_OK;
+}
+
+int32_t moe_cuda_free(void *memory) {
+  int32_t status = MOE_CUDA_OK;
+  const Driver *driver = memory ? enter(status) : nullptr;
+  if (!driver)
+    return status;
+  if (Result result =
+          driver->cuMemFree(reinterpret_cast<DevicePointer>(memory)))
+    return failDriver(*driver, result, "cuMemFree");
+  return MOE_CUDA_OK;
+}
+
+int32_t moe_cuda_upload(void *target, const void *source, size_t bytes,
+                        void *stream) {
+  int32_t status = MOE_CUDA_OK;
+  const Driver *driver = bytes ? enter(status) : nullptr;
+  if (!driver)
+    return status;
+  if (Result result = driver->cuMemcpyHtoDAsync(
+          reinterpret_cast<DevicePointer>(target), source, bytes,
+          static_cast<Stream>(stream)))
+    return failDriver(*driver, result, "cuMemcpyHtoDAsync");
+  return MOE_CUDA_OK;
+}
+
+int32_t moe_cuda_download(void *target, const void *source, size_t bytes,
+                          void *stream) {
+  int32_t status = MOE_CUDA_OK;
+  const Driver *driver = bytes ? enter(status) : nullptr;
+  if (!driver)
+    return status;
+  if (Result result = driver->cuMemcpyDtoHAsync(
+          target, reinterpret_cast<DevicePointer>(source), bytes,
+          static_cast<Stream>(stream)))
+    return failDriver(*driver, result, "cuMemcpyDtoHAsync");
+  return MOE_CUDA_OK;
+}
+
+int32_t moe_cuda_synchronize(void *stream) {
+  int32_t status;
+  const Driver *driver = enter(status);
+  if (!driver)
+    return status;
+  if (Result result =
+          driver->cuStreamSynchronize(static_cast<Stream>(stream)))
+    return failDriver(*driver, result, "cuStreamSynchronize");
   return MOE_CUDA_OK;
 }
 

@@ -12,26 +12,51 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <dlfcn.h>
-#include <mutex>
-#include <string>
+#include <pthread.h>
 
 using namespace moe::cuda;
 
-static std::string &lastError() {
-  thread_local std::string text;
-  return text;
+// This file and its neighbours are linked into shared objects of moe-compile,
+// which need nothing but the C library: so nothing of C++'s is used.
+
+static constexpr size_t kErrorBytes = 2048;
+static pthread_once_t errorOnce = PTHREAD_ONCE_INIT;
+static pthread_key_t errorKey;
+static bool hasErrorKey = false;
+
+static void makeErrorKey() {
+  hasErrorKey = pthread_key_create(&errorKey, free) == 0;
 }
 
-const char *moe_cuda_error(void) { return lastError().c_str(); }
+/// This thread's text, null if it has none (yet).
+static char *findError() {
+  pthread_once(&errorOnce, makeErrorKey);
+  return hasErrorKey ? static_cast<char *>(pthread_getspecific(errorKey))
+                     : nullptr;
+}
+
+const char *moe_cuda_error(void) {
+  const char *text = findError();
+  return text ? text : "";
+}
 
 int32_t moe::cuda::fail(int32_t status, const char *format, ...) {
-  char text[2048];
+  char *text = findError();
+  if (!text && hasErrorKey) {
+    text = static_cast<char *>(malloc(kErrorBytes));
+    pthread_setspecific(errorKey, text);
+  }
+  if (!text)
+    return status;
+  // Aside: an argument may be the last text.
+  char fresh[kErrorBytes];
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(text, sizeof(text), format, arguments);
+  vsnprintf(fresh, sizeof(fresh), format, arguments);
   va_end(arguments);
-  lastError() = text;
+  memcpy(text, fresh, sizeof(fresh));
   return status;
 }
 
@@ -71,6 +96,7 @@ static bool findAll(void *library, Driver &driver) {
   FIND(cuGetErrorString)
   FIND(cuCtxGetCurrent)
   FIND(cuCtxSetCurrent)
+  FIND(cuCtxGetId)
   FIND(cuCtxGetDevice)
   FIND(cuDeviceGet)
   FIND(cuDevicePrimaryCtxRetain)
@@ -82,14 +108,24 @@ static bool findAll(void *library, Driver &driver) {
   FIND(cuLaunchKernelEx)
   FIND(cuTensorMapEncodeTiled)
 #undef FIND
+#define FIND_AS(name, symbol)                                                  \
+  if (!find(library, symbol, driver.name))                                     \
+    return false;
+  FIND_AS(cuMemAlloc, "cuMemAlloc_v2")
+  FIND_AS(cuMemFree, "cuMemFree_v2")
+  FIND_AS(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2")
+  FIND_AS(cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2")
+  FIND_AS(cuStreamSynchronize, "cuStreamSynchronize")
+#undef FIND_AS
   return true;
 }
 
+static pthread_mutex_t driverMutex = PTHREAD_MUTEX_INITIALIZER;
+static Driver driver;
+static bool open = false;
+
 const Driver *moe::cuda::openDriver(int32_t &status) {
-  static std::mutex mutex;
-  static Driver driver;
-  static bool open = false;
-  std::lock_guard<std::mutex> lock(mutex);
+  Lock lock(driverMutex);
   status = MOE_CUDA_OK;
   if (open)
     return &driver;

@@ -15,8 +15,23 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <pthread.h>
 
 namespace moe::cuda {
+
+/// Holds a mutex while it lives.
+class Lock {
+public:
+  explicit Lock(pthread_mutex_t &mutex) : mutex(mutex) {
+    pthread_mutex_lock(&mutex);
+  }
+  ~Lock() { pthread_mutex_unlock(&mutex); }
+  Lock(const Lock &) = delete;
+  Lock &operator=(const Lock &) = delete;
+
+private:
+  pthread_mutex_t &mutex;
+};
 
 using Result = int;
 using Device = int;
@@ -24,6 +39,7 @@ using Context = struct ContextObject *;
 using Module = struct ModuleObject *;
 using Function = struct FunctionObject *;
 using Stream = struct StreamObject *;
+using DevicePointer = unsigned long long;
 
 enum DeviceAttribute : int {
   kMultiprocessorCount = 16,
@@ -80,6 +96,7 @@ struct Driver {
   Result (*cuGetErrorString)(Result error, const char **text);
   Result (*cuCtxGetCurrent)(Context *context);
   Result (*cuCtxSetCurrent)(Context context);
+  Result (*cuCtxGetId)(Context context, unsigned long long *id);
   Result (*cuCtxGetDevice)(Device *device);
   Result (*cuDeviceGet)(Device *device, int ordinal);
   Result (*cuDevicePrimaryCtxRetain)(Context *context, Device device);
@@ -95,6 +112,13 @@ struct Driver {
                                int value);
   Result (*cuLaunchKernelEx)(const LaunchConfig *config, Function function,
                              void **args, void **extra);
+  Result (*cuMemAlloc)(DevicePointer *pointer, size_t bytes);
+  Result (*cuMemFree)(DevicePointer pointer);
+  Result (*cuMemcpyHtoDAsync)(DevicePointer target, const void *source,
+                              size_t bytes, Stream stream);
+  Result (*cuMemcpyDtoHAsync)(void *target, DevicePointer source, size_t bytes,
+                              Stream stream);
+  Result (*cuStreamSynchronize)(Stream stream);
   Result (*cuTensorMapEncodeTiled)(void *map, TensorMapDataType type,
                                    uint32_t rank, void *data,
                                    const uint64_t *dims,
@@ -103,6 +127,10 @@ struct Driver {
                                    int interleave, int swizzle, int l2Promotion,
                                    int outOfBoundsFill);
 };
+
+/// The driver, with a context current; null, with moe_cuda_error set and
+/// `status` the reason, otherwise.
+const Driver *enter(int32_t &status);
 
 /// Opens the driver once. Null, with moe_cuda_error set and `status` the
 /// reason, if that did not work; it is tried again by the next call.

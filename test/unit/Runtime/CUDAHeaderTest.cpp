@@ -99,6 +99,12 @@ TEST(CUDAHeader, Signatures) {
   EXPECT_SAME_SIGNATURE(cuFuncSetAttribute);
   EXPECT_SAME_SIGNATURE(cuLaunchKernelEx);
   EXPECT_SAME_SIGNATURE(cuTensorMapEncodeTiled);
+  EXPECT_SAME_SIGNATURE(cuCtxGetId);
+  EXPECT_SAME_SIGNATURE(cuMemAlloc);
+  EXPECT_SAME_SIGNATURE(cuMemFree);
+  EXPECT_SAME_SIGNATURE(cuMemcpyHtoDAsync);
+  EXPECT_SAME_SIGNATURE(cuMemcpyDtoHAsync);
+  EXPECT_SAME_SIGNATURE(cuStreamSynchronize);
 }
 
 } // namespace

@@ -69,6 +69,11 @@ Result cuCtxSetCurrent(Context) {
   return resultOf("cuCtxSetCurrent");
 }
 
+Result cuCtxGetId(Context, unsigned long long *id) {
+  *id = 1;
+  return resultOf("cuCtxGetId");
+}
+
 Result cuCtxGetDevice(Device *device) {
   *device = 3;
   return resultOf("cuCtxGetDevice");
@@ -147,6 +152,36 @@ Result cuLaunchKernelEx(const LaunchConfig *config, Function, void **args,
   }
   note(call);
   return resultOf("cuLaunchKernelEx");
+}
+
+Result cuMemAlloc_v2(DevicePointer *pointer, size_t bytes) {
+  note("cuMemAlloc " + std::to_string(bytes));
+  *pointer = 4096;
+  return resultOf("cuMemAlloc");
+}
+
+Result cuMemFree_v2(DevicePointer pointer) {
+  note("cuMemFree " + std::to_string(pointer));
+  return resultOf("cuMemFree");
+}
+
+Result cuMemcpyHtoDAsync_v2(DevicePointer target, const void *, size_t bytes,
+                            Stream) {
+  note("cuMemcpyHtoDAsync " + std::to_string(target) + " " +
+       std::to_string(bytes));
+  return resultOf("cuMemcpyHtoDAsync");
+}
+
+Result cuMemcpyDtoHAsync_v2(void *, DevicePointer source, size_t bytes,
+                            Stream) {
+  note("cuMemcpyDtoHAsync " + std::to_string(source) + " " +
+       std::to_string(bytes));
+  return resultOf("cuMemcpyDtoHAsync");
+}
+
+Result cuStreamSynchronize(Stream) {
+  note("cuStreamSynchronize");
+  return resultOf("cuStreamSynchronize");
 }
 
 Result cuTensorMapEncodeTiled(void *map, TensorMapDataType type, uint32_t rank,

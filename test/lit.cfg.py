@@ -120,6 +120,10 @@ if cc_aarch64 and shutil.which("qemu-aarch64"):
 # Kernels run on the CPU.
 if os.path.exists(os.path.join(config.moe_lib_dir, "libmoe_emulation" + config.shlib_ext)):
     features.add("moe-emulation")
+    driver = os.path.join(config.moe_lib_dir, "moe_emulating_driver" + config.shlib_ext)
+    if os.path.exists(driver):  # whole layers for GPUs, too
+        features.add("moe-emulating-driver")
+        config.substitutions.append(("%emulating_driver", driver))
 # REQUIRES: moe-run. A sanitizer build has some of the tools only.
 features.update(name for name in config.moe_tools
                 if os.path.exists(os.path.join(config.moe_tools_dir, name)))

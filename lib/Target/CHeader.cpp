@@ -80,6 +80,7 @@ private:
   void writeWorkspace();
   void writeContract();
   void writeMachine();
+  void writeDevice();
   void writeStatistics();
   void writeDeclarations();
 
@@ -93,14 +94,17 @@ private:
 void HeaderWriter::writeOrigin() {
   os << "/*\n * The C interface of a compiled MoE layer.\n *\n"
      << " * Written by moe-compile from " << forComment(info.source) << ", for "
+     << (info.chip.empty() ? "" : "the GPU " + forComment(info.chip) + " and ")
      << forComment(info.target) << ".\n"
      << (info.isas.empty() ? ""
                            : " * It chooses from code for " +
                                  llvm::join(info.isas, ", ") + ".\n")
      << " * The file stands alone: a C99 or C++ program needs nothing else to "
         "call the\n"
-     << " * layer, and at run time nothing but the C library and its libm.\n"
-     << " */\n";
+     << " * layer, and at run time nothing but the C library and its libm"
+     << (info.chip.empty() ? "" : ", and\n * NVIDIA's driver, which the first "
+                                  "call opens")
+     << ".\n */\n";
 }
 
 static std::string getShapeText(const EntryTensor &tensor) {
@@ -203,6 +207,7 @@ void HeaderWriter::writeContract() {
  * result or an argument; arguments are only read.
  *
 )";
+  writeDevice();
   writeWorkspace();
   os << R"( *
  * Returns MOE_OK, or what is wrong before anything is written (see
@@ -241,6 +246,26 @@ void HeaderWriter::writeMachine() {
      << llvm::join(info.isas, ", ") << ".\n";
 }
 
+/// What is different on a GPU.
+void HeaderWriter::writeDevice() {
+  if (info.chip.empty())
+    return;
+  os << R"( * Data and workspace are memory of the GPU that the CUDA context of the calling
+ * thread is for (the primary context of device 0 if it has none), aligned to 16
+ * bytes; moe_tensor and shapes are the host's. A call puts kernels into `stream`
+ * (a CUstream, which is cudaStream_t; NULL is the default stream) and returns:
+ * it waits for nothing and reads no data. The first call in a context loads the
+ * code; all others can be captured into a CUDA graph.
+ *
+ *   MOE_BAD_ALIGNMENT     data is not aligned to 16 bytes
+ *   MOE_DEVICE_ERROR      there is no driver, the device is none that the layer
+ *                         was compiled for, or the driver reports an error; )"
+     << signature.cName << R"(_error()
+ *                         says which, in the driver's words
+ *
+)";
+}
+
 /// What `stats` points to.
 void HeaderWriter::writeStatistics() {
   if (info.statistics.empty())
@@ -266,13 +291,19 @@ void HeaderWriter::writeDeclarations() {
     os << "const moe_tensor *" << signature.getTensor(i).cName << ",\n"
        << indent;
   StringRef stats = info.statistics.empty() ? "" : "moe_stats *stats, ";
-  os << stats << "void *workspace, size_t workspace_bytes);\n\n"
+  StringRef stream = info.chip.empty() ? ");\n\n" : ", void *stream);\n\n";
+  os << stats << "void *workspace, size_t workspace_bytes" << stream
      << "/*\n * The same, with the " << signature.getNumTensors()
      << " tensors in an array, in the order of their positions.\n */\n"
      << "int32_t " << signature.cName
      << "_packed(const moe_tensor *const *tensors, " << stats
      << "void *workspace,\n"
-     << std::string(indent.size() + 7, ' ') << "size_t workspace_bytes);\n\n";
+     << std::string(indent.size() + 7, ' ') << "size_t workspace_bytes"
+     << stream;
+  if (!info.chip.empty())
+    os << "/*\n * The text of this thread's last MOE_DEVICE_ERROR; valid until "
+          "the next.\n */\nconst char *"
+       << signature.cName << "_error(void);\n\n";
   os << "/*\n * The bytes of workspace that a call needs";
   llvm::SetVector<StringRef> names = getSizeNames(signature);
   os << (names.empty() ? ".\n */\n" : ", for sizes that it accepts.\n */\n");

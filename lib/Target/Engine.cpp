@@ -7,6 +7,7 @@
 
 #include "moe/Target/Engine.h"
 
+#include "moe/Runtime/CUDALayer.h"
 #include "moe/Runtime/moe.h"
 #include "moe/Target/Lowering.h"
 #include "llvm/ExecutionEngine/Orc/AbsoluteSymbols.h"
@@ -74,14 +75,21 @@ static llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> createJIT() {
   if (!library)
     return library.takeError();
   engine.getMainJITDylib().addGenerator(std::move(*library));
+  llvm::orc::SymbolMap runtime;
+  auto define = [&](StringRef name, auto *function) {
+    runtime[engine.mangleAndIntern(name)] = llvm::orc::ExecutorSymbolDef(
+        llvm::orc::ExecutorAddr::fromPtr(function),
+        llvm::JITSymbolFlags::Exported);
+  };
   // The generated code's threads. Its reference is weak: it runs without.
-  llvm::orc::SymbolMap threads;
-  threads[engine.mangleAndIntern("moe_rt_parallel_for")] =
-      llvm::orc::ExecutorSymbolDef(
-          llvm::orc::ExecutorAddr::fromPtr(&moe_rt_parallel_for),
-          llvm::JITSymbolFlags::Exported);
+  define("moe_rt_parallel_for", &moe_rt_parallel_for);
+  // What code for GPUs calls.
+  define("moe_cuda_begin", &moe_cuda_begin);
+  define("moe_cuda_call_kernel", &moe_cuda_call_kernel);
+  define("moe_cuda_encode", &moe_cuda_encode);
+  define("moe_cuda_error", &moe_cuda_error);
   if (llvm::Error error = engine.getMainJITDylib().define(
-          llvm::orc::absoluteSymbols(std::move(threads))))
+          llvm::orc::absoluteSymbols(std::move(runtime))))
     return std::move(error);
   return jit;
 }
@@ -183,4 +191,25 @@ llvm::Error Engine::call(ArrayRef<const moe_tensor *> tensors,
   int32_t status =
       packed(tensors.data(), workspace.getData(), workspace.getNumBytes());
   return statusToError(status, signature, tensors, workspace.getNumBytes());
+}
+
+llvm::Error Engine::callOnDevice(ArrayRef<const moe_tensor *> tensors,
+                                 void *workspace, size_t workspaceBytes,
+                                 void *stream) const {
+  if (tensors.size() != signature.getNumTensors())
+    return llvm::createStringError("@" + signature.name + " takes " +
+                                   std::to_string(signature.getNumTensors()) +
+                                   " arguments and results, not " +
+                                   std::to_string(tensors.size()));
+  using DeviceFunction =
+      int32_t (*)(const moe_tensor *const *tensors, void *workspace,
+                  size_t workspaceBytes, void *stream);
+  // As moe-create-c-entry builds it for GPUs.
+  auto function =
+      reinterpret_cast<DeviceFunction>(reinterpret_cast<void *>(packed));
+  int32_t status = function(tensors.data(), workspace, workspaceBytes, stream);
+  if (MOE_STATUS_CODE(status) == MOE_DEVICE_ERROR)
+    return llvm::createStringError("@" + signature.name + ": " +
+                                   moe_cuda_error());
+  return statusToError(status, signature, tensors, workspaceBytes);
 }

@@ -7,13 +7,11 @@
 
 #include "moe/Target/Linker.h"
 
+#include "Subprocess.h"
 #include "llvm/BinaryFormat/Magic.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FileUtilities.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Support/raw_ostream.h"
 #include <dlfcn.h>
 #include <link.h>
 
@@ -86,9 +84,12 @@ static bool isLinkerProper(StringRef linker) {
 
 /// The command line of a linker or a compiler driver.
 static std::vector<std::string>
-makeArguments(const LinkOptions &options, StringRef object, StringRef output) {
+makeArguments(const LinkOptions &options, ArrayRef<StringRef> inputs,
+              StringRef output) {
   std::vector<std::string> arguments = {options.linker, "-shared", "-o",
-                                        output.str(), object.str()};
+                                        output.str()};
+  for (StringRef input : inputs)
+    arguments.push_back(input.str());
   bool isDriver = !isLinkerProper(options.linker);
   auto add = [&](StringRef argument) {
     if (isDriver)
@@ -98,6 +99,9 @@ makeArguments(const LinkOptions &options, StringRef object, StringRef output) {
   for (StringRef argument : {"-soname", options.soname.c_str(), "-z",
                              "noexecstack", "-z", "relro", "--as-needed"})
     add(argument);
+  // What artifacts have in common is each one's own.
+  add("--exclude-libs");
+  add("ALL");
   if (!options.isNative)
     return arguments;
   if (isDriver) {
@@ -116,80 +120,6 @@ makeArguments(const LinkOptions &options, StringRef object, StringRef output) {
   return arguments;
 }
 
-namespace {
-
-/// A file that goes when this goes.
-class TemporaryFile {
-public:
-  static llvm::Expected<TemporaryFile> create(StringRef suffix) {
-    SmallString<128> path;
-    if (std::error_code error =
-            llvm::sys::fs::createTemporaryFile("moe-compile", suffix, path))
-      return llvm::createStringError(error, "cannot make a temporary file: " +
-                                                error.message());
-    return TemporaryFile(path);
-  }
-
-  StringRef getPath() const { return path; }
-
-  llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>> read() const {
-    auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,
-                                              /*RequiresNullTerminator=*/false,
-                                              /*IsVolatile=*/true);
-    if (!buffer)
-      return llvm::createStringError(buffer.getError(),
-                                     "cannot read '" + path + "'");
-    return std::move(*buffer);
-  }
-
-private:
-  explicit TemporaryFile(StringRef path)
-      : path(path), remover(std::make_unique<llvm::FileRemover>(path)) {}
-
-  std::string path;
-  std::unique_ptr<llvm::FileRemover> remover;
-};
-
-} // namespace
-
-static llvm::Error writeObject(ArrayRef<char> object, StringRef path) {
-  std::error_code error;
-  llvm::raw_fd_ostream os(path, error);
-  if (!error) {
-    os << StringRef(object.data(), object.size());
-    os.close();
-    error = os.error();
-    os.clear_error();
-  }
-  if (error)
-    return llvm::createStringError(error, "cannot write '" + path +
-                                              "': " + error.message());
-  return llvm::Error::success();
-}
-
-/// Runs the linker; what it prints becomes the error if it fails.
-static llvm::Error runLinker(const std::vector<std::string> &arguments,
-                             const TemporaryFile &log) {
-  SmallVector<StringRef> pointers(arguments.begin(), arguments.end());
-  std::optional<StringRef> redirects[] = {StringRef(), log.getPath(),
-                                          log.getPath()};
-  std::string message;
-  int status = llvm::sys::ExecuteAndWait(
-      arguments.front(), pointers, std::nullopt, redirects, 0, 0, &message);
-  if (status == 0)
-    return llvm::Error::success();
-  if (message.empty()) {
-    message = "exit code " + std::to_string(status);
-    auto text = log.read();
-    if (!text)
-      return text.takeError();
-    if (StringRef output = (*text)->getBuffer().trim(); !output.empty())
-      message += ": " + output.str();
-  }
-  return llvm::createStringError("linking with '" + arguments.front() +
-                                 "' failed: " + message);
-}
-
 llvm::Expected<SmallVector<char, 0>>
 mlir::moe::linkSharedObject(ArrayRef<char> object, const LinkOptions &options) {
   auto input = TemporaryFile::create("o");
@@ -198,13 +128,19 @@ mlir::moe::linkSharedObject(ArrayRef<char> object, const LinkOptions &options) {
   auto output = TemporaryFile::create("so");
   if (!output)
     return output.takeError();
-  auto log = TemporaryFile::create("log");
-  if (!log)
-    return log.takeError();
-  if (llvm::Error error = writeObject(object, input->getPath()))
+  auto archive = TemporaryFile::create("a");
+  if (!archive)
+    return archive.takeError();
+  if (llvm::Error error = input->write(object))
     return error;
-  if (llvm::Error error = runLinker(
-          makeArguments(options, input->getPath(), output->getPath()), *log))
+  SmallVector<StringRef> inputs = {input->getPath()};
+  if (!options.archive.empty()) {
+    if (llvm::Error error = archive->write(options.archive))
+      return error;
+    inputs.push_back(archive->getPath());
+  }
+  if (llvm::Error error = runProgram(
+          makeArguments(options, inputs, output->getPath()), "linking"))
     return error;
   auto linked = output->read();
   if (!linked)

@@ -12,8 +12,11 @@
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVM/NVVM/Target.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/GPU/GPUToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Support/OutputFile.h"
@@ -148,6 +151,11 @@ static LogicalResult lowerToBuffers(ModuleOp module, StringRef isa,
                                     const EntryOptions &options,
                                     StageDumper &stages, StringRef suffix) {
   auto bufferize = [&](OpPassManager &pm) {
+    if (!options.gpu.chip.empty()) {
+      GPULoweringOptions gpu;
+      gpu.chip = options.gpu.chip;
+      return buildGPUBufferPipeline(pm, gpu);
+    }
     if (isa.empty())
       return buildGeneralBufferPipeline(pm, options.lowering);
     CPULoweringOptions cpu;
@@ -187,6 +195,20 @@ static FailureOr<VersionTargets> lowerToBuffers(ModuleOp module, StringRef name,
   return mergeVersions(module, name, versions);
 }
 
+/// From buffers to machine code of kernels and, unless that is all that is
+/// wanted, calls that launch them.
+static LogicalResult lowerKernels(ModuleOp module, const EntryOptions &options,
+                                  StagedLowering &lowering) {
+  if (failed(lowering.run("kernels", buildGPUKernelPipeline)) ||
+      failed(compileKernels(module, options.gpu)))
+    return failure();
+  if (options.stopsAtKernels)
+    return success();
+  return lowering.run("launches", [](OpPassManager &pm) {
+    pm.addPass(createMoELaunchesToCalls());
+  });
+}
+
 FailureOr<EntrySignature>
 mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
                               StageDumper &stages,
@@ -222,6 +244,12 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   signature->allocates =
       module->walk([](memref::AllocOp) { return WalkResult::interrupt(); })
           .wasInterrupted();
+  if (!options.gpu.chip.empty()) {
+    if (failed(lowerKernels(module, options, lowering)))
+      return failure();
+    if (options.stopsAtKernels)
+      return signature;
+  }
   if (failed(lowering.run("c-entry", createCEntry)) ||
       failed(lowering.run("llvm-dialect", buildLowerToLLVMPipeline)))
     return failure();
@@ -232,4 +260,7 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
 void mlir::moe::registerTargetTranslations(DialectRegistry &registry) {
   registerBuiltinDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
+  registerGPUDialectTranslation(registry);
+  registerNVVMDialectTranslation(registry);
+  NVVM::registerNVVMTargetInterfaceExternalModels(registry);
 }

@@ -42,7 +42,18 @@ namespace cl = llvm::cl;
 
 namespace {
 
-enum class Emit { SharedObject, Object, Assembly, LLVMIR, MLIR, Header };
+enum class Emit {
+  SharedObject,
+  Object,
+  Assembly,
+  LLVMIR,
+  MLIR,
+  Header,
+  PTX,
+  Cubin
+};
+
+enum class TargetKind { CPU, NVPTX };
 
 struct Options {
   cl::OptionCategory category{"moe-compile options"};
@@ -51,8 +62,8 @@ struct Options {
   cl::opt<std::string> output{
       "o", cl::value_desc("FILE"), cl::cat(category),
       cl::desc("Output; its suffix tells what to emit (.so, .o, .s, .ll, "
-               ".mlir, .h). A header of the same name is written beside .so, "
-               ".o and .s")};
+               ".mlir, .h; for GPUs .ptx, .cubin). A header of the same name is "
+               "written beside .so, .o and .s")};
   cl::opt<Emit> emit{
       "emit", cl::cat(category), cl::desc("What to emit, whatever the suffix:"),
       cl::values(
@@ -61,7 +72,10 @@ struct Options {
           clEnumValN(Emit::Assembly, "asm", "assembly"),
           clEnumValN(Emit::LLVMIR, "llvm", "LLVM IR, optimized"),
           clEnumValN(Emit::MLIR, "mlir", "the module in the LLVM dialect"),
-          clEnumValN(Emit::Header, "header", "the C header alone"))};
+          clEnumValN(Emit::Header, "header", "the C header alone"),
+          clEnumValN(Emit::PTX, "ptx", "the kernels of a GPU, as text"),
+          clEnumValN(Emit::Cubin, "cubin",
+                     "the kernels of a GPU, assembled (needs ptxas)"))};
   cl::opt<std::string> triple{
       "target-triple", cl::value_desc("TRIPLE"), cl::cat(category),
       cl::desc("Machine to compile for (default: this one)")};
@@ -69,6 +83,19 @@ struct Options {
       "linker", cl::value_desc("PROGRAM"), cl::cat(category),
       cl::desc("Linker or compiler driver for shared objects (default: the "
                "first of ld.lld, ld, cc, clang, gcc)")};
+  cl::opt<TargetKind> target{
+      "target",
+      cl::cat(category),
+      cl::init(TargetKind::CPU),
+      cl::desc("What runs the layer:"),
+      cl::values(clEnumValN(TargetKind::CPU, "cpu", "a CPU (default)"),
+                 clEnumValN(TargetKind::NVPTX, "nvptx",
+                            "an NVIDIA GPU; functions take device memory and "
+                            "a stream"))};
+  cl::opt<std::string> chip{
+      "chip", cl::value_desc("CHIP"), cl::cat(category),
+      cl::desc("GPU to compile for, with --target=nvptx: sm_80 (default), "
+               "sm_86, sm_89, sm_90, sm_90a or sm_120")};
   cl::list<std::string> stats{
       "stats",
       cl::value_desc("NAME,..."),
@@ -90,6 +117,7 @@ arguments, nothing of MLIR, LLVM or Python is needed to run it.
   moe-compile layer.mlir -o layer.so             and layer.h, which documents it
   moe-compile layer.mlir -o layer.o --target-cpu=x86-64-v3
   moe-compile layer.mlir --emit=llvm             to standard output
+  moe-compile layer.mlir --target=nvptx --chip=sm_90 -o layer.so
 )";
 
 } // namespace
@@ -107,7 +135,8 @@ struct Destination {
 };
 
 static bool isText(Emit emit) {
-  return emit != Emit::SharedObject && emit != Emit::Object;
+  return emit != Emit::SharedObject && emit != Emit::Object &&
+         emit != Emit::Cubin;
 }
 
 static std::optional<Emit> getEmitOfSuffix(StringRef path) {
@@ -119,6 +148,8 @@ static std::optional<Emit> getEmitOfSuffix(StringRef path) {
       .Case(".ll", Emit::LLVMIR)
       .Case(".mlir", Emit::MLIR)
       .Case(".h", Emit::Header)
+      .Case(".ptx", Emit::PTX)
+      .Case(".cubin", Emit::Cubin)
       .Default(std::nullopt);
 }
 
@@ -135,7 +166,7 @@ static llvm::Expected<Destination> chooseDestination(const Options &options) {
   } else {
     return llvm::createStringError(
         "the suffix of '" + options.output +
-        "' does not tell what to emit; add --emit=so|obj|asm|llvm|mlir|header");
+        "' does not tell what to emit; add --emit=so|obj|asm|llvm|mlir|header|ptx|cubin");
   }
   if (destination.path.empty()) {
     if (!isText(destination.emit))
@@ -195,12 +226,15 @@ public:
   std::string makeHeader() const;
 
 private:
+  llvm::Error prepareGPU();
   llvm::Expected<SmallVector<char, 0>> generate(llvm::Module &module);
 
   const Options &options;
   const Destination &destination;
   StageDumper stages;
   std::unique_ptr<llvm::TargetMachine> target;
+  /// Without a chip for the CPU.
+  GPUCodeOptions gpu;
   LinkOptions link;
   /// Empty for the one cpu of `target`.
   SmallVector<ISA> versions;
@@ -231,9 +265,63 @@ parseStatistics(const Options &options) {
 
 static bool needsAMX(const ISA &isa) { return isa.needs & kHasAMXBF16; }
 
+static bool isForGPU(const Options &options) {
+  return options.target == TargetKind::NVPTX;
+}
+
+/// What is wrong with the flags of one target where the other is asked for.
+static llvm::Error checkTarget(const Options &options, Emit emit) {
+  if (!isForGPU(options)) {
+    if (options.chip.getNumOccurrences())
+      return llvm::createStringError("--chip=" + options.chip +
+                                     " names a GPU; add --target=nvptx");
+    if (emit == Emit::PTX || emit == Emit::Cubin)
+      return llvm::createStringError("PTX and cubins are code for GPUs; add "
+                                     "--target=nvptx and --chip");
+    return llvm::Error::success();
+  }
+  if (!options.compile.cpu.empty())
+    return llvm::createStringError(
+        "--target-cpu=" + options.compile.cpu +
+        " names a CPU, but --target=nvptx compiles for a GPU; name it with "
+        "--chip");
+  if (!options.compile.isa.empty())
+    return llvm::createStringError("--isa is for CPUs; --target=nvptx compiles "
+                                   "for a GPU: name it with --chip");
+  if (options.compile.lowering.getNumOccurrences())
+    return llvm::createStringError("--lowering is for CPUs; --target=nvptx has "
+                                   "one way");
+  if (options.stats.getNumOccurrences())
+    return llvm::createStringError("--stats is for CPUs: statistics are not "
+                                   "gathered on GPUs");
+  if (!options.triple.empty() && emit == Emit::SharedObject)
+    return llvm::createStringError(
+        "shared objects for GPUs are made for hosts like this machine; with "
+        "--target-triple emit an object file, and link it with "
+        "libMoECUDARuntime.a there");
+  return llvm::Error::success();
+}
+
+llvm::Error Compilation::prepareGPU() {
+  gpu.chip = options.chip.empty() ? "sm_80" : options.chip.getValue();
+  gpu.optLevel = options.compile.optLevel;
+  if (llvm::Error error = checkChip(gpu.chip))
+    return error;
+  if (destination.emit == Emit::PTX)
+    return llvm::Error::success();
+  auto ptxas = findPTXAssembler();
+  if (!ptxas)
+    return ptxas.takeError();
+  gpu.ptxas = *ptxas;
+  link.archive = getCUDARuntimeArchive();
+  return llvm::Error::success();
+}
+
 /// The instruction sets to choose from when the layer is called; none for code
 /// for one cpu.
 static llvm::Expected<SmallVector<ISA>> getVersions(const Options &options) {
+  if (isForGPU(options))
+    return SmallVector<ISA>();
   llvm::Triple triple(options.triple.empty()
                           ? llvm::sys::getProcessTriple()
                           : llvm::Triple::normalize(options.triple));
@@ -261,6 +349,8 @@ static llvm::Expected<SmallVector<ISA>> getVersions(const Options &options) {
 }
 
 static std::string getCPU(const Options &options, bool hasVersions) {
+  if (isForGPU(options)) // The host's part: any of its kind.
+    return "generic";
   if (!options.compile.cpu.empty())
     return options.compile.cpu;
   // What all versions share runs on all machines.
@@ -272,6 +362,11 @@ static std::string getCPU(const Options &options, bool hasVersions) {
 llvm::Error Compilation::prepare() {
   if (llvm::Error error = options.compile.check())
     return error;
+  if (llvm::Error error = checkTarget(options, destination.emit))
+    return error;
+  if (isForGPU(options))
+    if (llvm::Error error = prepareGPU())
+      return error;
   auto chosen = getVersions(options);
   if (!chosen)
     return chosen.takeError();
@@ -324,6 +419,9 @@ Compilation::generate(llvm::Module &module) {
 llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   EntryOptions entry;
   entry.entry = options.compile.entry;
+  entry.gpu = gpu;
+  entry.stopsAtKernels =
+      destination.emit == Emit::PTX || destination.emit == Emit::Cubin;
   if (options.compile.lowering == LoweringKind::CPU)
     entry.isa = getVectorISA(*target);
   entry.relaxedRounding = options.compile.relaxedRounding;
@@ -337,17 +435,22 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   if (failed(lowered))
     return makeReportedError();
   signature = std::move(*lowered);
+  if (destination.emit == Emit::PTX)
+    return getPTX(module);
+  if (destination.emit == Emit::Cubin)
+    return getCubin(module);
   if (destination.emit == Emit::MLIR)
     return toBytes([&](llvm::raw_ostream &os) { os << module << '\n'; });
   if (destination.emit == Emit::Header)
     return toBytes([&](llvm::raw_ostream &os) { os << makeHeader(); });
 
   llvm::LLVMContext context;
-  auto llvmModule = translateToLLVMIR(
-      module, *target,
-      {signature.cName, signature.cName + "_packed",
-       signature.cName + "_workspace", signature.cName + "_workspace_packed"},
-      context);
+  SmallVector<std::string> exported = {
+      signature.cName, signature.cName + "_packed",
+      signature.cName + "_workspace", signature.cName + "_workspace_packed"};
+  if (isForGPU(options))
+    exported.push_back(signature.cName + "_error");
+  auto llvmModule = translateToLLVMIR(module, *target, exported, context);
   if (!llvmModule)
     return llvmModule.takeError();
   return generate(**llvmModule);
@@ -361,6 +464,7 @@ std::string Compilation::makeHeader() const {
   for (const ISA &isa : versions)
     info.isas.push_back(isa.name.str());
   info.statistics = statistics;
+  info.chip = gpu.chip;
   std::string text;
   llvm::raw_string_ostream os(text);
   writeCHeader(signature, info, os);

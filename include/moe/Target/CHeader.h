@@ -22,6 +22,8 @@ struct CHeaderInfo {
   /// The instruction sets that it chooses from, the best first; empty if it has
   /// code for `target` alone.
   std::vector<std::string> isas;
+  /// The GPU, if that runs the layer: "sm_80".
+  std::string chip;
   /// What the artifact fills of moe_stats; empty if its functions do not take
   /// it.
   std::vector<EntryStatistic> statistics;

@@ -91,6 +91,12 @@ public:
   /// The same with a workspace for this call.
   llvm::Error call(llvm::ArrayRef<const moe_tensor *> tensors) const;
 
+  /// The same for a layer that was compiled for a GPU: data and workspace are
+  /// the device's, and the call is put into `stream`, a CUstream.
+  llvm::Error callOnDevice(llvm::ArrayRef<const moe_tensor *> tensors,
+                           void *workspace, size_t workspaceBytes,
+                           void *stream) const;
+
   /// For a caller that times the bare function.
   PackedFunction getFunction() const { return packed; }
 

@@ -35,6 +35,9 @@ struct LinkOptions {
   /// The object is for this machine, so its C library can be linked and every
   /// symbol be found. Otherwise undefined symbols stay open.
   bool isNative = true;
+  /// The bytes of a library to take functions from; they stay local to the
+  /// result. Empty for none.
+  llvm::ArrayRef<char> archive;
 };
 
 /// Links an object file (its bytes) to a shared object that needs nothing but

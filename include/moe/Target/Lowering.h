@@ -12,6 +12,7 @@
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Target/EntrySignature.h"
 #include "moe/Target/EntryStatistic.h"
+#include "moe/Target/GPUCode.h"
 #include "moe/Target/ISA.h"
 
 namespace mlir {
@@ -62,6 +63,10 @@ struct EntryOptions {
   /// first call chooses. `isa` does not matter then. Empty for one version for
   /// whatever machine the module is compiled for.
   llvm::SmallVector<ISA> versions;
+  /// The GPU to compile for, if any; `isa` does not matter then.
+  GPUCodeOptions gpu;
+  /// For a GPU: stop when the kernels are machine code (getPTX, getCubin).
+  bool stopsAtKernels = false;
   /// Statistics to give to callers that ask for them (moe_stats.h). NAME and
   /// NAME_packed then have an argument `moe_stats *stats` after the tensors.
   llvm::SmallVector<RoutingStatistic, 4> statistics;
@@ -71,8 +76,10 @@ struct EntryOptions {
 /// `moe-prepare-entry`, buildGeneralBufferPipeline or buildCPUBufferPipeline,
 /// `moe-allocations-to-workspace`, `moe-create-c-entry`,
 /// buildLowerToLLVMPipeline. With `versions` the second and third of them run
-/// once for each, on copies that are then merged (MergeVersions.h). Returns the
-/// signature with its `sizeNames`.
+/// once for each, on copies that are then merged (MergeVersions.h). For a GPU,
+/// buildGPUBufferPipeline, and between workspace and C entry
+/// buildGPUKernelPipeline, compileKernels and `moe-launches-to-calls`. Returns
+/// the signature with its `sizeNames`.
 /// After a failure (with diagnostics) the module is half lowered. `statistics`,
 /// if given, is set to what the entry can fill.
 FailureOr<EntrySignature>

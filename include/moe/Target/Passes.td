@@ -143,6 +143,46 @@ def MoEAllocationsToWorkspace : Pass<"moe-allocations-to-workspace"> {
   ];
 }
 
+def MoELaunchesToCalls : Pass<"moe-launches-to-calls", "::mlir::ModuleOp"> {
+  let summary = "makes the launches of an entry calls of our run time";
+  let description = [{
+    For entries that `moe-gpu-lowering` lowered, when `gpu-module-to-binary` has
+    compiled the kernels. Each `gpu.launch_func` becomes a call of
+    `moe_cuda_call_kernel` (`moe/Runtime/CUDALayer.h`); the entry gets one more
+    argument, the record of its call, which keeps the first error. The binaries
+    become `@NAME.program`: PTX, the cubin if there is one, and for each kernel
+    its name and the shared memory that it is launched with. `moe-create-c-entry`
+    then gives its functions a stream.
+
+    Shared memory and the sizes of clusters must be constants; what a kernel is
+    passed must be of LLVM's types.
+
+    Before:
+
+    ```mlir
+    func.func @layer(%x: memref<?x8xf32>, %out: memref<?x8xf32>)
+        attributes {moe.entry = {results = 1 : i64, shapes = @layer.shapes}} {
+      gpu.launch_func @moe_kernels::@layer_loop blocks in (%n, %c1, %c1) threads in (%c256, %c1, %c1)
+          args(%p : !llvm.ptr)
+      return
+    }
+    gpu.binary @moe_kernels [...]
+    ```
+
+    After (shortened):
+
+    ```mlir
+    func.func @layer(%x: memref<?x8xf32>, %out: memref<?x8xf32>, %call: !llvm.ptr)
+        attributes {moe.entry = {program = @layer.program, results = 1 : i64, shapes = @layer.shapes}} {
+      llvm.call @moe_cuda_call_kernel(%call, %c0, %sizes, %shared, %args) : (!llvm.ptr, i32, !llvm.ptr, i32, !llvm.ptr) -> ()
+      return
+    }
+    llvm.mlir.global internal @layer.program() : !llvm.struct<(ptr, ptr, i32, ptr)> { ... }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect"];
+}
+
 def MoECreateCEntry : Pass<"moe-create-c-entry"> {
   let summary = "builds the C functions around a prepared entry";
   let description = [{
@@ -161,6 +201,11 @@ def MoECreateCEntry : Pass<"moe-create-c-entry"> {
     * `@NAME_shapes(arguments, sizes)`, with `export-shapes`: checks the
       arguments and writes what `@NAME.shapes` returns. For a JIT, whose caller
       has to allocate the results.
+
+    Where `moe.entry` names a program (`moe-launches-to-calls`), the data is a
+    GPU's: `@NAME` and `@NAME_packed` take a `void *stream` at the end, check that
+    data is aligned to 16 bytes, and return MOE_DEVICE_ERROR where the driver
+    reports an error; `@NAME_error()` has its text.
 
     Where `moe.stats` names a variant with statistics, both take `moe_stats *stats`
     after the tensors. NULL calls the plain layer; else the variant runs, and

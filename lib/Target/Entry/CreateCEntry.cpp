@@ -53,6 +53,8 @@ struct BufferEntry {
   func::FuncOp workspace;
   /// What chooses a version of the body; null where there is but one.
   LLVM::LLVMFuncOp isa;
+  /// What the body launches on a GPU; null where it runs on the CPU.
+  LLVM::GlobalOp program;
   /// What the dynamic sizes of arguments are called, in their order: equal ones
   /// alike.
   SmallVector<std::string> sizeNames;
@@ -105,6 +107,7 @@ private:
   void buildWorkspace();
   void buildWorkspacePacked();
   void buildShapes();
+  void buildError();
 
   Value constant(Type type, int64_t value) {
     return LLVM::ConstantOp::create(b, type, b.getIntegerAttr(type, value));
@@ -161,6 +164,14 @@ private:
   void checkWorkspace(Value workspace, Value bytes, Value needed);
   /// Returns from the function unless the machine can run the body.
   void checkMachine();
+  /// Returns from the function unless data is aligned as GPU kernels need it.
+  void checkAlignment(Value tensors, int64_t position);
+  /// Begins a call of the program; returns from the function unless it can be.
+  Value beginCall(Value stream);
+  /// MOE_DEVICE_ERROR, if the call or `result` failed.
+  Value toStatus(Value result);
+  /// A function of the run time.
+  LLVM::LLVMFuncOp declare(StringRef name, Type result, ArrayRef<Type> types);
   /// The sizes that are static, in an array on the stack; -1 for the others.
   Value storeStaticSizes(MemRefType type);
   /// Tensor `position` as a memref.
@@ -317,6 +328,53 @@ Value CEntryBuilder::makeWorkspaceMemRef(Value workspace, Value bytes) {
 }
 
 //===----------------------------------------------------------------------===//
+// Pieces for GPUs
+//===----------------------------------------------------------------------===//
+
+void CEntryBuilder::checkAlignment(Value tensors, int64_t position) {
+  constexpr int64_t kAlignment = 16;
+  Value tensor = load(ptr, at(tensors, ptr, position));
+  Value address =
+      LLVM::PtrToIntOp::create(b, i64, loadMember(tensor, kData, ptr));
+  Value rest = LLVM::AndOp::create(b, address, constant(i64, kAlignment - 1));
+  Value isAligned = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, rest,
+                                         constant(i64, 0));
+  returnUnless(isAligned,
+               constant(i32, MOE_BAD_ALIGNMENT + getBlame(position)));
+}
+
+LLVM::LLVMFuncOp CEntryBuilder::declare(StringRef name, Type result,
+                                        ArrayRef<Type> types) {
+  Operation *symbolTable = SymbolTable::getNearestSymbolTable(entry.shapes);
+  if (Operation *known = SymbolTable::lookupSymbolIn(symbolTable, name))
+    return llvm::cast<LLVM::LLVMFuncOp>(known);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(&symbolTable->getRegion(0).front());
+  auto type = LLVM::LLVMFunctionType::get(result, types);
+  return LLVM::LLVMFuncOp::create(b, name, type);
+}
+
+Value CEntryBuilder::toStatus(Value result) {
+  return LLVM::SelectOp::create(b, isOk(result), constant(i32, MOE_OK),
+                                constant(i32, MOE_DEVICE_ERROR));
+}
+
+/// moe_cuda_call of moe/Runtime/CUDALayer.h.
+static Type getCallType(MLIRContext *context) {
+  Type ptr = LLVM::LLVMPointerType::get(context);
+  Type i32 = IntegerType::get(context, 32);
+  return LLVM::LLVMStructType::getLiteral(context, {ptr, ptr, i32, i32, i32});
+}
+
+Value CEntryBuilder::beginCall(Value stream) {
+  Value record = allocate(getCallType(b.getContext()), 1);
+  Value program = LLVM::AddressOfOp::create(b, entry.program);
+  declare("moe_cuda_begin", i32, {ptr, ptr, ptr});
+  returnUnlessOk(toStatus(call("moe_cuda_begin", {record, program, stream})));
+  return record;
+}
+
+//===----------------------------------------------------------------------===//
 // Functions
 //===----------------------------------------------------------------------===//
 
@@ -340,11 +398,14 @@ void CEntryBuilder::buildCheck() {
   LLVM::ReturnOp::create(b, shapes.getResult(0));
 }
 
-/// NAME.run(tensors, workspace, bytes).
+/// NAME.run(tensors, workspace, bytes), and a stream for GPUs.
 void CEntryBuilder::buildRun() {
   OpBuilder::InsertionGuard guard(b);
-  LLVM::LLVMFuncOp func = startFunction(local(".run"), {ptr, ptr, i64},
-                                        LLVM::Linkage::Internal, i32);
+  SmallVector<Type> types = {ptr, ptr, i64};
+  if (entry.program)
+    types.push_back(ptr);
+  LLVM::LLVMFuncOp func =
+      startFunction(local(".run"), types, LLVM::Linkage::Internal, i32);
   Value tensors = func.getArgument(0);
   Value workspace = func.getArgument(1), bytes = func.getArgument(2);
   if (entry.isa)
@@ -364,16 +425,31 @@ void CEntryBuilder::buildRun() {
     checkWorkspace(workspace, bytes, countWorkspace(loadDynamicSizes(tensors)));
     buffers.push_back(makeWorkspaceMemRef(workspace, bytes));
   }
+  if (!entry.program) {
+    func::CallOp::create(b, entry.body, buffers);
+    LLVM::ReturnOp::create(b, constant(i32, MOE_OK));
+    return;
+  }
+  for (size_t i = 0; i < entry.types.size(); ++i)
+    checkAlignment(tensors, i);
+  Value record = beginCall(func.getArgument(3));
+  buffers.push_back(record);
   func::CallOp::create(b, entry.body, buffers);
-  LLVM::ReturnOp::create(b, constant(i32, MOE_OK));
+  constexpr int32_t kStatus = 4;
+  Value status =
+      LLVM::GEPOp::create(b, ptr, getCallType(b.getContext()), record,
+                          ArrayRef<LLVM::GEPArg>{0, kStatus});
+  LLVM::ReturnOp::create(b, toStatus(load(i32, status)));
 }
 
-/// NAME(tensor..., workspace, workspace_bytes).
+/// NAME(tensor..., workspace, workspace_bytes), and a stream for GPUs.
 void CEntryBuilder::buildNamed() {
   OpBuilder::InsertionGuard guard(b);
   size_t numPointers = entry.types.size() + (entry.hasStats() ? 2 : 1);
   SmallVector<Type> types(numPointers, ptr);
   types.push_back(i64);
+  if (entry.program)
+    types.push_back(ptr);
   LLVM::LLVMFuncOp func =
       startFunction(entry.cName, types, LLVM::Linkage::External, i32);
   Value tensors = allocate(ptr, entry.types.size());
@@ -385,11 +461,13 @@ void CEntryBuilder::buildNamed() {
   LLVM::ReturnOp::create(b, callRun(operands));
 }
 
-/// NAME_packed(tensors, workspace, workspace_bytes).
+/// NAME_packed(tensors, workspace, workspace_bytes), and a stream for GPUs.
 void CEntryBuilder::buildPacked() {
   OpBuilder::InsertionGuard guard(b);
   SmallVector<Type> types(entry.hasStats() ? 3 : 2, ptr);
   types.push_back(i64);
+  if (entry.program)
+    types.push_back(ptr);
   LLVM::LLVMFuncOp func = startFunction(entry.cName + "_packed", types,
                                         LLVM::Linkage::External, i32);
   LLVM::ReturnOp::create(b, callRun(func.getArguments()));
@@ -430,6 +508,15 @@ void CEntryBuilder::buildShapes() {
   LLVM::ReturnOp::create(b, call(local(".check"), func.getArguments()));
 }
 
+/// NAME_error(): the text of MOE_DEVICE_ERROR.
+void CEntryBuilder::buildError() {
+  OpBuilder::InsertionGuard guard(b);
+  auto callee = declare("moe_cuda_error", ptr, {});
+  startFunction(entry.cName + "_error", {}, LLVM::Linkage::External, ptr);
+  LLVM::ReturnOp::create(
+      b, LLVM::CallOp::create(b, callee, ValueRange()).getResult());
+}
+
 void CEntryBuilder::buildInternal() {
   buildCheck();
   buildRun();
@@ -440,6 +527,8 @@ void CEntryBuilder::buildVisible(bool exportShapes) {
   buildPacked();
   buildWorkspace();
   buildWorkspacePacked();
+  if (entry.program)
+    buildError();
   if (exportShapes)
     buildShapes();
 }
@@ -480,7 +569,15 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
     auto name = entry.shapes.getArgAttrOfType<StringAttr>(i, kNameAttr);
     entry.sizeNames.push_back(name ? name.str() : std::to_string(i));
   }
-  for (Type type : func.getArgumentTypes()) {
+  ArrayRef<Type> types = func.getArgumentTypes();
+  if (auto program = attr.getAs<FlatSymbolRefAttr>("program")) {
+    entry.program =
+        SymbolTable::lookupNearestSymbolFrom<LLVM::GlobalOp>(func, program);
+    if (!entry.program || types.empty())
+      return fail() << "not the program that moe-launches-to-calls makes";
+    types = types.drop_back();
+  }
+  for (Type type : types) {
     auto buffer = dyn_cast<MemRefType>(type);
     if (!buffer || !buffer.getLayout().isIdentity())
       return fail() << "takes a " << type
@@ -551,7 +648,8 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   if (entry->workspace)
     removeNames(entry->workspace);
   for (StringRef suffix :
-       {"", "_packed", "_workspace", "_workspace_packed", "_shapes"}) {
+       {"", "_packed", "_workspace", "_workspace_packed", "_shapes",
+        "_error"}) {
     std::string symbol = entry->cName + suffix.str();
     if (SymbolTable::lookupSymbolIn(getOperation(), symbol))
       return func.emitError()

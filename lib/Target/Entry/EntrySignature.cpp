@@ -315,6 +315,9 @@ static void explain(raw_ostream &os, int32_t code, const EntryTensor &expected,
   case MOE_TOO_MANY_CHOICES:
     os << "tokens times k reaches 2^31";
     return;
+  case MOE_BAD_ALIGNMENT:
+    os << "data on a GPU is not aligned to 16 bytes";
+    return;
   default:
     os << "status " << code;
   }
@@ -344,6 +347,8 @@ llvm::Error mlir::moe::statusToError(int32_t status,
     else if (code == MOE_UNKNOWN_ISA)
       os << "the environment variable MOE_ISA names an instruction set that it "
             "was not compiled for";
+    else if (code == MOE_DEVICE_ERROR)
+      os << "the GPU or its driver reports an error";
     else
       os << "status " << status;
     return llvm::createStringError(text);

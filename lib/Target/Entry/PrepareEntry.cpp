@@ -47,7 +47,7 @@ static LogicalResult checkPreparable(func::FuncOp entry,
     return fail() << "is called by another function of the module; give that "
                      "function a callee of its own";
   for (StringRef suffix : {".shapes", ".sizes", ".body", ".check", ".run",
-                           ".stats", ".run_stats", ".isa"}) {
+                           ".stats", ".run_stats", ".isa", ".program"}) {
     std::string name = (entry.getName() + suffix).str();
     if (SymbolTable::lookupSymbolIn(symbolTable, name))
       return fail() << "needs the symbol @" << name << ", which is taken";

@@ -42,14 +42,15 @@ void mlir::moe::buildGPUBufferPipeline(OpPassManager &pm,
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createConvertBufferizationToMemRefPass());
   addCleanup(pm);
-}
-
-void mlir::moe::buildGPUKernelPipeline(OpPassManager &pm) {
+  // Kernels may want memory to work in: it is placed after this.
   pm.addPass(createMoELowerToGPU());
   pm.addPass(createMoEGroupedMatmulToParallelLoops());
   pm.addPass(createStridedCopies({/*all=*/true}));
   pm.addPass(createConvertLinalgToParallelLoopsPass());
   addCleanup(pm);
+}
+
+void mlir::moe::buildGPUKernelPipeline(OpPassManager &pm) {
   pm.addPass(createMoELoopsToGPU());
   buildLowerKernelsPipeline(pm);
   addCleanup(pm);

@@ -29,6 +29,7 @@ struct CompilationOptions {
   CodeGenOptions codeGen;
   llvm::SmallVector<ISA> versions; ///< Of the layer; empty for `codeGen`'s cpu.
   bool relaxedRounding = false; ///< Of the layer, not of what checks it.
+  std::string chip; ///< The GPU that runs the layer, if one does.
   bool runtimeVerification = false;
   std::string dumpStages;     ///< A folder, or empty.
   bool makeCheck = false;     ///< Also compile the function to check against.

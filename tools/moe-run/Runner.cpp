@@ -8,6 +8,7 @@
 #include "Runner.h"
 
 #include "CallGuard.h"
+#include "DeviceCall.h"
 #include "moe/Run/ResidentMemory.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -260,6 +261,12 @@ Error Runner::call(const Engine &engine, ArrayRef<HostTensor> results) {
   return engine.call(tensors.get());
 }
 
+Error Runner::callLayer() {
+  if (options.onDevice)
+    return callOnDevice(*compiled.layer, arguments, results);
+  return call(*compiled.layer, results);
+}
+
 Error Runner::addCheck(size_t result, const TensorView &reference,
                        StringRef against) {
   const EntryTensor &type = signature.results[result];
@@ -387,7 +394,7 @@ Expected<Report> Runner::run(const RemarkFlags &remarks) {
   if (Error error = load())
     return std::move(error);
   Stopwatch watch;
-  if (Error error = call(*compiled.layer, results))
+  if (Error error = callLayer())
     return std::move(error);
   summary.callSeconds = watch.getSeconds();
   takeStatistics();

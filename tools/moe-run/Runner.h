@@ -36,6 +36,7 @@ struct RunOptions {
   std::optional<NamedFile> recordedIds; ///< A file for the ids.
   std::optional<NamedFile> replayedIds; ///< A file with them.
   unsigned numThreads = 1;
+  bool onDevice = false; ///< The layer runs on an NVIDIA GPU.
 };
 
 class Runner {
@@ -65,6 +66,8 @@ private:
                           const EntrySignature &signature) const;
   llvm::Error load();
   llvm::Error call(const Engine &engine, llvm::ArrayRef<HostTensor> results);
+  /// Calls the layer where the options say.
+  llvm::Error callLayer();
   llvm::Error check();
   llvm::Error addCheck(size_t result, const TensorView &reference,
                        llvm::StringRef against);

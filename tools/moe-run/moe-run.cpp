@@ -7,6 +7,7 @@
 
 #include "Common/CompileFlags.h"
 #include "Common/Version.h"
+#include "DeviceCall.h"
 #include "Runner.h"
 #include "moe/Runtime/moe.h"
 #include "moe/Support/OutputFile.h"
@@ -26,6 +27,8 @@ using llvm::Error;
 //===----------------------------------------------------------------------===//
 
 namespace {
+
+enum class DeviceKind { CPU, CUDA };
 
 struct Flags {
   cl::OptionCategory category{"moe-run options"};
@@ -93,6 +96,17 @@ struct Flags {
       cl::desc("Send tokens where they went in the run that recorded FILE; "
                "weights are those of the layer's own logits at these ids")};
 
+  // Where.
+  cl::opt<DeviceKind> device{
+      "device",
+      cl::cat(category),
+      cl::init(DeviceKind::CPU),
+      cl::desc("What runs the layer:"),
+      cl::values(clEnumValN(DeviceKind::CPU, "cpu", "this machine (default)"),
+                 clEnumValN(DeviceKind::CUDA, "cuda",
+                            "its NVIDIA GPU; checks are computed on the "
+                            "CPU"))};
+
   // Timing.
   cl::opt<bool> benchmark{
       "benchmark", cl::cat(category),
@@ -121,6 +135,7 @@ constexpr llvm::StringLiteral kOverview =
 
   moe-run layer.mlir --weights=CHECKPOINT --input=x.npy --output=y.npy --check
   moe-run layer.mlir --random-weights --shape=x=64x2048 --benchmark --json=-
+  moe-run layer.mlir --random-weights --shape=x=64x2048 --device=cuda --check
 
 Arguments with a moe.param come from the checkpoint, others from --input.
 )";
@@ -204,6 +219,26 @@ static Error setRoutingOptions(const Flags &flags, RunOptions &options) {
   return Error::success();
 }
 
+/// What does not go with --device=cuda.
+static Error checkDevice(const Flags &flags) {
+  if (flags.device != DeviceKind::CUDA)
+    return Error::success();
+  const std::pair<bool, StringRef> others[] = {
+      {flags.benchmark, "--benchmark"},
+      {flags.stats.getNumOccurrences() != 0, "--stats"},
+      {flags.recordIds.getNumOccurrences() != 0, "--record-ids"},
+      {flags.runtimeVerification, "--runtime-verification"},
+      {flags.compile.lowering.getNumOccurrences() != 0, "--lowering"},
+      {!flags.compile.isa.empty(), "--isa"},
+      {!flags.compile.cpu.empty(), "--target-cpu"}};
+  for (auto [isGiven, name] : others)
+    if (isGiven)
+      return llvm::createStringError(name + " is for layers on the CPU, and "
+                                            "--device=cuda runs this one on a "
+                                            "GPU");
+  return Error::success();
+}
+
 /// What is wrong with a flag by itself, or with two together.
 static Error checkFlags(const Flags &flags) {
   auto isSecondsOrZero = [](double value) {
@@ -229,6 +264,8 @@ static Error checkFlags(const Flags &flags) {
     return llvm::createStringError("--record-ids and --benchmark exclude each "
                                    "other: the time would be that of the "
                                    "record as well; run twice");
+  if (Error error = checkDevice(flags))
+    return error;
   constexpr unsigned maxThreads = 4096;
   if (flags.threads > maxThreads)
     return llvm::createStringError("--threads goes up to " + Twine(maxThreads));
@@ -239,6 +276,13 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   if (Error error = checkFlags(flags))
     return std::move(error);
   RunOptions options;
+  if (flags.device == DeviceKind::CUDA && !flags.printSignature) {
+    llvm::Expected<std::string> chip = findDeviceChip();
+    if (!chip)
+      return chip.takeError();
+    options.compilation.chip = *chip;
+    options.onDevice = true;
+  }
   options.compilation.file = flags.file;
   options.compilation.entry = flags.compile.entry;
   if (!flags.compile.cpu.empty())

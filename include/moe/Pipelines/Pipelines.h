@@ -113,14 +113,14 @@ void buildCPUBufferPipeline(OpPassManager &pm,
 /// f32 with a rounding after every operation. Anchored on a module.
 void buildLowerToLLVMPipeline(OpPassManager &pm);
 
-/// Tensors → buffers, with the kernel-level ops that a GPU has kernels for.
-/// Anchored on a module.
+/// Tensors → buffers, launches of the kernels that there are for ops, and
+/// parallel loops. Anchored on a module.
 void buildGPUBufferPipeline(OpPassManager &pm,
                             const GPULoweringOptions &options = {});
 
-/// Buffers → kernels in the dialects llvm and nvvm, and their launches: after
-/// buildGPUBufferPipeline and moe-allocations-to-workspace. Nothing of the
-/// buffers' data is touched by the host. Anchored on a module.
+/// What is left → kernels as well, and all kernels in the dialects llvm and
+/// nvvm: after buildGPUBufferPipeline and moe-allocations-to-workspace. Nothing
+/// of the buffers' data is touched by the host. Anchored on a module.
 void buildGPUKernelPipeline(OpPassManager &pm);
 
 /// Both, with moe-allocations-to-workspace between them; for all functions of

@@ -52,8 +52,9 @@ typedef struct moe_cuda_call {
   void *stream;
   void *kernels;
   uint32_t num_kernels;
-  int32_t image;  /* the image that the device runs */
-  int32_t status; /* of the first function that failed */
+  int32_t image;           /* the image that the device runs */
+  int32_t status;          /* of the first function that failed */
+  int32_t multiprocessors; /* of the device */
 } moe_cuda_call;
 
 /// Begins a call: picks the image that is best for the device of the context,
@@ -62,11 +63,15 @@ int32_t moe_cuda_begin(moe_cuda_call *call, moe_cuda_program *program,
                        void *stream);
 
 /// Launches kernel number `kernel` of the image; nothing after a failure.
-/// sizes: blocks in x, y, z, threads in x, y, z, and blocks of a cluster (0:
-/// none).
+/// sizes: blocks in x, y, z, threads in x, y, z, blocks of a cluster (0: none),
+/// and how many blocks in x a multiprocessor gets at most (0: any number).
 void moe_cuda_call_kernel(moe_cuda_call *call, uint32_t kernel,
                           const int64_t *sizes, uint32_t shared_memory,
                           void **args);
+
+/// moe_cuda_encode; nothing after a failure.
+void moe_cuda_call_encode(moe_cuda_call *call, moe_cuda_tensor_map *map,
+                          const moe_cuda_tensor *tensor);
 
 #ifdef __cplusplus
 }

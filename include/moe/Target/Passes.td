@@ -154,8 +154,11 @@ def MoELaunchesToCalls : Pass<"moe-launches-to-calls", "::mlir::ModuleOp"> {
     its name and the shared memory that it is launched with. `moe-create-c-entry`
     then gives its functions a stream.
 
-    Shared memory and the sizes of clusters must be constants; what a kernel is
-    passed must be of LLVM's types.
+    Shared memory and the sizes of clusters must be constants. What a kernel is
+    passed must be of LLVM's types, or a tensor map that
+    `nvgpu.tma.create.descriptor` makes of a memref; it is encoded before the
+    launch. `moe.blocks_per_multiprocessor = N` on a launch limits its blocks to N
+    for each multiprocessor of the device.
 
     Before:
 
@@ -180,7 +183,9 @@ def MoELaunchesToCalls : Pass<"moe-launches-to-calls", "::mlir::ModuleOp"> {
     llvm.mlir.global internal @layer.program() : !llvm.struct<(ptr, ptr, i32, ptr)> { ... }
     ```
   }];
-  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect"];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect", "::mlir::memref::MemRefDialect"
+  ];
 }
 
 def MoECreateCEntry : Pass<"moe-create-c-entry"> {

@@ -15,6 +15,7 @@
 #include "DeviceMath.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/Remarks.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
@@ -112,8 +113,9 @@ private:
     }
     if (lazy.add(op))
       return success();
+    // The host encodes tensor maps, from addresses alone.
     if (op->hasTrait<OpTrait::IsTerminator>() ||
-        (isMemoryEffectFree(op) && !usesDevice(op)))
+        isa<nvgpu::TmaCreateDescriptorOp>(op) || (isMemoryEffectFree(op) && !usesDevice(op)))
       return success();
     if (isa<gpu::LaunchFuncOp, CallOpInterface>(op))
       return flush();

@@ -198,7 +198,7 @@ int32_t moe_cuda_allocate(void **memory, size_t bytes) {
   if (!driver || bytes == 0)
     return status;
   DevicePointer pointer = 0;
-  if (Result result = driver->cuMemAlloc(&pointer, bytes)) {
+  if (Result result = driver->cuMemAlloc_v2(&pointer, bytes)) {
     char what[64];
     snprintf(what, sizeof(what), "cuMemAlloc of %zu bytes", bytes);
     return failDriver(*driver, result, what);
@@ -213,7 +213,7 @@ int32_t moe_cuda_free(void *memory) {
   if (!driver)
     return status;
   if (Result result =
-          driver->cuMemFree(reinterpret_cast<DevicePointer>(memory)))
+          driver->cuMemFree_v2(reinterpret_cast<DevicePointer>(memory)))
     return failDriver(*driver, result, "cuMemFree");
   return MOE_CUDA_OK;
 }
@@ -224,7 +224,7 @@ int32_t moe_cuda_upload(void *target, const void *source, size_t bytes,
   const Driver *driver = bytes ? enter(status) : nullptr;
   if (!driver)
     return status;
-  if (Result result = driver->cuMemcpyHtoDAsync(
+  if (Result result = driver->cuMemcpyHtoDAsync_v2(
           reinterpret_cast<DevicePointer>(target), source, bytes,
           static_cast<Stream>(stream)))
     return failDriver(*driver, result, "cuMemcpyHtoDAsync");
@@ -237,7 +237,7 @@ int32_t moe_cuda_download(void *target, const void *source, size_t bytes,
   const Driver *driver = bytes ? enter(status) : nullptr;
   if (!driver)
     return status;
-  if (Result result = driver->cuMemcpyDtoHAsync(
+  if (Result result = driver->cuMemcpyDtoHAsync_v2(
           target, reinterpret_cast<DevicePointer>(source), bytes,
           static_cast<Stream>(stream)))
     return failDriver(*driver, result, "cuMemcpyDtoHAsync");

@@ -107,16 +107,12 @@ static bool findAll(void *library, Driver &driver) {
   FIND(cuFuncSetAttribute)
   FIND(cuLaunchKernelEx)
   FIND(cuTensorMapEncodeTiled)
+  FIND(cuMemAlloc_v2)
+  FIND(cuMemFree_v2)
+  FIND(cuMemcpyHtoDAsync_v2)
+  FIND(cuMemcpyDtoHAsync_v2)
+  FIND(cuStreamSynchronize)
 #undef FIND
-#define FIND_AS(name, symbol)                                                  \
-  if (!find(library, symbol, driver.name))                                     \
-    return false;
-  FIND_AS(cuMemAlloc, "cuMemAlloc_v2")
-  FIND_AS(cuMemFree, "cuMemFree_v2")
-  FIND_AS(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2")
-  FIND_AS(cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2")
-  FIND_AS(cuStreamSynchronize, "cuStreamSynchronize")
-#undef FIND_AS
   return true;
 }
 

@@ -112,11 +112,11 @@ struct Driver {
                                int value);
   Result (*cuLaunchKernelEx)(const LaunchConfig *config, Function function,
                              void **args, void **extra);
-  Result (*cuMemAlloc)(DevicePointer *pointer, size_t bytes);
-  Result (*cuMemFree)(DevicePointer pointer);
-  Result (*cuMemcpyHtoDAsync)(DevicePointer target, const void *source,
+  Result (*cuMemAlloc_v2)(DevicePointer *pointer, size_t bytes);
+  Result (*cuMemFree_v2)(DevicePointer pointer);
+  Result (*cuMemcpyHtoDAsync_v2)(DevicePointer target, const void *source,
                               size_t bytes, Stream stream);
-  Result (*cuMemcpyDtoHAsync)(void *target, DevicePointer source, size_t bytes,
+  Result (*cuMemcpyDtoHAsync_v2)(void *target, DevicePointer source, size_t bytes,
                               Stream stream);
   Result (*cuStreamSynchronize)(Stream stream);
   Result (*cuTensorMapEncodeTiled)(void *map, TensorMapDataType type,

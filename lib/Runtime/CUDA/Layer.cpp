@@ -19,7 +19,7 @@ namespace {
 /// does not use twice; what is loaded goes with its context.
 struct Loaded {
   unsigned long long context;
-  int32_t image;
+  int32_t image, multiprocessors;
   Loaded *next;
   moe_cuda_kernel **kernels;
 };
@@ -107,6 +107,7 @@ static int32_t load(const moe_cuda_program &program, Loaded *&result) {
                 program.layer);
   }
   loaded->image = chosen;
+  loaded->multiprocessors = device.multiprocessors;
   loaded->kernels = kernels;
   bool hasCubin = image.cubin && image.arch / 10 == device.major;
   moe_cuda_module *module = nullptr;
@@ -131,7 +132,7 @@ static int32_t load(const moe_cuda_program &program, Loaded *&result) {
 
 int32_t moe_cuda_begin(moe_cuda_call *call, moe_cuda_program *program,
                        void *stream) {
-  *call = moe_cuda_call{stream, nullptr, 0, 0, MOE_CUDA_OK};
+  *call = moe_cuda_call{stream, nullptr, 0, 0, MOE_CUDA_OK, 0};
   const Driver *driver = enter(call->status);
   if (!driver)
     return call->status;
@@ -156,6 +157,7 @@ int32_t moe_cuda_begin(moe_cuda_call *call, moe_cuda_program *program,
     program->loaded = loaded;
   }
   call->image = loaded->image;
+  call->multiprocessors = loaded->multiprocessors;
   call->kernels = loaded->kernels;
   call->num_kernels = program->images[loaded->image].num_kernels;
   return MOE_CUDA_OK;
@@ -179,8 +181,18 @@ void moe_cuda_call_kernel(moe_cuda_call *call, uint32_t kernel,
     }
     parts[i / 3][i % 3] = static_cast<uint32_t>(sizes[i]);
   }
+  // Blocks that are persistent would only wait for each other.
+  if (int64_t most = sizes[9] * call->multiprocessors; most > 0)
+    if (config.grid[0] > most)
+      config.grid[0] = static_cast<uint32_t>(most);
   config.shared_memory = sharedMemory;
   config.stream = call->stream;
   auto **kernels = static_cast<moe_cuda_kernel **>(call->kernels);
   call->status = moe_cuda_launch(kernels[kernel], &config, args);
+}
+
+void moe_cuda_call_encode(moe_cuda_call *call, moe_cuda_tensor_map *map,
+                          const moe_cuda_tensor *tensor) {
+  if (!call->status)
+    call->status = moe_cuda_encode(map, tensor);
 }

@@ -197,20 +197,22 @@ static FailureOr<Bytes> measure(memref::AllocOp op) {
 
 /// Follows an allocation through views; false if it gets where the memory of an
 /// iteration may meet that of another, or where it is not clear who frees it.
-static bool collectDeallocs(Value buffer,
+/// What is not in a loop may be pointed to: it is there as long as the call.
+static bool collectDeallocs(Value buffer, bool isInLoop,
                             SmallVectorImpl<Operation *> &deallocs) {
   for (Operation *user : buffer.getUsers()) {
     if (isa<memref::DeallocOp>(user)) {
       deallocs.push_back(user);
     } else if (auto parts = dyn_cast<memref::ExtractStridedMetadataOp>(user)) {
-      if (!collectDeallocs(parts.getBaseBuffer(), deallocs))
+      if (!collectDeallocs(parts.getBaseBuffer(), isInLoop, deallocs))
         return false;
     } else if (isa<ViewLikeOpInterface>(user) && user->getNumResults() == 1) {
-      if (!collectDeallocs(user->getResult(0), deallocs))
+      if (!collectDeallocs(user->getResult(0), isInLoop, deallocs))
         return false;
     } else if (user->hasTrait<OpTrait::IsTerminator>() ||
-               isa<RegionBranchOpInterface, arith::SelectOp, memref::ReallocOp,
-                   memref::ExtractAlignedPointerAsIndexOp>(user)) {
+               isa<RegionBranchOpInterface, arith::SelectOp, memref::ReallocOp>(
+                   user) ||
+               (isInLoop && isa<memref::ExtractAlignedPointerAsIndexOp>(user))) {
       return false;
     }
   }
@@ -229,7 +231,8 @@ static StringRef whyKept(memref::AllocOp op, Allocation &allocation) {
   FailureOr<Bytes> bytes = measure(op);
   if (failed(bytes))
     return "its size depends on data, not on the sizes of arguments alone";
-  if (!collectDeallocs(op, allocation.deallocs))
+  bool isInLoop = !isa<func::FuncOp>(op->getParentOp());
+  if (!collectDeallocs(op, isInLoop, allocation.deallocs))
     return "a loop or a branch carries it on";
   allocation.op = op;
   allocation.bytes = std::move(*bytes);

@@ -363,7 +363,7 @@ Value CEntryBuilder::toStatus(Value result) {
 static Type getCallType(MLIRContext *context) {
   Type ptr = LLVM::LLVMPointerType::get(context);
   Type i32 = IntegerType::get(context, 32);
-  return LLVM::LLVMStructType::getLiteral(context, {ptr, ptr, i32, i32, i32});
+  return LLVM::LLVMStructType::getLiteral(context, {ptr, ptr, i32, i32, i32, i32});
 }
 
 Value CEntryBuilder::beginCall(Value stream) {

@@ -19,9 +19,12 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/SymbolTable.h"
+#include "moe/Target/EntrySignature.h"
 #include "llvm/ADT/MapVector.h"
 
 namespace mlir::moe {
@@ -31,6 +34,11 @@ namespace mlir::moe {
 
 using namespace mlir;
 using namespace mlir::moe;
+
+/// On a launch of a persistent kernel: more blocks than this for each
+/// multiprocessor would only wait for each other.
+static constexpr StringLiteral kBlocksPerMultiprocessor =
+    "moe.blocks_per_multiprocessor";
 
 namespace {
 
@@ -57,6 +65,11 @@ public:
 private:
   LogicalResult collect(gpu::LaunchFuncOp launch);
   void rewrite(gpu::LaunchFuncOp launch, Value call);
+  /// Encodes a tensor map at `map` when the entry is called.
+  void encode(nvgpu::TmaCreateDescriptorOp create, Value call, Value map);
+  /// In the entry block, so that a loop does not allocate.
+  Value allocate(Type type, int64_t count, unsigned alignment = 0);
+  Value toI64(Value value);
   LogicalResult buildProgram();
   LogicalResult addImage(gpu::BinaryOp binary, const Kernels &kernels);
 
@@ -80,8 +93,7 @@ private:
   ImplicitLocOpBuilder b;
   Type ptr, i32, i64;
   llvm::MapVector<StringAttr, Kernels> binaries;
-  /// Of the image being made.
-  SmallVector<Value> imageFields;
+  /// Of each image, what makes its fields.
   SmallVector<SmallVector<std::function<Value()>>> images;
 };
 
@@ -91,6 +103,18 @@ private:
 // Launches
 //===----------------------------------------------------------------------===//
 
+/// The tensor that `create` is told of, with its rank; null if that is not
+/// known.
+static Value getTensor(nvgpu::TmaCreateDescriptorOp create) {
+  Value tensor = create.getTensor();
+  if (isa<MemRefType>(tensor.getType()))
+    return tensor;
+  auto cast = tensor.getDefiningOp<memref::CastOp>();
+  if (cast && isa<MemRefType>(cast.getSource().getType()))
+    return cast.getSource();
+  return {};
+}
+
 LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
   if (launch->getParentOfType<func::FuncOp>() != entry)
     return launch.emitOpError(
@@ -99,10 +123,18 @@ LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
       launch.getAsyncObject())
     return launch.emitOpError("is asynchronous; launches go to the stream of "
                               "the call");
-  for (Value operand : launch.getKernelOperands())
+  for (Value operand : launch.getKernelOperands()) {
+    if (isa<nvgpu::TensorMapDescriptorType>(operand.getType())) {
+      auto create = operand.getDefiningOp<nvgpu::TmaCreateDescriptorOp>();
+      if (!create || !getTensor(create))
+        return launch.emitOpError("passes a tensor map that is not made of a "
+                                  "memref of known rank");
+      continue;
+    }
     if (!LLVM::isCompatibleType(operand.getType()))
       return launch.emitOpError("passes a ")
              << operand.getType() << "; kernels take pointers and scalars";
+  }
   Kernels &kernels = binaries[launch.getKernelModuleName()];
   auto [it, isNew] = kernels.insert({launch.getKernelName(), Kernel()});
   Kernel &kernel = it->second;
@@ -128,14 +160,71 @@ LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
   return success();
 }
 
+Value LaunchRewriter::toI64(Value value) {
+  if (value.getType().isIndex())
+    return arith::IndexCastOp::create(b, i64, value);
+  if (value.getType() == i64)
+    return value;
+  return arith::ExtSIOp::create(b, i64, value);
+}
+
+void LaunchRewriter::encode(nvgpu::TmaCreateDescriptorOp create, Value call,
+                            Value map) {
+  Value tensor = getTensor(create);
+  auto type = cast<MemRefType>(tensor.getType());
+  int64_t rank = type.getRank();
+  auto parts = memref::ExtractStridedMetadataOp::create(b, tensor);
+  Value bytes = constant(
+      i64, llvm::divideCeil(type.getElementTypeBitWidth(), 8));
+  Value address = toI64(
+      memref::ExtractAlignedPointerAsIndexOp::create(b, parts.getBaseBuffer()));
+  Value offset =
+      arith::MulIOp::create(b, toI64(parts.getOffset()), bytes);
+  address = arith::AddIOp::create(b, address, offset);
+
+  // moe_cuda_tensor, the contiguous dimension first.
+  constexpr int64_t kMaxRank = 5;
+  auto longs = [&](int64_t n) { return LLVM::LLVMArrayType::get(i64, n); };
+  auto record = LLVM::LLVMStructType::getLiteral(
+      b.getContext(), {ptr, i32, i32, longs(kMaxRank), longs(kMaxRank - 1),
+                       LLVM::LLVMArrayType::get(i32, kMaxRank), i32});
+  auto swizzle =
+      cast<nvgpu::TensorMapDescriptorType>(create.getType()).getSwizzle();
+  Value value = LLVM::ZeroOp::create(b, record);
+  auto set = [&](Value field, ArrayRef<int64_t> at) {
+    value = LLVM::InsertValueOp::create(b, value, field, at);
+  };
+  set(LLVM::IntToPtrOp::create(b, ptr, address), {0});
+  set(constant(i32, *getCType(*getElementType(type.getElementType()))), {1});
+  set(constant(i32, rank), {2});
+  for (int64_t i = 0; i < rank; ++i) {
+    int64_t dim = rank - 1 - i;
+    set(toI64(parts.getSizes()[dim]), {3, i});
+    if (i > 0)
+      set(arith::MulIOp::create(b, toI64(parts.getStrides()[dim]), bytes),
+          {4, i - 1});
+    set(arith::TruncIOp::create(b, i32, toI64(create.getBoxDimensions()[dim])),
+        {5, i});
+  }
+  // Numbered alike.
+  set(constant(i32, static_cast<int64_t>(swizzle)), {6});
+  Value place = allocate(record, 1);
+  LLVM::StoreOp::create(b, value, place);
+  LLVM::CallOp::create(
+      b, TypeRange(),
+      FlatSymbolRefAttr::get(b.getContext(), "moe_cuda_call_encode"),
+      ValueRange{call, map, place});
+}
+
+Value LaunchRewriter::allocate(Type type, int64_t count, unsigned alignment) {
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(&entry.getBody().front());
+  return LLVM::AllocaOp::create(b, ptr, type, constant(i64, count), alignment);
+}
+
 /// moe_cuda_call_kernel(call, kernel, sizes, shared_memory, args).
 void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
   b.setLoc(launch.getLoc());
-  auto allocate = [&](Type type, int64_t count) -> Value {
-    OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPointToStart(&entry.getBody().front());
-    return LLVM::AllocaOp::create(b, ptr, type, constant(i64, count));
-  };
   auto at = [&](Value array, Type type, int64_t i) -> Value {
     return LLVM::GEPOp::create(b, ptr, type, array,
                                ArrayRef<LLVM::GEPArg>{int32_t(i)});
@@ -148,27 +237,31 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
     gpu::KernelDim3 cluster = launch.getClusterSizeOperandValues();
     dims.append({cluster.x, cluster.y, cluster.z});
   }
-  Value sizes = allocate(i64, 9);
+  constexpr int64_t kNumSizes = 10;
+  Value sizes = allocate(i64, kNumSizes);
   ValueRange operands = launch.getKernelOperands();
   Value args = allocate(ptr, std::max<size_t>(operands.size(), 1));
-  SmallVector<Value> places;
-  for (Value operand : operands)
-    places.push_back(allocate(operand.getType(), 1));
   b.setInsertionPoint(launch);
-  for (int64_t i = 0; i < 9; ++i) {
-    Value size = constant(i64, 0);
-    if (i < static_cast<int64_t>(dims.size())) {
-      size = dims[i];
-      if (size.getType().isIndex())
-        size = arith::IndexCastOp::create(b, i64, size);
-      else if (size.getType() != i64)
-        size = arith::ExtSIOp::create(b, i64, size);
-    }
+  auto limit = launch->getAttrOfType<IntegerAttr>(kBlocksPerMultiprocessor);
+  for (int64_t i = 0; i < kNumSizes; ++i) {
+    Value size = i < static_cast<int64_t>(dims.size())
+                     ? toI64(dims[i])
+                     : constant(i64, i + 1 == kNumSizes && limit
+                                         ? limit.getInt()
+                                         : 0);
     LLVM::StoreOp::create(b, size, at(sizes, i64, i));
   }
   for (auto [i, operand] : llvm::enumerate(operands)) {
-    LLVM::StoreOp::create(b, operand, places[i]);
-    LLVM::StoreOp::create(b, places[i], at(args, ptr, i));
+    Value place;
+    if (auto create = operand.getDefiningOp<nvgpu::TmaCreateDescriptorOp>()) {
+      constexpr int64_t kMapBytes = 128, kMapAlignment = 64;
+      place = allocate(b.getI8Type(), kMapBytes, kMapAlignment);
+      encode(create, call, place);
+    } else {
+      place = allocate(operand.getType(), 1);
+      LLVM::StoreOp::create(b, operand, place);
+    }
+    LLVM::StoreOp::create(b, place, at(args, ptr, i));
   }
   const Kernel &kernel =
       binaries[launch.getKernelModuleName()][launch.getKernelName()];
@@ -179,7 +272,15 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
       b, TypeRange(),
       FlatSymbolRefAttr::get(b.getContext(), "moe_cuda_call_kernel"),
       ValueRange{call, constant(i32, kernel.number), sizes, shared, args});
+  SmallVector<Operation *> maps;
+  for (Value operand : operands)
+    if (auto create = operand.getDefiningOp<nvgpu::TmaCreateDescriptorOp>())
+      if (!llvm::is_contained(maps, create))
+        maps.push_back(create);
   launch.erase();
+  for (Operation *map : maps)
+    if (map->use_empty())
+      map->erase();
 }
 
 //===----------------------------------------------------------------------===//
@@ -341,6 +442,9 @@ LogicalResult LaunchRewriter::run() {
   auto type = LLVM::LLVMFunctionType::get(
       LLVM::LLVMVoidType::get(b.getContext()), {ptr, i32, ptr, i32, ptr});
   LLVM::LLVMFuncOp::create(b, "moe_cuda_call_kernel", type);
+  auto encodeType = LLVM::LLVMFunctionType::get(
+      LLVM::LLVMVoidType::get(b.getContext()), {ptr, ptr, ptr});
+  LLVM::LLVMFuncOp::create(b, "moe_cuda_call_encode", encodeType);
   for (gpu::LaunchFuncOp launch : launches)
     rewrite(launch, entry.getArgument(position));
   if (failed(buildProgram()))

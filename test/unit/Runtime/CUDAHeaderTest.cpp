@@ -100,10 +100,10 @@ TEST(CUDAHeader, Signatures) {
   EXPECT_SAME_SIGNATURE(cuLaunchKernelEx);
   EXPECT_SAME_SIGNATURE(cuTensorMapEncodeTiled);
   EXPECT_SAME_SIGNATURE(cuCtxGetId);
-  EXPECT_SAME_SIGNATURE(cuMemAlloc);
-  EXPECT_SAME_SIGNATURE(cuMemFree);
-  EXPECT_SAME_SIGNATURE(cuMemcpyHtoDAsync);
-  EXPECT_SAME_SIGNATURE(cuMemcpyDtoHAsync);
+  EXPECT_SAME_SIGNATURE(cuMemAlloc_v2);
+  EXPECT_SAME_SIGNATURE(cuMemFree_v2);
+  EXPECT_SAME_SIGNATURE(cuMemcpyHtoDAsync_v2);
+  EXPECT_SAME_SIGNATURE(cuMemcpyDtoHAsync_v2);
   EXPECT_SAME_SIGNATURE(cuStreamSynchronize);
 }
 

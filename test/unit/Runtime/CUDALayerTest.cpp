@@ -63,12 +63,52 @@ TEST_F(CUDALayer, LoadsOnceAndLaunches) {
   EXPECT_STREQ(take(), "");
   int argument = 42;
   void *args[] = {&argument};
-  const int64_t sizes[] = {7, 1, 1, 256, 1, 1, 0, 0, 0};
+  const int64_t sizes[] = {7, 1, 1, 256, 1, 1, 0, 0, 0, 0};
   moe_cuda_call_kernel(&call, 1, sizes, 512, args);
   EXPECT_EQ(call.status, MOE_CUDA_OK);
   EXPECT_EQ(std::string(take()).find(
                 "cuLaunchKernelEx grid 7 1 1 block 256 1 1 shared 512"),
             0u);
+}
+
+TEST_F(CUDALayer, LimitsPersistentBlocks) {
+  std::vector<moe_cuda_image> images = {
+      makeImage("sm_90", 90, 0, nullptr, "ptx")};
+  moe_cuda_program program = makeProgram(images);
+  moe_cuda_call call;
+  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  int argument = 42;
+  void *args[] = {&argument};
+  const std::pair<int64_t, const char *> launches[] = {
+      {1000, "grid 264 1 1"}, {264, "grid 264 1 1"}, {5, "grid 5 1 1"}};
+  for (auto [blocks, expected] : launches) {
+    take();
+    const int64_t sizes[] = {blocks, 1, 1, 384, 1, 1, 0, 0, 0, 2};
+    moe_cuda_call_kernel(&call, 0, sizes, 0, args);
+    EXPECT_NE(std::string(take()).find(expected), std::string::npos);
+  }
+}
+
+TEST_F(CUDALayer, EncodesTensorMaps) {
+  std::vector<moe_cuda_image> images = {
+      makeImage("sm_90", 90, 0, nullptr, "ptx")};
+  moe_cuda_program program = makeProgram(images);
+  moe_cuda_call call;
+  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  take();
+  moe_cuda_tensor_map map;
+  moe_cuda_tensor tensor = {};
+  tensor.type = 3;
+  tensor.rank = 2;
+  moe_cuda_call_encode(&call, &map, &tensor);
+  EXPECT_EQ(call.status, MOE_CUDA_OK);
+  EXPECT_EQ(std::string(take()).find("cuTensorMapEncodeTiled"), 0u);
+  fail("cuTensorMapEncodeTiled", 700);
+  moe_cuda_call_encode(&call, &map, &tensor);
+  EXPECT_EQ(call.status, 700);
+  take();
+  moe_cuda_call_encode(&call, &map, &tensor);
+  EXPECT_STREQ(take(), "");
 }
 
 TEST_F(CUDALayer, KeepsTheFirstError) {
@@ -77,13 +117,13 @@ TEST_F(CUDALayer, KeepsTheFirstError) {
   moe_cuda_program program = makeProgram(images);
   moe_cuda_call call;
   ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
-  const int64_t tooMany[] = {int64_t(1) << 31, 1, 1, 256, 1, 1, 0, 0, 0};
+  const int64_t tooMany[] = {int64_t(1) << 31, 1, 1, 256, 1, 1, 0, 0, 0, 0};
   moe_cuda_call_kernel(&call, 0, tooMany, 0, nullptr);
   EXPECT_EQ(call.status, MOE_CUDA_BAD_ARGUMENT);
   EXPECT_NE(std::string(moe_cuda_error()).find("2147483648 blocks"),
             std::string::npos);
   take();
-  const int64_t sizes[] = {1, 1, 1, 1, 1, 1, 0, 0, 0};
+  const int64_t sizes[] = {1, 1, 1, 1, 1, 1, 0, 0, 0, 0};
   moe_cuda_call_kernel(&call, 0, sizes, 0, nullptr);
   EXPECT_EQ(call.status, MOE_CUDA_BAD_ARGUMENT);
   EXPECT_STREQ(take(), "");

@@ -102,8 +102,9 @@ void HeaderWriter::writeOrigin() {
      << " * The file stands alone: a C99 or C++ program needs nothing else to "
         "call the\n"
      << " * layer, and at run time nothing but the C library and its libm"
-     << (info.chip.empty() ? "" : ", and\n * NVIDIA's driver, which the first "
-                                  "call opens")
+     << (info.chip.empty() ? ""
+                           : ", and\n * NVIDIA's driver, which the first "
+                             "call opens")
      << ".\n */\n";
 }
 

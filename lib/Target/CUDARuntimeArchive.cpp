@@ -23,7 +23,8 @@ asm(".pushsection .rodata\n"
     ".hidden moe_cuda_runtime_archive_end\n"
     ".popsection\n");
 
-extern "C" const char moe_cuda_runtime_archive[], moe_cuda_runtime_archive_end[];
+extern "C" const char moe_cuda_runtime_archive[],
+    moe_cuda_runtime_archive_end[];
 
 llvm::ArrayRef<char> mlir::moe::getCUDARuntimeArchive() {
   return llvm::ArrayRef<char>(moe_cuda_runtime_archive,

@@ -77,9 +77,9 @@ static llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> createJIT() {
   engine.getMainJITDylib().addGenerator(std::move(*library));
   llvm::orc::SymbolMap runtime;
   auto define = [&](StringRef name, auto *function) {
-    runtime[engine.mangleAndIntern(name)] = llvm::orc::ExecutorSymbolDef(
-        llvm::orc::ExecutorAddr::fromPtr(function),
-        llvm::JITSymbolFlags::Exported);
+    runtime[engine.mangleAndIntern(name)] =
+        llvm::orc::ExecutorSymbolDef(llvm::orc::ExecutorAddr::fromPtr(function),
+                                     llvm::JITSymbolFlags::Exported);
   };
   // The generated code's threads. Its reference is weak: it runs without.
   define("moe_rt_parallel_for", &moe_rt_parallel_for);

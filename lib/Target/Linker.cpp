@@ -83,9 +83,9 @@ static bool isLinkerProper(StringRef linker) {
 }
 
 /// The command line of a linker or a compiler driver.
-static std::vector<std::string>
-makeArguments(const LinkOptions &options, ArrayRef<StringRef> inputs,
-              StringRef output) {
+static std::vector<std::string> makeArguments(const LinkOptions &options,
+                                              ArrayRef<StringRef> inputs,
+                                              StringRef output) {
   std::vector<std::string> arguments = {options.linker, "-shared", "-o",
                                         output.str()};
   for (StringRef input : inputs)

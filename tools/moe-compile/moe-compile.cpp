@@ -61,9 +61,10 @@ struct Options {
                              cl::desc("FILE.mlir"), cl::cat(category)};
   cl::opt<std::string> output{
       "o", cl::value_desc("FILE"), cl::cat(category),
-      cl::desc("Output; its suffix tells what to emit (.so, .o, .s, .ll, "
-               ".mlir, .h; for GPUs .ptx, .cubin). A header of the same name is "
-               "written beside .so, .o and .s")};
+      cl::desc(
+          "Output; its suffix tells what to emit (.so, .o, .s, .ll, "
+          ".mlir, .h; for GPUs .ptx, .cubin). A header of the same name is "
+          "written beside .so, .o and .s")};
   cl::opt<Emit> emit{
       "emit", cl::cat(category), cl::desc("What to emit, whatever the suffix:"),
       cl::values(
@@ -84,9 +85,7 @@ struct Options {
       cl::desc("Linker or compiler driver for shared objects (default: the "
                "first of ld.lld, ld, cc, clang, gcc)")};
   cl::opt<TargetKind> target{
-      "target",
-      cl::cat(category),
-      cl::init(TargetKind::CPU),
+      "target", cl::cat(category), cl::init(TargetKind::CPU),
       cl::desc("What runs the layer:"),
       cl::values(clEnumValN(TargetKind::CPU, "cpu", "a CPU (default)"),
                  clEnumValN(TargetKind::NVPTX, "nvptx",
@@ -166,7 +165,8 @@ static llvm::Expected<Destination> chooseDestination(const Options &options) {
   } else {
     return llvm::createStringError(
         "the suffix of '" + options.output +
-        "' does not tell what to emit; add --emit=so|obj|asm|llvm|mlir|header|ptx|cubin");
+        "' does not tell what to emit; add "
+        "--emit=so|obj|asm|llvm|mlir|header|ptx|cubin");
   }
   if (destination.path.empty()) {
     if (!isText(destination.emit))

@@ -26,9 +26,11 @@ llvm::Expected<std::string> mlir::moe::findDeviceChip() {
     return llvm::createStringError("--device=cuda: " +
                                    llvm::toString(std::move(error)));
   // The newest that it runs.
-  constexpr std::pair<int32_t, StringRef> chips[] = {
-      {120, "sm_120"}, {90, "sm_90"}, {89, "sm_89"},
-      {86, "sm_86"},   {80, "sm_80"}};
+  constexpr std::pair<int32_t, StringRef> chips[] = {{120, "sm_120"},
+                                                     {90, "sm_90"},
+                                                     {89, "sm_89"},
+                                                     {86, "sm_86"},
+                                                     {80, "sm_80"}};
   int32_t arch = 10 * device.major + device.minor;
   for (auto [least, chip] : chips)
     if (arch >= least)

@@ -98,9 +98,7 @@ struct Flags {
 
   // Where.
   cl::opt<DeviceKind> device{
-      "device",
-      cl::cat(category),
-      cl::init(DeviceKind::CPU),
+      "device", cl::cat(category), cl::init(DeviceKind::CPU),
       cl::desc("What runs the layer:"),
       cl::values(clEnumValN(DeviceKind::CPU, "cpu", "this machine (default)"),
                  clEnumValN(DeviceKind::CUDA, "cuda",

@@ -86,8 +86,7 @@ struct GPULoweringOptions : PassPipelineOptions<GPULoweringOptions> {
 
   PassOptions::Option<std::string> chip{
       *this, "chip",
-      llvm::cl::desc(
-          "The GPU: sm_80, sm_86, sm_89, sm_90, sm_90a or sm_120"),
+      llvm::cl::desc("The GPU: sm_80, sm_86, sm_89, sm_90, sm_90a or sm_120"),
       llvm::cl::init("sm_80")};
 };
 
@@ -129,8 +128,8 @@ void buildGPULoweringPipeline(OpPassManager &pm,
                               const GPULoweringOptions &options = {});
 
 /// The bodies of gpu.modules that moe-lower-to-gpu made → the dialects llvm and
-/// nvvm, which `gpu-module-to-binary` and `moe-emulate-nvvm` take. Anchored on a
-/// module; registered as `moe-lower-kernels`.
+/// nvvm, which `gpu-module-to-binary` and `moe-emulate-nvvm` take. Anchored on
+/// a module; registered as `moe-lower-kernels`.
 void buildLowerKernelsPipeline(OpPassManager &pm);
 
 /// Both of the above, on the functions that hold moe ops and on those connected

@@ -32,8 +32,8 @@ llvm::Error checkChip(llvm::StringRef chip);
 /// Empty if there is none; an error if MOE_PTXAS names none.
 llvm::Expected<std::string> findPTXAssembler();
 
-/// Replaces each gpu.module, in the dialects llvm and nvvm, by a gpu.binary with
-/// PTX and, where there is a ptxas, a cubin.
+/// Replaces each gpu.module, in the dialects llvm and nvvm, by a gpu.binary
+/// with PTX and, where there is a ptxas, a cubin.
 LogicalResult compileKernels(ModuleOp module, const GPUCodeOptions &options);
 
 /// The PTX, or the cubin, of all kernels of a module that compileKernels

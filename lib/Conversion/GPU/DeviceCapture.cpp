@@ -162,8 +162,8 @@ static Value buildMemRef(KernelBuilder &b, MemRefType type, Value pointer,
                          ArrayRef<Value> sizes,
                          const LLVMTypeConverter &converter) {
   pointer = LLVM::AddrSpaceCastOp::create(b, b.pointerType(0), pointer);
-  auto descriptor = MemRefDescriptor::poison(b, b.getLoc(),
-                                             converter.convertType(type));
+  auto descriptor =
+      MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(type));
   descriptor.setAllocatedPtr(b, b.getLoc(), pointer);
   descriptor.setAlignedPtr(b, b.getLoc(), pointer);
   descriptor.setConstantOffset(b, b.getLoc(), 0);
@@ -192,9 +192,8 @@ IRMapping DeviceCapture::buildDeviceValues(KernelBuilder &b,
     SmallVector<Value> sizes;
     for (Value size : hostSizes.lookup(buffer))
       sizes.push_back(toDevice.lookup(size));
-    mapping.map(buffer,
-                buildMemRef(b, cast<MemRefType>(buffer.getType()),
-                            toDevice.lookup(buffer), sizes, converter));
+    mapping.map(buffer, buildMemRef(b, cast<MemRefType>(buffer.getType()),
+                                    toDevice.lookup(buffer), sizes, converter));
   }
   for (Value scalar : scalars) {
     Value passed = toDevice.lookup(hostScalars.lookup(scalar));

@@ -36,8 +36,8 @@ using namespace mlir::moe;
 static bool isInstruction(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CeilOp, math::CopySignOp,
              math::CountLeadingZerosOp, math::CountTrailingZerosOp,
-             math::CtPopOp, math::FloorOp, math::FmaOp, math::RoundEvenOp, math::RsqrtOp,
-             math::SqrtOp, math::TruncOp>(op);
+             math::CtPopOp, math::FloorOp, math::FmaOp, math::RoundEvenOp,
+             math::RsqrtOp, math::SqrtOp, math::TruncOp>(op);
 }
 
 /// Upstream has a polynomial in f32.

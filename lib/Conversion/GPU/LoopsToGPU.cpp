@@ -32,8 +32,7 @@ using namespace mlir::moe;
 static constexpr int64_t kLoopThreads = 256;
 
 static bool holdsLaunches(Operation *op) {
-  return op
-      ->walk([](gpu::LaunchFuncOp) { return WalkResult::interrupt(); })
+  return op->walk([](gpu::LaunchFuncOp) { return WalkResult::interrupt(); })
       .wasInterrupted();
 }
 
@@ -115,7 +114,8 @@ private:
       return success();
     // The host encodes tensor maps, from addresses alone.
     if (op->hasTrait<OpTrait::IsTerminator>() ||
-        isa<nvgpu::TmaCreateDescriptorOp>(op) || (isMemoryEffectFree(op) && !usesDevice(op)))
+        isa<nvgpu::TmaCreateDescriptorOp>(op) ||
+        (isMemoryEffectFree(op) && !usesDevice(op)))
       return success();
     if (isa<gpu::LaunchFuncOp, CallOpInterface>(op))
       return flush();
@@ -152,9 +152,9 @@ private:
       if (failed(capture.addUses(op, moved)))
         return failure();
     Operation *last = ops.back();
-    remark::missed(ops.front()->getLoc(),
-                   remark::RemarkOpts::name("gpu-loops").category(
-                       "moe-loops-to-gpu"))
+    remark::missed(
+        ops.front()->getLoc(),
+        remark::RemarkOpts::name("gpu-loops").category("moe-loops-to-gpu"))
         << ("'" + ops.front()->getName().getStringRef() + "' and " +
             Twine(ops.size() - 1) +
             " ops after it run in one thread; no kernel is made for them")
@@ -195,9 +195,8 @@ private:
     ImplicitLocOpBuilder b(loop.getLoc(), loop);
     SmallVector<Value> counts;
     Value total;
-    for (auto [lower, upper, step] :
-         llvm::zip(loop.getLowerBound(), loop.getUpperBound(),
-                   loop.getStep())) {
+    for (auto [lower, upper, step] : llvm::zip(
+             loop.getLowerBound(), loop.getUpperBound(), loop.getStep())) {
       Value count = buildCount(b, lower, upper, step);
       total = total ? b.createOrFold<arith::MulIOp>(total, count) : count;
       counts.push_back(count);

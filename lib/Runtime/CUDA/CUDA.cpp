@@ -249,8 +249,7 @@ int32_t moe_cuda_synchronize(void *stream) {
   const Driver *driver = enter(status);
   if (!driver)
     return status;
-  if (Result result =
-          driver->cuStreamSynchronize(static_cast<Stream>(stream)))
+  if (Result result = driver->cuStreamSynchronize(static_cast<Stream>(stream)))
     return failDriver(*driver, result, "cuStreamSynchronize");
   return MOE_CUDA_OK;
 }

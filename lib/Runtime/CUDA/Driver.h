@@ -115,9 +115,9 @@ struct Driver {
   Result (*cuMemAlloc_v2)(DevicePointer *pointer, size_t bytes);
   Result (*cuMemFree_v2)(DevicePointer pointer);
   Result (*cuMemcpyHtoDAsync_v2)(DevicePointer target, const void *source,
-                              size_t bytes, Stream stream);
-  Result (*cuMemcpyDtoHAsync_v2)(void *target, DevicePointer source, size_t bytes,
-                              Stream stream);
+                                 size_t bytes, Stream stream);
+  Result (*cuMemcpyDtoHAsync_v2)(void *target, DevicePointer source,
+                                 size_t bytes, Stream stream);
   Result (*cuStreamSynchronize)(Stream stream);
   Result (*cuTensorMapEncodeTiled)(void *map, TensorMapDataType type,
                                    uint32_t rank, void *data,

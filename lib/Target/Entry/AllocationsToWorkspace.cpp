@@ -212,7 +212,8 @@ static bool collectDeallocs(Value buffer, bool isInLoop,
     } else if (user->hasTrait<OpTrait::IsTerminator>() ||
                isa<RegionBranchOpInterface, arith::SelectOp, memref::ReallocOp>(
                    user) ||
-               (isInLoop && isa<memref::ExtractAlignedPointerAsIndexOp>(user))) {
+               (isInLoop &&
+                isa<memref::ExtractAlignedPointerAsIndexOp>(user))) {
       return false;
     }
   }

@@ -337,8 +337,8 @@ void CEntryBuilder::checkAlignment(Value tensors, int64_t position) {
   Value address =
       LLVM::PtrToIntOp::create(b, i64, loadMember(tensor, kData, ptr));
   Value rest = LLVM::AndOp::create(b, address, constant(i64, kAlignment - 1));
-  Value isAligned = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, rest,
-                                         constant(i64, 0));
+  Value isAligned =
+      LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, rest, constant(i64, 0));
   returnUnless(isAligned,
                constant(i32, MOE_BAD_ALIGNMENT + getBlame(position)));
 }
@@ -363,7 +363,8 @@ Value CEntryBuilder::toStatus(Value result) {
 static Type getCallType(MLIRContext *context) {
   Type ptr = LLVM::LLVMPointerType::get(context);
   Type i32 = IntegerType::get(context, 32);
-  return LLVM::LLVMStructType::getLiteral(context, {ptr, ptr, i32, i32, i32, i32});
+  return LLVM::LLVMStructType::getLiteral(context,
+                                          {ptr, ptr, i32, i32, i32, i32});
 }
 
 Value CEntryBuilder::beginCall(Value stream) {
@@ -647,9 +648,8 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   removeNames(entry->shapes);
   if (entry->workspace)
     removeNames(entry->workspace);
-  for (StringRef suffix :
-       {"", "_packed", "_workspace", "_workspace_packed", "_shapes",
-        "_error"}) {
+  for (StringRef suffix : {"", "_packed", "_workspace", "_workspace_packed",
+                           "_shapes", "_error"}) {
     std::string symbol = entry->cName + suffix.str();
     if (SymbolTable::lookupSymbolIn(getOperation(), symbol))
       return func.emitError()

@@ -8,7 +8,8 @@
 /// \file
 /// Upstream's lowering of launches loads modules before main and has no way to
 /// return an error. Here a launch is a call of moe/Runtime/CUDALayer.h with a
-/// record of the call, which the entry's caller makes and keeps the first error.
+/// record of the call, which the entry's caller makes and keeps the first
+/// error.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -143,7 +144,8 @@ LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
   IntegerAttr shared;
   if (Value bytes = launch.getDynamicSharedMemorySize()) {
     if (!matchPattern(bytes, m_Constant(&shared)))
-      return launch.emitOpError("asks for shared memory that is not a constant");
+      return launch.emitOpError(
+          "asks for shared memory that is not a constant");
     kernel.sharedBytes = std::max(kernel.sharedBytes, shared.getInt());
   }
   if (launch.hasClusterSize()) {
@@ -174,12 +176,11 @@ void LaunchRewriter::encode(nvgpu::TmaCreateDescriptorOp create, Value call,
   auto type = cast<MemRefType>(tensor.getType());
   int64_t rank = type.getRank();
   auto parts = memref::ExtractStridedMetadataOp::create(b, tensor);
-  Value bytes = constant(
-      i64, llvm::divideCeil(type.getElementTypeBitWidth(), 8));
+  Value bytes =
+      constant(i64, llvm::divideCeil(type.getElementTypeBitWidth(), 8));
   Value address = toI64(
       memref::ExtractAlignedPointerAsIndexOp::create(b, parts.getBaseBuffer()));
-  Value offset =
-      arith::MulIOp::create(b, toI64(parts.getOffset()), bytes);
+  Value offset = arith::MulIOp::create(b, toI64(parts.getOffset()), bytes);
   address = arith::AddIOp::create(b, address, offset);
 
   // moe_cuda_tensor, the contiguous dimension first.
@@ -231,8 +232,7 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
   };
   gpu::KernelDim3 grid = launch.getGridSizeOperandValues();
   gpu::KernelDim3 block = launch.getBlockSizeOperandValues();
-  SmallVector<Value> dims = {grid.x,  grid.y,  grid.z,
-                             block.x, block.y, block.z};
+  SmallVector<Value> dims = {grid.x, grid.y, grid.z, block.x, block.y, block.z};
   if (launch.hasClusterSize()) {
     gpu::KernelDim3 cluster = launch.getClusterSizeOperandValues();
     dims.append({cluster.x, cluster.y, cluster.z});
@@ -244,11 +244,10 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
   b.setInsertionPoint(launch);
   auto limit = launch->getAttrOfType<IntegerAttr>(kBlocksPerMultiprocessor);
   for (int64_t i = 0; i < kNumSizes; ++i) {
-    Value size = i < static_cast<int64_t>(dims.size())
-                     ? toI64(dims[i])
-                     : constant(i64, i + 1 == kNumSizes && limit
-                                         ? limit.getInt()
-                                         : 0);
+    Value size =
+        i < static_cast<int64_t>(dims.size())
+            ? toI64(dims[i])
+            : constant(i64, i + 1 == kNumSizes && limit ? limit.getInt() : 0);
     LLVM::StoreOp::create(b, size, at(sizes, i64, i));
   }
   for (auto [i, operand] : llvm::enumerate(operands)) {
@@ -356,9 +355,9 @@ LogicalResult LaunchRewriter::addImage(gpu::BinaryOp binary,
 
   SmallVector<LLVM::GlobalOp> names;
   for (auto [kernelName, kernel] : kernels)
-    names.push_back(addBytes(".kernel" + number + "." +
-                                 std::to_string(names.size()),
-                             text(kernelName.getValue()), 1));
+    names.push_back(
+        addBytes(".kernel" + number + "." + std::to_string(names.size()),
+                 text(kernelName.getValue()), 1));
   auto kernelType =
       LLVM::LLVMStructType::getLiteral(b.getContext(), {ptr, i32, i32});
   auto tableType = LLVM::LLVMArrayType::get(kernelType, kernels.size());
@@ -435,8 +434,8 @@ LogicalResult LaunchRewriter::run() {
     if (failed(collect(launch)))
       return failure();
   unsigned position = entry.getNumArguments();
-  if (failed(entry.insertArgument(position, ptr, /*argAttrs=*/{},
-                                  entry.getLoc())))
+  if (failed(
+          entry.insertArgument(position, ptr, /*argAttrs=*/{}, entry.getLoc())))
     return failure();
   b.setInsertionPointToStart(module.getBody());
   auto type = LLVM::LLVMFunctionType::get(

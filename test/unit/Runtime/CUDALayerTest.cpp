@@ -44,8 +44,7 @@ protected:
             nullptr};
   }
 
-  moe_cuda_layer_kernel kernels[2] = {{"first", 64 << 10, 0},
-                                      {"second", 0, 0}};
+  moe_cuda_layer_kernel kernels[2] = {{"first", 64 << 10, 0}, {"second", 0, 0}};
   const char *(*take)() = nullptr;
   void (*fail)(const char *, int) = nullptr;
 };

@@ -122,7 +122,10 @@ Result cuDeviceGetAttribute(int *value, DeviceAttribute attribute, Device) {
 Result cuModuleLoadDataEx(Module *module, const void *image, unsigned,
                           JitOption *, void **) {
   const char *text = static_cast<const char *>(image);
-  bool isELF = memcmp(image, "\x7f" "ELF", 4) == 0;
+  bool isELF = memcmp(image,
+                      "\x7f"
+                      "ELF",
+                      4) == 0;
   if (!isELF) {
     const char *target = strstr(text, ".target sm_");
     if (!target)
@@ -144,9 +147,8 @@ Result cuModuleUnload(Module module) {
 
 Result cuModuleGetFunction(Function *function, Module module,
                            const char *name) {
-  if (!module->ptx.empty() &&
-      module->ptx.find(".entry " + std::string(name) + "(") ==
-          std::string::npos)
+  if (!module->ptx.empty() && module->ptx.find(".entry " + std::string(name) +
+                                               "(") == std::string::npos)
     return refuse(kNotFound, std::string("the PTX has no entry ") + name);
   const char *path = getSetting("MOE_EMULATED_KERNELS", "");
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

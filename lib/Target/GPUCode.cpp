@@ -50,7 +50,7 @@ llvm::Expected<std::string> mlir::moe::findPTXAssembler() {
 //===----------------------------------------------------------------------===//
 
 static llvm::Expected<SmallVector<char, 0>>
-assemble(StringRef ptx, const GPUCodeOptions &options) {
+assemble(StringRef ptx, StringRef chip, const GPUCodeOptions &options) {
   auto input = TemporaryFile::create("ptx");
   if (!input)
     return input.takeError();
@@ -61,7 +61,7 @@ assemble(StringRef ptx, const GPUCodeOptions &options) {
   if (llvm::Error error = input->write(ArrayRef(ptx.data(), ptx.size())))
     return error;
   if (llvm::Error error =
-          runProgram({options.ptxas, "-arch=" + options.chip,
+          runProgram({options.ptxas, ("-arch=" + chip).str(),
                       "-O" + std::to_string(options.optLevel), "-o",
                       output->getPath().str(), input->getPath().str()},
                      "assembling kernels"))
@@ -77,12 +77,12 @@ assemble(StringRef ptx, const GPUCodeOptions &options) {
 }
 
 /// Adds the cubin to a binary that has PTX.
-static LogicalResult addCubin(gpu::BinaryOp binary,
+static LogicalResult addCubin(gpu::BinaryOp binary, StringRef chip,
                               const GPUCodeOptions &options) {
   SmallVector<Attribute> objects(binary.getObjects().begin(),
                                  binary.getObjects().end());
   auto ptx = cast<gpu::ObjectAttr>(objects.front());
-  auto cubin = assemble(ptx.getObject().getValue(), options);
+  auto cubin = assemble(ptx.getObject().getValue(), chip, options);
   if (!cubin)
     return binary.emitError(llvm::toString(cubin.takeError()));
   Builder b(binary.getContext());
@@ -94,11 +94,11 @@ static LogicalResult addCubin(gpu::BinaryOp binary,
   return success();
 }
 
-LogicalResult mlir::moe::compileKernels(ModuleOp module,
+LogicalResult mlir::moe::compileKernels(ModuleOp module, StringRef chip,
                                         const GPUCodeOptions &options) {
   PassManager pm(module.getContext(), ModuleOp::getOperationName());
   GpuNVVMAttachTargetOptions target;
-  target.chip = options.chip;
+  target.chip = chip.str();
   target.optLevel = options.optLevel;
   pm.addPass(createGpuNVVMAttachTarget(target));
   GpuModuleToBinaryPassOptions binary;
@@ -109,7 +109,7 @@ LogicalResult mlir::moe::compileKernels(ModuleOp module,
   if (options.ptxas.empty())
     return success();
   for (auto binary : module.getOps<gpu::BinaryOp>())
-    if (failed(addCubin(binary, options)))
+    if (failed(addCubin(binary, chip, options)))
       return failure();
   return success();
 }

@@ -145,17 +145,18 @@ static std::unique_ptr<Pass> createPrepareEntry(const EntryOptions &options,
   return createMoEPrepareEntry(prepare);
 }
 
+static void placeBuffers(OpPassManager &pm) {
+  pm.addPass(createMoEAllocationsToWorkspace());
+  pm.addPass(createCSEPass());
+  pm.addPass(createCanonicalizerPass());
+}
+
 /// From tensors to buffers in the workspace, with the instructions of `isa`
 /// (empty: the general lowering). `suffix` tells the stages' dumps apart.
 static LogicalResult lowerToBuffers(ModuleOp module, StringRef isa,
                                     const EntryOptions &options,
                                     StageDumper &stages, StringRef suffix) {
   auto bufferize = [&](OpPassManager &pm) {
-    if (!options.gpu.chip.empty()) {
-      GPULoweringOptions gpu;
-      gpu.chip = options.gpu.chip;
-      return buildGPUBufferPipeline(pm, gpu);
-    }
     if (isa.empty())
       return buildGeneralBufferPipeline(pm, options.lowering);
     CPULoweringOptions cpu;
@@ -163,11 +164,6 @@ static LogicalResult lowerToBuffers(ModuleOp module, StringRef isa,
     cpu.relaxedRounding = options.relaxedRounding;
     cpu.runtimeVerification = options.lowering.runtimeVerification;
     buildCPUBufferPipeline(pm, cpu);
-  };
-  auto placeBuffers = [&](OpPassManager &pm) {
-    pm.addPass(createMoEAllocationsToWorkspace());
-    pm.addPass(createCSEPass());
-    pm.addPass(createCanonicalizerPass());
   };
   StagedLowering lowering(module, stages);
   return success(
@@ -187,7 +183,7 @@ static FailureOr<VersionTargets> lowerToBuffers(ModuleOp module, StringRef name,
   }
   SmallVector<Version> versions;
   for (const ISA &isa : options.versions) {
-    versions.push_back({isa, module.clone()});
+    versions.push_back({isa.name.str(), isa, module.clone()});
     if (failed(lowerToBuffers(*versions.back().module, isa.name, options,
                               stages, ("-" + isa.name).str())))
       return failure();
@@ -195,18 +191,39 @@ static FailureOr<VersionTargets> lowerToBuffers(ModuleOp module, StringRef name,
   return mergeVersions(module, name, versions);
 }
 
-/// From buffers to machine code of kernels and, unless that is all that is
-/// wanted, calls that launch them.
-static LogicalResult lowerKernels(ModuleOp module, const EntryOptions &options,
-                                  StagedLowering &lowering) {
-  if (failed(lowering.run("kernels", buildGPUKernelPipeline)) ||
-      failed(compileKernels(module, options.gpu)))
-    return failure();
-  if (options.stopsAtKernels)
-    return success();
-  return lowering.run("launches", [](OpPassManager &pm) {
-    pm.addPass(createMoELaunchesToCalls());
-  });
+/// From tensors to launches, and kernels in machine code, for one GPU.
+static LogicalResult lowerToKernels(ModuleOp module, StringRef chip,
+                                    const EntryOptions &options,
+                                    StageDumper &stages, StringRef suffix) {
+  auto bufferize = [&](OpPassManager &pm) {
+    GPULoweringOptions gpu;
+    gpu.chip = chip.str();
+    buildGPUBufferPipeline(pm, gpu);
+  };
+  StagedLowering lowering(module, stages);
+  return success(
+      succeeded(lowering.run(("buffers" + suffix).str(), bufferize)) &&
+      succeeded(lowering.run(("workspace" + suffix).str(), placeBuffers)) &&
+      succeeded(
+          lowering.run(("kernels" + suffix).str(), buildGPUKernelPipeline)) &&
+      succeeded(compileKernels(module, chip, options.gpu)));
+}
+
+/// The same for all GPUs of the options.
+static LogicalResult lowerToKernels(ModuleOp module, StringRef name,
+                                    const EntryOptions &options,
+                                    StageDumper &stages) {
+  ArrayRef<std::string> chips = options.gpu.chips;
+  if (chips.size() == 1)
+    return lowerToKernels(module, chips.front(), options, stages, "");
+  SmallVector<Version> versions;
+  for (StringRef chip : chips) {
+    versions.push_back({chip.str(), std::nullopt, module.clone()});
+    if (failed(lowerToKernels(*versions.back().module, chip, options, stages,
+                              ("-" + chip).str())))
+      return failure();
+  }
+  return success(succeeded(mergeVersions(module, name, versions)));
 }
 
 FailureOr<EntrySignature>
@@ -236,20 +253,25 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   auto createCEntry = [&](OpPassManager &pm) {
     pm.addPass(createMoECreateCEntry({options.exportShapes}));
   };
-  FailureOr<VersionTargets> targets =
-      lowerToBuffers(module, signature->name, options, stages);
+  bool isForGPU = !options.gpu.chips.empty();
+  FailureOr<VersionTargets> targets = VersionTargets();
+  if (!isForGPU)
+    targets = lowerToBuffers(module, signature->name, options, stages);
+  else if (failed(lowerToKernels(module, signature->name, options, stages)))
+    return failure();
   if (failed(targets))
     return failure();
   readWorkspace(lookUp(module, signature->name + ".workspace"), *signature);
   signature->allocates =
       module->walk([](memref::AllocOp) { return WalkResult::interrupt(); })
           .wasInterrupted();
-  if (!options.gpu.chip.empty()) {
-    if (failed(lowerKernels(module, options, lowering)))
-      return failure();
-    if (options.stopsAtKernels)
-      return signature;
-  }
+  if (isForGPU && options.stopsAtKernels)
+    return signature;
+  auto callRuntime = [](OpPassManager &pm) {
+    pm.addPass(createMoELaunchesToCalls());
+  };
+  if (isForGPU && failed(lowering.run("launches", callRuntime)))
+    return failure();
   if (failed(lowering.run("c-entry", createCEntry)) ||
       failed(lowering.run("llvm-dialect", buildLowerToLLVMPipeline)))
     return failure();

@@ -23,6 +23,7 @@
 #include "moe/Target/LayerFile.h"
 #include "moe/Target/Linker.h"
 #include "moe/Target/Lowering.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
@@ -91,10 +92,11 @@ struct Options {
                  clEnumValN(TargetKind::NVPTX, "nvptx",
                             "an NVIDIA GPU; functions take device memory and "
                             "a stream"))};
-  cl::opt<std::string> chip{
-      "chip", cl::value_desc("CHIP"), cl::cat(category),
-      cl::desc("GPU to compile for, with --target=nvptx: sm_80 (default), "
-               "sm_86, sm_89, sm_90, sm_90a or sm_120")};
+  cl::list<std::string> chips{
+      "chip", cl::value_desc("CHIP,..."), cl::CommaSeparated, cl::cat(category),
+      cl::desc("GPUs to compile for, with --target=nvptx: sm_80 (default), "
+               "sm_86, sm_89, sm_90, sm_90a, sm_120; of several, a call takes "
+               "what is best for its device")};
   cl::list<std::string> stats{
       "stats",
       cl::value_desc("NAME,..."),
@@ -272,8 +274,8 @@ static bool isForGPU(const Options &options) {
 /// What is wrong with the flags of one target where the other is asked for.
 static llvm::Error checkTarget(const Options &options, Emit emit) {
   if (!isForGPU(options)) {
-    if (options.chip.getNumOccurrences())
-      return llvm::createStringError("--chip=" + options.chip +
+    if (options.chips.getNumOccurrences())
+      return llvm::createStringError("--chip=" + options.chips.front() +
                                      " names a GPU; add --target=nvptx");
     if (emit == Emit::PTX || emit == Emit::Cubin)
       return llvm::createStringError("PTX and cubins are code for GPUs; add "
@@ -303,10 +305,22 @@ static llvm::Error checkTarget(const Options &options, Emit emit) {
 }
 
 llvm::Error Compilation::prepareGPU() {
-  gpu.chip = options.chip.empty() ? "sm_80" : options.chip.getValue();
+  gpu.chips.assign(options.chips.begin(), options.chips.end());
+  if (gpu.chips.empty())
+    gpu.chips = {"sm_80"};
   gpu.optLevel = options.compile.optLevel;
-  if (llvm::Error error = checkChip(gpu.chip))
-    return error;
+  for (auto [i, chip] : llvm::enumerate(gpu.chips)) {
+    if (llvm::Error error = checkChip(chip))
+      return error;
+    if (llvm::is_contained(ArrayRef(gpu.chips).take_front(i), chip))
+      return llvm::createStringError("--chip names " + chip + " twice");
+  }
+  bool isOneImage =
+      destination.emit == Emit::PTX || destination.emit == Emit::Cubin;
+  if (isOneImage && gpu.chips.size() > 1)
+    return llvm::createStringError(
+        "PTX and cubins are for one GPU; name one with --chip, or make a "
+        "shared object for several");
   if (destination.emit == Emit::PTX)
     return llvm::Error::success();
   auto ptxas = findPTXAssembler();
@@ -464,7 +478,7 @@ std::string Compilation::makeHeader() const {
   for (const ISA &isa : versions)
     info.isas.push_back(isa.name.str());
   info.statistics = statistics;
-  info.chip = gpu.chip;
+  info.chip = llvm::join(gpu.chips, ", ");
   std::string text;
   llvm::raw_string_ostream os(text);
   writeCHeader(signature, info, os);

@@ -60,7 +60,7 @@ llvm::Error Compilation::parse(const RemarkFlags &remarks) {
 llvm::Expected<std::unique_ptr<Engine>>
 Compilation::compile(ModuleOp module, EntryOptions entry,
                      const CodeGenOptions &codeGen, StageDumper &stages) {
-  if (codeGen.lowering == LoweringKind::CPU && entry.gpu.chip.empty()) {
+  if (codeGen.lowering == LoweringKind::CPU && entry.gpu.chips.empty()) {
     auto target = createTargetMachine(codeGen);
     if (!target)
       return target.takeError();
@@ -165,7 +165,8 @@ llvm::Expected<CompiledLayer> Compilation::compile() {
   entry.lowering.runtimeVerification = options.runtimeVerification;
   entry.relaxedRounding = options.relaxedRounding;
   // The driver assembles what it gets as text.
-  entry.gpu.chip = options.chip;
+  if (!options.chip.empty())
+    entry.gpu.chips = {options.chip};
   entry.gpu.optLevel = options.codeGen.optLevel;
   auto engine = compile(*module, entry, options.codeGen, stages);
   if (!engine)

@@ -16,8 +16,9 @@
 namespace mlir::moe {
 
 struct GPUCodeOptions {
-  /// The GPU: "sm_80". Empty for a layer that runs on the CPU.
-  std::string chip;
+  /// The GPUs: "sm_80". None for a layer that runs on the CPU; of several, a
+  /// call takes the code that is best for its device.
+  llvm::SmallVector<std::string, 2> chips;
   /// 0 to 3, for LLVM and ptxas.
   unsigned optLevel = 3;
   /// Path of ptxas; empty for PTX alone, which the driver compiles.

@@ -63,9 +63,9 @@ struct EntryOptions {
   /// first call chooses. `isa` does not matter then. Empty for one version for
   /// whatever machine the module is compiled for.
   llvm::SmallVector<ISA> versions;
-  /// The GPU to compile for, if any; `isa` does not matter then.
+  /// The GPUs to compile for, if any; `isa` does not matter then.
   GPUCodeOptions gpu;
-  /// For a GPU: stop when the kernels are machine code (getPTX, getCubin).
+  /// For one GPU: stop when kernels are machine code (getPTX, getCubin).
   bool stopsAtKernels = false;
   /// Statistics to give to callers that ask for them (moe_stats.h). NAME and
   /// NAME_packed then have an argument `moe_stats *stats` after the tensors.

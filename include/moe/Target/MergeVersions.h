@@ -12,13 +12,18 @@
 #include "mlir/IR/OwningOpRef.h"
 #include "moe/Target/ISA.h"
 #include "llvm/ADT/StringMap.h"
+#include <optional>
+#include <string>
 
 namespace mlir::moe {
 
 /// A layer, from `moe-prepare-entry` to `moe-allocations-to-workspace`, for an
-/// instruction set.
+/// instruction set; or down to launches, for a GPU.
 struct Version {
-  ISA isa;
+  /// Of the instruction set or the GPU.
+  std::string name;
+  /// None for a GPU.
+  std::optional<ISA> isa;
   OwningOpRef<ModuleOp> module;
 };
 
@@ -28,7 +33,8 @@ using VersionTargets = llvm::StringMap<ISA>;
 /// Replaces what is in `module` by an entry called `name` that runs one of the
 /// versions (the best first), and by the versions, under names with their
 /// instruction set behind. @NAME.workspace is the most that one of them needs;
-/// sizes are computed once.
+/// sizes are computed once. For GPUs, which version runs is what @NAME.image
+/// returns; moe-launches-to-calls puts what the call knows in its place.
 FailureOr<VersionTargets>
 mergeVersions(ModuleOp module, llvm::StringRef name,
               llvm::MutableArrayRef<Version> versions);

@@ -27,6 +27,7 @@
 #include "mlir/IR/SymbolTable.h"
 #include "moe/Target/EntrySignature.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOELAUNCHESTOCALLS
@@ -65,6 +66,9 @@ public:
 
 private:
   LogicalResult collect(gpu::LaunchFuncOp launch);
+  bool isCalledByEntry(func::FuncOp function);
+  /// Gives each function the record of the call, and hands it on.
+  LogicalResult addCallArguments();
   void rewrite(gpu::LaunchFuncOp launch, Value call);
   /// Encodes a tensor map at `map` when the entry is called.
   void encode(nvgpu::TmaCreateDescriptorOp create, Value call, Value map);
@@ -93,6 +97,10 @@ private:
   func::FuncOp entry;
   ImplicitLocOpBuilder b;
   Type ptr, i32, i64;
+  /// The first block of the function being rewritten.
+  Block *allocationBlock = nullptr;
+  /// That launch; the entry among them, launching or not.
+  llvm::SetVector<func::FuncOp> functions;
   llvm::MapVector<StringAttr, Kernels> binaries;
   /// Of each image, what makes its fields.
   SmallVector<SmallVector<std::function<Value()>>> images;
@@ -103,6 +111,15 @@ private:
 //===----------------------------------------------------------------------===//
 // Launches
 //===----------------------------------------------------------------------===//
+
+bool LaunchRewriter::isCalledByEntry(func::FuncOp function) {
+  auto uses = SymbolTable::getSymbolUses(function, module);
+  return uses && !uses->empty() &&
+         llvm::all_of(*uses, [&](SymbolTable::SymbolUse use) {
+           auto call = dyn_cast<func::CallOp>(use.getUser());
+           return call && call->getParentOfType<func::FuncOp>() == entry;
+         });
+}
 
 /// The tensor that `create` is told of, with its rank; null if that is not
 /// known.
@@ -117,9 +134,12 @@ static Value getTensor(nvgpu::TmaCreateDescriptorOp create) {
 }
 
 LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
-  if (launch->getParentOfType<func::FuncOp>() != entry)
+  auto function = launch->getParentOfType<func::FuncOp>();
+  if (function != entry && !isCalledByEntry(function))
     return launch.emitOpError(
-        "is not in the entry; inline the function that holds it");
+        "is neither in the entry nor in a function that it calls; inline the "
+        "one that holds it");
+  functions.insert(function);
   if (launch.getAsyncToken() || !launch.getAsyncDependencies().empty() ||
       launch.getAsyncObject())
     return launch.emitOpError("is asynchronous; launches go to the stream of "
@@ -219,7 +239,7 @@ void LaunchRewriter::encode(nvgpu::TmaCreateDescriptorOp create, Value call,
 
 Value LaunchRewriter::allocate(Type type, int64_t count, unsigned alignment) {
   OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(&entry.getBody().front());
+  b.setInsertionPointToStart(allocationBlock);
   return LLVM::AllocaOp::create(b, ptr, type, constant(i64, count), alignment);
 }
 
@@ -427,25 +447,75 @@ LogicalResult LaunchRewriter::buildProgram() {
   return success();
 }
 
+/// moe_cuda_call of moe/Runtime/CUDALayer.h, up to the image.
+static Type getCallType(MLIRContext *context) {
+  Type ptr = LLVM::LLVMPointerType::get(context);
+  Type i32 = IntegerType::get(context, 32);
+  return LLVM::LLVMStructType::getLiteral(context, {ptr, ptr, i32, i32});
+}
+
+LogicalResult LaunchRewriter::addCallArguments() {
+  for (func::FuncOp function : functions)
+    if (failed(function.insertArgument(function.getNumArguments(), ptr,
+                                       /*argAttrs=*/{}, entry.getLoc())))
+      return failure();
+  Value record = entry.getArguments().back();
+  SmallVector<func::CallOp> calls;
+  entry.walk([&](func::CallOp call) { calls.push_back(call); });
+  for (func::CallOp call : calls) {
+    auto callee = module.lookupSymbol<func::FuncOp>(call.getCallee());
+    if (!functions.contains(callee))
+      continue;
+    b.setInsertionPoint(call);
+    SmallVector<Value> operands(call.getOperands());
+    operands.push_back(record);
+    call->replaceAllUsesWith(func::CallOp::create(b, callee, operands));
+    call.erase();
+  }
+  // Which version runs is what the call knows of its device.
+  std::string name = (entry.getName() + ".image").str();
+  auto chooser = module.lookupSymbol<LLVM::LLVMFuncOp>(name);
+  if (!chooser)
+    return success();
+  SmallVector<LLVM::CallOp> choices;
+  entry.walk([&](LLVM::CallOp call) {
+    if (call.getCallee() == StringRef(name))
+      choices.push_back(call);
+  });
+  for (LLVM::CallOp call : choices) {
+    b.setInsertionPoint(call);
+    constexpr int32_t kImage = 3;
+    Value place =
+        LLVM::GEPOp::create(b, ptr, getCallType(b.getContext()), record,
+                            ArrayRef<LLVM::GEPArg>{0, kImage});
+    call.getResult().replaceAllUsesWith(LLVM::LoadOp::create(b, i32, place));
+    call.erase();
+  }
+  chooser.erase();
+  return success();
+}
+
 LogicalResult LaunchRewriter::run() {
   SmallVector<gpu::LaunchFuncOp> launches;
   module.walk([&](gpu::LaunchFuncOp launch) { launches.push_back(launch); });
+  functions.insert(entry);
   for (gpu::LaunchFuncOp launch : launches)
     if (failed(collect(launch)))
       return failure();
-  unsigned position = entry.getNumArguments();
-  if (failed(
-          entry.insertArgument(position, ptr, /*argAttrs=*/{}, entry.getLoc())))
+  if (failed(addCallArguments()))
     return failure();
   b.setInsertionPointToStart(module.getBody());
-  auto type = LLVM::LLVMFunctionType::get(
-      LLVM::LLVMVoidType::get(b.getContext()), {ptr, i32, ptr, i32, ptr});
-  LLVM::LLVMFuncOp::create(b, "moe_cuda_call_kernel", type);
-  auto encodeType = LLVM::LLVMFunctionType::get(
-      LLVM::LLVMVoidType::get(b.getContext()), {ptr, ptr, ptr});
-  LLVM::LLVMFuncOp::create(b, "moe_cuda_call_encode", encodeType);
-  for (gpu::LaunchFuncOp launch : launches)
-    rewrite(launch, entry.getArgument(position));
+  Type none = LLVM::LLVMVoidType::get(b.getContext());
+  LLVM::LLVMFuncOp::create(
+      b, "moe_cuda_call_kernel",
+      LLVM::LLVMFunctionType::get(none, {ptr, i32, ptr, i32, ptr}));
+  LLVM::LLVMFuncOp::create(b, "moe_cuda_call_encode",
+                           LLVM::LLVMFunctionType::get(none, {ptr, ptr, ptr}));
+  for (gpu::LaunchFuncOp launch : launches) {
+    auto function = launch->getParentOfType<func::FuncOp>();
+    allocationBlock = &function.getBody().front();
+    rewrite(launch, function.getArguments().back());
+  }
   if (failed(buildProgram()))
     return failure();
   NamedAttrList attrs(entry->getAttrOfType<DictionaryAttr>(kEntryAttr));

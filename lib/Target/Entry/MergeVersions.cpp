@@ -18,6 +18,7 @@
 #include "EntryShapes.h"
 #include "StatsEntry.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/IRMapping.h"
@@ -40,11 +41,16 @@ public:
   FailureOr<VersionTargets> merge();
 
 private:
+  bool isForGPUs() const { return !versions.front().isa; }
+  /// What returns the number of the version to run.
+  std::string getChooser() const {
+    return (name + (isForGPUs() ? ".image" : ".isa")).str();
+  }
   func::FuncOp lookUp(ModuleOp where, const Twine &symbol) {
     return where.lookupSymbol<func::FuncOp>(symbol.str());
   }
   std::string suffixed(StringRef symbol, const Version &version) {
-    return (symbol + "." + version.isa.name).str();
+    return (symbol + "." + version.name).str();
   }
   bool isShared(Operation *symbol);
   void rename(Version &version, VersionTargets &targets);
@@ -53,6 +59,7 @@ private:
   /// was chosen.
   func::FuncOp buildDispatcher(func::FuncOp model);
   func::FuncOp buildWorkspace();
+  void declareImage();
 
   ModuleOp module;
   StringRef name;
@@ -82,7 +89,8 @@ void Merger::rename(Version &version, VersionTargets &targets) {
     (void)SymbolTable::replaceAllSymbolUses(symbol, renamed, *version.module);
     symbol.setName(renamed);
     symbol.setVisibility(SymbolTable::Visibility::Private);
-    targets.insert({renamed.getValue(), version.isa});
+    if (version.isa)
+      targets.insert({renamed.getValue(), *version.isa});
   }
 }
 
@@ -108,10 +116,9 @@ func::FuncOp Merger::buildDispatcher(func::FuncOp model) {
       function.setArgAttrs(i, attrs);
   b.setInsertionPointToStart(function.addEntryBlock());
   Value chosen =
-      LLVM::CallOp::create(
-          b, loc, TypeRange{b.getI32Type()},
-          FlatSymbolRefAttr::get(b.getContext(), (name + ".isa").str()),
-          ValueRange())
+      LLVM::CallOp::create(b, loc, TypeRange{b.getI32Type()},
+                           FlatSymbolRefAttr::get(b.getContext(), getChooser()),
+                           ValueRange())
           .getResult();
   chosen = arith::IndexCastOp::create(b, loc, b.getIndexType(), chosen);
   // The last version is the default: there is no other number.
@@ -162,6 +169,15 @@ func::FuncOp Merger::buildWorkspace() {
   return function;
 }
 
+/// moe-launches-to-calls defines it.
+void Merger::declareImage() {
+  b.setInsertionPointToStart(module.getBody());
+  LLVM::LLVMFuncOp::create(b, module.getLoc(), getChooser(),
+                           LLVM::LLVMFunctionType::get(b.getI32Type(), {}));
+  module->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
+                  b.getUnitAttr());
+}
+
 FailureOr<VersionTargets> Merger::merge() {
   ModuleOp first = *versions.front().module;
   func::FuncOp entry = lookUp(first, name),
@@ -169,8 +185,8 @@ FailureOr<VersionTargets> Merger::merge() {
   func::FuncOp models[] = {entry, stats};
   NamedAttrList attrs(entry->getAttrOfType<DictionaryAttr>(kEntryAttr));
   Attribute statsAttr = entry->getAttr(kStatsAttr);
-  attrs.set("isa",
-            FlatSymbolRefAttr::get(b.getContext(), (name + ".isa").str()));
+  if (!isForGPUs())
+    attrs.set("isa", FlatSymbolRefAttr::get(b.getContext(), getChooser()));
 
   // Replaced by the versions, all of it.
   for (Operation &op : llvm::make_early_inc_range(
@@ -195,10 +211,14 @@ FailureOr<VersionTargets> Merger::merge() {
       }
     rename(version, targets);
     moveIn(version);
-    isas.push_back(version.isa);
+    if (version.isa)
+      isas.push_back(*version.isa);
   }
   func::FuncOp workspace = buildWorkspace();
-  addChooseISA(module, name, isas);
+  if (isForGPUs())
+    declareImage();
+  else
+    addChooseISA(module, name, isas);
 
   PassManager pm(module.getContext(), func::FuncOp::getOperationName());
   pm.addPass(createCSEPass());

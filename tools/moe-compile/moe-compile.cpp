@@ -293,6 +293,9 @@ static llvm::Error checkTarget(const Options &options, Emit emit) {
   if (options.compile.lowering.getNumOccurrences())
     return llvm::createStringError("--lowering is for CPUs; --target=nvptx has "
                                    "one way");
+  if (options.compile.relaxedRounding)
+    return llvm::createStringError("--relaxed-rounding is for CPUs; on GPUs "
+                                   "all rounds where the layer says");
   if (options.stats.getNumOccurrences())
     return llvm::createStringError("--stats is for CPUs: statistics are not "
                                    "gathered on GPUs");

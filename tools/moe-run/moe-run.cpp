@@ -228,6 +228,7 @@ static Error checkDevice(const Flags &flags) {
       {flags.runtimeVerification, "--runtime-verification"},
       {flags.compile.lowering.getNumOccurrences() != 0, "--lowering"},
       {!flags.compile.isa.empty(), "--isa"},
+      {flags.compile.relaxedRounding, "--relaxed-rounding"},
       {!flags.compile.cpu.empty(), "--target-cpu"}};
   for (auto [isGiven, name] : others)
     if (isGiven)

@@ -35,7 +35,8 @@ llvm::Expected<std::string> findPTXAssembler();
 
 /// Replaces each gpu.module, in the dialects llvm and nvvm, by a gpu.binary
 /// with PTX and, where there is a ptxas, a cubin.
-LogicalResult compileKernels(ModuleOp module, const GPUCodeOptions &options);
+LogicalResult compileKernels(ModuleOp module, llvm::StringRef chip,
+                             const GPUCodeOptions &options);
 
 /// The PTX, or the cubin, of all kernels of a module that compileKernels
 /// compiled. An error if there is none: a layer without kernels, or no ptxas.

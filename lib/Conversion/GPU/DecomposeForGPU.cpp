@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CombineKernel.h"
+#include "PlanKernel.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -38,6 +39,7 @@ static bool hasKernel(Operation *op) {
   return llvm::TypeSwitch<Operation *, bool>(op)
       .Case([](GroupedMatmulOp matmul) { return !matmul.isCombining(); })
       .Case([&](CombineOp combine) { return holds(planCombine(combine)); })
+      .Case([&](PlanOp plan) { return holds(analyzePlan(plan)); })
       .Default([](Operation *) { return false; });
 }
 

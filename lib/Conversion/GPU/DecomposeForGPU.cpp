@@ -6,7 +6,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "CombineKernel.h"
+#include "LogitsKernel.h"
 #include "PlanKernel.h"
+#include "SelectKernel.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -40,6 +42,11 @@ static bool hasKernel(Operation *op) {
       .Case([](GroupedMatmulOp matmul) { return !matmul.isCombining(); })
       .Case([&](CombineOp combine) { return holds(planCombine(combine)); })
       .Case([&](PlanOp plan) { return holds(analyzePlan(plan)); })
+      .Case([&](GateOp gate) { return holds(analyzeSelect(gate)); })
+      .Case([&](RouteOp route) {
+        return holds(analyzeLogits(route)) && holds(analyzeSelect(route)) &&
+               holds(analyzePlan(route));
+      })
       .Default([](Operation *) { return false; });
 }
 

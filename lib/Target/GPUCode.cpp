@@ -8,6 +8,7 @@
 #include "moe/Target/GPUCode.h"
 
 #include "Subprocess.h"
+#include "mlir/Conversion/NVVMToLLVM/NVVMToLLVM.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
@@ -97,6 +98,8 @@ static LogicalResult addCubin(gpu::BinaryOp binary, StringRef chip,
 LogicalResult mlir::moe::compileKernels(ModuleOp module, StringRef chip,
                                         const GPUCodeOptions &options) {
   PassManager pm(module.getContext(), ModuleOp::getOperationName());
+  // Some of nvvm's ops have no intrinsics.
+  pm.addPass(createConvertNVVMToLLVMPass());
   GpuNVVMAttachTargetOptions target;
   target.chip = chip.str();
   target.optLevel = options.optLevel;

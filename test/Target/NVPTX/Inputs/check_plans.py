@@ -13,7 +13,7 @@ import dataclasses
 import sys
 
 import numpy as np
-from check_kernels import drop, each, lower
+from check_kernels import drop, each, kernels_of, lower
 from moe import emulation, reference
 
 MAX_BLOCKS = 64  # rows of the counts that blocks share
@@ -135,7 +135,7 @@ def check_mutants(moe_opt: str) -> None:
     survivors = []
     for name, (of, tokens, blocks, damage) in MUTANTS.items():
         variant = next(v for v in PLANS if v.name == of)
-        kernel = lower(moe_opt, variant.text())
+        kernel = kernels_of(lower(moe_opt, variant.text()))
         damaged = damage(kernel)
         if damaged == kernel:
             sys.exit(f"error: '{name}' changes nothing")
@@ -156,7 +156,7 @@ def main() -> None:
         return check_mutants(moe_opt)
     chosen = [v for v in PLANS if not names or v.name.startswith(tuple(names))]
     for variant in chosen:
-        kernels = emulation.compile_kernels(lower(moe_opt, variant.text()))
+        kernels = emulation.compile_kernels(kernels_of(lower(moe_opt, variant.text())))
         for seed, (tokens, blocks) in enumerate(variant.runs, 1):
             variant.run(kernels, tokens, blocks, seed)
         print(f"{variant.name}: ok")

@@ -15,7 +15,7 @@ import dataclasses
 import sys
 
 import numpy as np
-from check_kernels import decode, each, encode, exact, lower
+from check_kernels import decode, each, encode, exact, kernels_of, lower
 from moe import artifact, emulation, reference
 
 TYPES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "i32": "i32"}
@@ -347,7 +347,8 @@ def bits(array: np.ndarray) -> np.ndarray:
 
 def check(variants: list[Variant], moe_opt: str) -> None:
     """Runs all variants with each number of tokens."""
-    kernels = emulation.compile_kernels(lower(moe_opt, "\n".join(v.kernel_text() for v in variants)))
+    lowered = lower(moe_opt, "\n".join(v.kernel_text() for v in variants))
+    kernels = emulation.compile_kernels(kernels_of(lowered))
     reference_of_all = general(variants)
     for number, tokens in enumerate(variants[0].tokens):
         seed = number + 1
@@ -393,7 +394,7 @@ def check_mutants(moe_opt: str) -> None:
 
 def check_damaged(variant: Gate, moe_opt: str, damage, name: str) -> None:
     """The kernel with `damage` against that without."""
-    kernel = lower(moe_opt, variant.kernel_text())
+    kernel = kernels_of(lower(moe_opt, variant.kernel_text()))
     damaged = damage(kernel)
     if damaged == kernel:
         print(f"error: '{name}' changes nothing")

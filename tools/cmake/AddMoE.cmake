@@ -27,7 +27,7 @@ endfunction()
 
 # What nearly every source of ours includes, of LLVM and MLIR alone. Nine tenths of the time of
 # a compilation with g++ are these headers. Sources still include what they use: builds
-# without MOE_PRECOMPILE_HEADERS, the embedding test among them, would fail otherwise.
+# without MOE_PRECOMPILE_HEADERS, that of CI among them, would fail otherwise.
 set(MOE_PRECOMPILED_HEADERS
   <mlir/Dialect/Affine/IR/AffineOps.h>
   <mlir/Dialect/Arith/IR/Arith.h>

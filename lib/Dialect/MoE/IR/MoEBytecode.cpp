@@ -200,15 +200,20 @@ private:
                                   static_cast<int64_t>(keep), *score, *mask);
   }
 
+  /// The six sizes that each lowering configuration begins with.
+  static LogicalResult readSizes(DialectBytecodeReader &reader,
+                                 SmallVectorImpl<int64_t> &sizes) {
+    for (uint64_t size; sizes.size() < 6;
+         sizes.push_back(static_cast<int64_t>(size)))
+      if (failed(reader.readVarInt(size)))
+        return failure();
+    return success();
+  }
+
   Attribute readCPUMatmul(DialectBytecodeReader &reader) const {
     SmallVector<int64_t> sizes;
-    uint64_t size, bf16Dot;
-    while (sizes.size() < 6) {
-      if (failed(reader.readVarInt(size)))
-        return Attribute();
-      sizes.push_back(static_cast<int64_t>(size));
-    }
-    if (failed(reader.readVarInt(bf16Dot)))
+    uint64_t bf16Dot;
+    if (failed(readSizes(reader, sizes)) || failed(reader.readVarInt(bf16Dot)))
       return Attribute();
     return CPUMatmulAttr::getChecked(
         [&] { return reader.emitError(); }, getContext(), sizes[0], sizes[1],
@@ -217,12 +222,8 @@ private:
 
   Attribute readGPUMatmul(DialectBytecodeReader &reader) const {
     SmallVector<int64_t> sizes;
-    uint64_t size;
-    while (sizes.size() < 6) {
-      if (failed(reader.readVarInt(size)))
-        return Attribute();
-      sizes.push_back(static_cast<int64_t>(size));
-    }
+    if (failed(readSizes(reader, sizes)))
+      return Attribute();
     return GPUMatmulAttr::getChecked([&] { return reader.emitError(); },
                                      getContext(), sizes[0], sizes[1], sizes[2],
                                      sizes[3], sizes[4], sizes[5]);
@@ -230,12 +231,8 @@ private:
 
   Attribute readGPUWgmma(DialectBytecodeReader &reader) const {
     SmallVector<int64_t> sizes;
-    uint64_t size;
-    while (sizes.size() < 6) {
-      if (failed(reader.readVarInt(size)))
-        return Attribute();
-      sizes.push_back(static_cast<int64_t>(size));
-    }
+    if (failed(readSizes(reader, sizes)))
+      return Attribute();
     return GPUWgmmaAttr::getChecked([&] { return reader.emitError(); },
                                     getContext(), sizes[0], sizes[1], sizes[2],
                                     sizes[3], sizes[4], sizes[5] != 0);

@@ -13,12 +13,12 @@
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/MatmulElement.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEGROUPEDMATMULTOPARALLELLOOPS
@@ -35,12 +35,11 @@ namespace {
 /// Builds the loops for one op.
 class MatmulLoops {
 public:
-  explicit MatmulLoops(Matmul op)
-      : op(op), loc(op.getLoc()), products(op.getProducts()) {}
+  MatmulLoops(OpBuilder &b, Matmul op)
+      : op(op), loc(op.getLoc()), zero(buildIndex(b, loc, 0)),
+        one(buildIndex(b, loc, 1)), element(b, op) {}
 
   void build(OpBuilder &b) {
-    zero = buildIndex(b, loc, 0);
-    one = buildIndex(b, loc, 1);
     Value out = op.getInits()[0];
     Value rows = memref::DimOp::create(b, loc, out, 0);
     Value columns = memref::DimOp::create(b, loc, out, 1);
@@ -55,26 +54,8 @@ public:
 private:
   Matmul op;
   Location loc;
-  SmallVector<Matmul::Product> products;
   Value zero, one, numExperts;
-  /// Values of e, m, t, j, n and k at the insertion point.
-  SmallVector<Value> indices;
-
-  Value readIndex(OpBuilder &b, Value buffer, Value at) {
-    Value id = memref::LoadOp::create(b, loc, buffer, at);
-    return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
-  }
-
-  Value read(OpBuilder &b, Value buffer, AffineMap map) {
-    SmallVector<OpFoldResult> operands = getAsOpFoldResult(indices);
-    SmallVector<Value> at;
-    for (unsigned i = 0; i < map.getNumResults(); ++i)
-      at.push_back(getValueOrCreateConstantIndexOp(
-          b, loc,
-          affine::makeComposedFoldedAffineApply(b, loc, map.getSubMap({i}),
-                                                operands)));
-    return memref::LoadOp::create(b, loc, buffer, at);
-  }
+  MatmulElement element;
 
   /// The number of experts whose rows end at `row` or before: its expert, or E
   /// where nobody owns it.
@@ -83,7 +64,7 @@ private:
         b, loc, zero, numExperts, zero,
         [&](OpBuilder &b, Location, Value expert, ValueRange count) -> Carried {
           Value next = arith::AddIOp::create(b, loc, expert, one);
-          Value end = readIndex(b, op.getOffsets(), next);
+          Value end = element.readId(b, op.getOffsets(), next);
           Value isPast = arith::CmpIOp::create(
               b, loc, arith::CmpIPredicate::sle, end, row);
           Value more = arith::AddIOp::create(b, loc, count[0], one);
@@ -98,69 +79,14 @@ private:
     Value isOwned = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
                                           expert, numExperts);
     buildIf(b, loc, isOwned, [&](OpBuilder &b, Location) -> Carried {
-      indices.assign(Matmul::kNumDims, zero);
-      indices[Matmul::kExpert] = expert;
-      indices[Matmul::kRow] = row;
-      indices[Matmul::kColumn] = column;
-      if (op.getSource() && op.getTopK()) {
-        Value source = readIndex(b, op.getSource(), row);
-        Value topK = buildIndex(b, loc, *op.getTopK());
-        indices[Matmul::kToken] = arith::DivUIOp::create(b, loc, source, topK);
-        indices[Matmul::kChoice] = arith::RemUIOp::create(b, loc, source, topK);
-      }
-      storeResults(b);
+      element.setIndex(Matmul::kExpert, expert);
+      element.enterRow(b, row);
+      element.setIndex(Matmul::kColumn, column);
+      // out[m, n] = epilogue(products, extras)
+      for (auto [value, out] : llvm::zip(element.build(b), op.getInits()))
+        memref::StoreOp::create(b, loc, value, out, at);
       return {};
     });
-  }
-
-  /// out[m, n] = epilogue(products, extras)
-  void storeResults(OpBuilder &b) {
-    SmallVector<Value> args;
-    for (const Matmul::Product &product : products)
-      args.push_back(buildProduct(b, product));
-    auto maps = op.getExtraMaps().getAsValueRange<AffineMapAttr>();
-    for (auto [extra, map] : llvm::zip(op.getExtras(), maps))
-      args.push_back(read(b, extra, map));
-    SmallVector<Value> values = inlineRegion(b, op.getEpilogue(), args);
-    for (auto [value, out] : llvm::zip(values, op.getInits()))
-      memref::StoreOp::create(
-          b, loc, value, out,
-          ValueRange{indices[Matmul::kRow], indices[Matmul::kColumn]});
-  }
-
-  Value buildProduct(OpBuilder &b, const Matmul::Product &product) {
-    Value sum = buildFloat(b, loc, b.getF32Type(), 0.0);
-    for (const Matmul::Term &term : product) {
-      Value length = memref::DimOp::create(b, loc, term.lhs, 1);
-      sum = buildFor(
-          b, loc, zero, length, sum,
-          [&](OpBuilder &b, Location, Value k, ValueRange sum) -> Carried {
-            indices[Matmul::kSum] = k;
-            Value lhs = buildExtensionToF32(b, loc, readLhs(b, term));
-            Value weight = buildExtensionToF32(b, loc, readWeight(b, term));
-            Value scaled = arith::MulFOp::create(b, loc, lhs, weight);
-            return {arith::AddFOp::create(b, loc, sum[0], scaled).getResult()};
-          })[0];
-    }
-    return sum;
-  }
-
-  Value readLhs(OpBuilder &b, const Matmul::Term &term) {
-    SmallVector<Value> args = {read(b, term.lhs, term.lhsMap)};
-    if (!term.prologue)
-      return args[0];
-    for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
-      args.push_back(read(b, extra, map));
-    return inlineRegion(b, *term.prologue, args)[0];
-  }
-
-  Value readWeight(OpBuilder &b, const Matmul::Term &term) {
-    if (!term.decode)
-      return read(b, term.getWeight(), term.getWeightMap());
-    SmallVector<Value> args = {indices[Matmul::kColumn], indices[Matmul::kSum]};
-    for (auto [stored, map] : llvm::zip(term.stored, term.storedMaps))
-      args.push_back(read(b, stored, map));
-    return inlineRegion(b, *term.decode, args)[0];
   }
 };
 
@@ -175,7 +101,7 @@ struct GroupedMatmulToParallelLoopsPass
     });
     for (Matmul op : ops) {
       OpBuilder b(op);
-      MatmulLoops(op).build(b);
+      MatmulLoops(b, op).build(b);
       op.erase();
     }
   }

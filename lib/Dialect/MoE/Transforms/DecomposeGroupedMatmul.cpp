@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/MoE/Transforms/Transforms.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/MatmulElement.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -24,12 +25,8 @@ namespace {
 class GroupedMatmulBuilder {
 public:
   GroupedMatmulBuilder(OpBuilder &builder, GroupedMatmulOp op)
-      : op(op), loc(op.getLoc()), f32(builder.getF32Type()),
-        products(op.getProducts()) {
-    zero = buildIndex(builder, loc, 0);
-    one = buildIndex(builder, loc, 1);
-    indices.assign(GroupedMatmulOp::kNumDims, zero);
-  }
+      : op(op), loc(op.getLoc()), zero(buildIndex(builder, loc, 0)),
+        one(buildIndex(builder, loc, 1)), element(builder, op) {}
 
   SmallVector<Value> build(OpBuilder &b) {
     if (!op.isCombining())
@@ -51,18 +48,15 @@ public:
 private:
   GroupedMatmulOp op;
   Location loc;
-  Type f32;
-  SmallVector<GroupedMatmulOp::Product> products;
   Value zero, one;
-  /// Values of e, m, t, j, n and k at the insertion point.
-  SmallVector<Value> indices;
+  MatmulElement element;
 
   /// M, from an operand that has a row for each.
   OpFoldResult numRows(OpBuilder &b) {
     if (op.getSource())
       return tensor::getMixedSize(b, loc, op.getSource(), 0);
     // Without a source, no lhs is gathered.
-    return tensor::getMixedSize(b, loc, products[0][0].lhs, 0);
+    return tensor::getMixedSize(b, loc, op.getProducts()[0][0].lhs, 0);
   }
 
   SmallVector<Value> buildRows(OpBuilder &b, ValueRange inits) {
@@ -70,7 +64,7 @@ private:
     Value numExperts = arith::SubIOp::create(b, loc, numOffsets, one);
     return buildFor(b, loc, zero, numExperts, inits,
                     [&](OpBuilder &b, Location, Value expert, ValueRange outs) {
-                      indices[GroupedMatmulOp::kExpert] = expert;
+                      element.setIndex(GroupedMatmulOp::kExpert, expert);
                       Value next = arith::AddIOp::create(b, loc, expert, one);
                       // One by one: g++ evaluates arguments from the right.
                       Value begin = readOffset(b, expert);
@@ -83,90 +77,29 @@ private:
                     });
   }
 
-  Value readIndex(OpBuilder &b, Value tensor, Value at) {
-    Value id = tensor::ExtractOp::create(b, loc, tensor, at);
-    return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
-  }
-
   Value readOffset(OpBuilder &b, Value expert) {
-    return readIndex(b, op.getOffsets(), expert);
+    return element.readId(b, op.getOffsets(), expert);
   }
 
   Carried buildRow(OpBuilder &b, Value row, ValueRange outs) {
-    indices[GroupedMatmulOp::kRow] = row;
-    if (op.getSource() && op.getTopK()) {
-      Value source = readIndex(b, op.getSource(), row);
-      Value topK = buildIndex(b, loc, *op.getTopK());
-      indices[GroupedMatmulOp::kToken] =
-          arith::DivUIOp::create(b, loc, source, topK);
-      indices[GroupedMatmulOp::kChoice] =
-          arith::RemUIOp::create(b, loc, source, topK);
-    }
+    element.enterRow(b, row);
     Value numColumns = tensor::DimOp::create(b, loc, outs[0], 1);
     return buildFor(b, loc, zero, numColumns, outs,
                     [&](OpBuilder &b, Location, Value column, ValueRange outs) {
-                      indices[GroupedMatmulOp::kColumn] = column;
+                      element.setIndex(GroupedMatmulOp::kColumn, column);
                       return buildElement(b, outs);
                     });
   }
 
   /// out[m, n] = epilogue(products, extras)
   Carried buildElement(OpBuilder &b, ValueRange outs) {
-    SmallVector<Value> args;
-    for (const GroupedMatmulOp::Product &product : products)
-      args.push_back(buildProduct(b, product));
-    auto maps = op.getExtraMaps().getAsValueRange<AffineMapAttr>();
-    for (auto [extra, map] : llvm::zip(op.getExtras(), maps))
-      args.push_back(read(b, extra, map));
-    SmallVector<Value> scalars = inlineRegion(b, op.getEpilogue(), args);
     Carried next;
-    for (auto [scalar, out] : llvm::zip(scalars, outs))
+    for (auto [scalar, out] : llvm::zip(element.build(b), outs))
       next.push_back(tensor::InsertOp::create(
           b, loc, scalar, out,
-          ValueRange{indices[GroupedMatmulOp::kRow],
-                     indices[GroupedMatmulOp::kColumn]}));
+          ValueRange{element.getIndex(GroupedMatmulOp::kRow),
+                     element.getIndex(GroupedMatmulOp::kColumn)}));
     return next;
-  }
-
-  Value buildProduct(OpBuilder &b, const GroupedMatmulOp::Product &product) {
-    Value sum = buildFloat(b, loc, f32, 0.0);
-    for (const GroupedMatmulOp::Term &term : product) {
-      Value length = tensor::DimOp::create(b, loc, term.lhs, 1);
-      sum = buildFor(
-          b, loc, zero, length, sum,
-          [&](OpBuilder &b, Location, Value k, ValueRange sum) -> Carried {
-            indices[GroupedMatmulOp::kSum] = k;
-            Value lhs = buildExtensionToF32(b, loc, readLhs(b, term));
-            Value weight = buildExtensionToF32(b, loc, readWeight(b, term));
-            Value scaled = arith::MulFOp::create(b, loc, lhs, weight);
-            return {arith::AddFOp::create(b, loc, sum[0], scaled)};
-          })[0];
-    }
-    return sum;
-  }
-
-  Value readLhs(OpBuilder &b, const GroupedMatmulOp::Term &term) {
-    SmallVector<Value> args = {read(b, term.lhs, term.lhsMap)};
-    if (!term.prologue)
-      return args[0];
-    for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
-      args.push_back(read(b, extra, map));
-    return inlineRegion(b, *term.prologue, args)[0];
-  }
-
-  Value readWeight(OpBuilder &b, const GroupedMatmulOp::Term &term) {
-    if (!term.decode)
-      return read(b, term.getWeight(), term.getWeightMap());
-    SmallVector<Value> args = {indices[GroupedMatmulOp::kColumn],
-                               indices[GroupedMatmulOp::kSum]};
-    for (auto [stored, map] : llvm::zip(term.stored, term.storedMaps))
-      args.push_back(read(b, stored, map));
-    return inlineRegion(b, *term.decode, args)[0];
-  }
-
-  /// The element of `tensor` that `map` names at the current indices.
-  Value read(OpBuilder &b, Value tensor, AffineMap map) {
-    return buildRead(b, loc, tensor, map, indices);
   }
 };
 

@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
@@ -89,7 +90,14 @@ Value mlir::moe::buildExtensionToF32(OpBuilder &builder, Location loc,
   return arith::ExtFOp::create(builder, loc, f32, value);
 }
 
-Value mlir::moe::buildRead(OpBuilder &builder, Location loc, Value tensor,
+Value mlir::moe::buildElementRead(OpBuilder &builder, Location loc,
+                                  Value values, ValueRange at) {
+  if (isa<TensorType>(values.getType()))
+    return tensor::ExtractOp::create(builder, loc, values, at);
+  return memref::LoadOp::create(builder, loc, values, at);
+}
+
+Value mlir::moe::buildRead(OpBuilder &builder, Location loc, Value values,
                            AffineMap map, ValueRange dims) {
   SmallVector<OpFoldResult> operands = getAsOpFoldResult(dims);
   SmallVector<Value> at;
@@ -98,7 +106,7 @@ Value mlir::moe::buildRead(OpBuilder &builder, Location loc, Value tensor,
         builder, loc,
         affine::makeComposedFoldedAffineApply(builder, loc, map.getSubMap({i}),
                                               operands)));
-  return tensor::ExtractOp::create(builder, loc, tensor, at);
+  return buildElementRead(builder, loc, values, at);
 }
 
 Carried mlir::moe::inlineRegion(OpBuilder &builder, Region &region,

@@ -47,8 +47,13 @@ Value buildFloat(OpBuilder &builder, Location loc, Type like, double value);
 /// A scalar or vector of floats, extended to f32 where it is narrower.
 Value buildExtensionToF32(OpBuilder &builder, Location loc, Value value);
 
-/// The element of `tensor` that `map` names where its dimensions are `dims`.
-Value buildRead(OpBuilder &builder, Location loc, Value tensor, AffineMap map,
+/// The element of a tensor or a buffer at the indices `at`.
+Value buildElementRead(OpBuilder &builder, Location loc, Value values,
+                       ValueRange at);
+
+/// The element of a tensor or a buffer that `map` names where its dimensions
+/// are `dims`.
+Value buildRead(OpBuilder &builder, Location loc, Value values, AffineMap map,
                 ValueRange dims);
 
 /// Copies what is in `region`, of one block, and returns what it yields for

@@ -136,18 +136,7 @@ public:
   void build(OpBuilder &b);
 
 private:
-  /// k in [start, start + size) of the sum of a term.
-  struct Part {
-    const Matmul::Term &term;
-    unsigned product;
-    int64_t start, size;
-    bool accumulate;
-
-    bool hasRowsOf(const Part &other) const {
-      return term.lhs == other.term.lhs && term.lhsMap == other.term.lhsMap &&
-             start == other.start && size == other.size;
-    }
-  };
+  using Part = SumPart;
 
   /// `numColumnTiles` × `numRowTiles` results from `column` and from tile
   /// `rowTile` of the rows on. With `numColumns` ≠ 0, so many of the one tile's
@@ -157,7 +146,6 @@ private:
     int64_t numColumnTiles, numRowTiles, numColumns;
   };
 
-  std::vector<Part> collectParts();
   void fillPanel(OpBuilder &b, const Part &part);
   void buildPart(OpBuilder &b, const Part &part);
   void buildColumns(OpBuilder &b, const Part &part, Value column,
@@ -198,27 +186,17 @@ private:
 };
 } // namespace
 
-/// Products of one term each, gate and up for instance, take their parts by
-/// turns, so that those with the same rows have one panel.
-std::vector<AMXSums::Part> AMXSums::collectParts() {
-  std::vector<Part> parts;
-  for (auto [p, product] : llvm::enumerate(products)) {
-    bool isFirst = true;
-    for (const Matmul::Term &term : product) {
-      int64_t length = term.getLength(), part = getPartLength(config, length);
-      for (int64_t start = 0; start < length; start += part) {
-        int64_t size = std::min(part, length - start);
-        parts.push_back({term, static_cast<unsigned>(p), start, size,
-                         /*accumulate=*/!isFirst});
-        isFirst = false;
-      }
-    }
-  }
-  return parts;
+static bool haveSameRows(const SumPart &x, const SumPart &y) {
+  return x.term.lhs == y.term.lhs && x.term.lhsMap == y.term.lhsMap &&
+         x.start == y.start && x.size == y.size;
 }
 
+/// Products of one term each, gate and up for instance, take their parts by
+/// turns, so that those with the same rows have one panel.
 void AMXSums::build(OpBuilder &b) {
-  std::vector<Part> parts = collectParts();
+  std::vector<Part> parts = splitSums(products, [&](const Matmul::Term &term) {
+    return getPartLength(config, term.getLength());
+  });
   SmallVector<bool> isDone(parts.size(), false);
   for (size_t i = 0; i < parts.size(); ++i) {
     if (isDone[i])
@@ -229,7 +207,7 @@ void AMXSums::build(OpBuilder &b) {
       bool isNext = true;
       for (size_t before = 0; before < j; ++before)
         isNext &= isDone[before] || parts[before].product != parts[j].product;
-      if (isDone[j] || !isNext || !parts[j].hasRowsOf(parts[i]))
+      if (isDone[j] || !isNext || !haveSameRows(parts[j], parts[i]))
         continue;
       buildPart(b, parts[j]);
       isDone[j] = true;
@@ -288,23 +266,15 @@ void AMXSums::fillPanel(OpBuilder &b, const Part &part) {
 /// Two tiles of columns at a time, then what the last block has left.
 void AMXSums::buildPart(OpBuilder &b, const Part &part) {
   constexpr int64_t kWidth = 2 * kAMXTile;
-  int64_t rest = numColumns % kWidth;
-  Value end =
-      rest == 0 ? block.end : min(b, block.end, index(b, numColumns - rest));
-  loop(b, block.begin, end, index(b, kWidth), [&](OpBuilder &b, Value column) {
-    buildColumns(b, part, column, 2, 0);
-  });
-  if (rest == 0)
-    return;
-  Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
-                                       block.end, index(b, numColumns));
-  scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
-    if (rest >= kAMXTile)
-      buildColumns(b, part, index(b, numColumns - rest), 1, 0);
-    if (int64_t few = rest % kAMXTile)
-      buildColumns(b, part, index(b, numColumns - few), 1, few);
-    scf::YieldOp::create(b, loc);
-  });
+  forTiles(b, block.begin, block.end, kWidth,
+           [&](OpBuilder &b, Value column, int64_t width) {
+             if (width == kWidth)
+               return buildColumns(b, part, column, 2, 0);
+             if (width >= kAMXTile)
+               buildColumns(b, part, column, 1, 0);
+             if (int64_t few = width % kAMXTile)
+               buildColumns(b, part, index(b, numColumns - few), 1, few);
+           });
 }
 
 /// All rows of the block: two tiles at a time, then one that is left.

@@ -134,22 +134,10 @@ private:
   };
 
   void buildPart(OpBuilder &b, const Part &part) {
-    int64_t width = shape.getColumnsOfTile();
-    int64_t remainder = numColumns % width;
-    Value end = block.end;
-    if (remainder)
-      end = min(b, end, index(b, numColumns - remainder));
-    loop(b, block.begin, end, index(b, width), [&](OpBuilder &b, Value column) {
-      buildRowTiles(b, part, column, width);
-    });
-    if (!remainder)
-      return;
-    Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
-                                         block.end, index(b, numColumns));
-    scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
-      buildRowTiles(b, part, index(b, numColumns - remainder), remainder);
-      scf::YieldOp::create(b, loc);
-    });
+    forTiles(b, block.begin, block.end, shape.getColumnsOfTile(),
+             [&](OpBuilder &b, Value column, int64_t width) {
+               buildRowTiles(b, part, column, width);
+             });
   }
 
   /// How much of the next tile's weights a tile of rows asks for: they take
@@ -230,17 +218,12 @@ private:
     MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
     dims[Matmul::kExpert] = rows.expert;
     dims[Matmul::kColumn] = column;
-    SmallVector<OpFoldResult> tileRows, tokens;
-    for (int64_t i = 0; i < tile.height; ++i) {
-      Value place = add(b, tile.place, index(b, i));
-      Value row = add(b, rows.first, place);
-      tileRows.push_back(sum.isRowPanel ? place : row);
-      tokens.push_back(group.term->isGathered() ? tokenOf(b, row).token
-                                                : b.getIndexAttr(0));
-    }
-    ColumnTile columns = {config,     group,     sum.lhs,     dims,
-                          tileRows,   tokens,    width,       part.start,
-                          part.steps, part.tail, tile.source, block.columnPanel,
+    TileRows tileRows =
+        tileRowsOf(b, *group.term, rows.first, tile.place, tile.height);
+    ColumnTile columns = {config,    group,         sum.lhs,
+                          dims,      tileRows.rows, tileRows.tokens,
+                          width,     part.start,    part.steps,
+                          part.tail, tile.source,   block.columnPanel,
                           {}};
     if (!part.tail)
       setPrefetch(b, part, column, tile, columns);

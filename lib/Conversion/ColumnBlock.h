@@ -26,8 +26,6 @@ MemRefType getColumnPanelType(CPUMatmulAttr config,
 struct ColumnSum {
   int64_t start, size;
   TileSums::Operand lhs;
-  /// Whether rows are those of the block: `lhs` is a panel of them.
-  bool isRowPanel;
 };
 
 /// Adds the products of `group` over `sum` to the block's scratch.

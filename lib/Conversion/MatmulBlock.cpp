@@ -35,6 +35,25 @@ int64_t mlir::moe::getPartLength(CPUMatmulAttr config, int64_t length) {
   return llvm::alignTo(llvm::divideCeil(length, numParts), config.getStep());
 }
 
+std::vector<SumPart>
+mlir::moe::splitSums(ArrayRef<Matmul::Product> products,
+                     function_ref<int64_t(const Matmul::Term &)> partLength) {
+  std::vector<SumPart> parts;
+  for (auto [p, product] : llvm::enumerate(products)) {
+    bool isFirst = true;
+    for (const Matmul::Term &term : product) {
+      int64_t length = term.getLength(), part = partLength(term);
+      for (int64_t start = 0; start < length; start += part) {
+        parts.push_back({term, static_cast<unsigned>(p), start,
+                         std::min(part, length - start),
+                         /*accumulate=*/!isFirst});
+        isFirst = false;
+      }
+    }
+  }
+  return parts;
+}
+
 /// The elements of k of a row panel: a part's, or, where those are short since
 /// weights run along n, some of them.
 static int64_t getRowPartLength(CPUMatmulAttr config,
@@ -106,8 +125,14 @@ public:
       return;
     }
     groups = findColumnGroups(products);
-    for (auto [p, product] : llvm::enumerate(products))
-      buildProduct(b, p, product);
+    auto partLength = [&](const Matmul::Term &term) {
+      // Columns cut k by themselves, but for the rows of a panel.
+      return runsAlongSum(term) || term.prologue
+                 ? getRowPartLength(config, term)
+                 : term.getLength();
+    };
+    for (const Part &part : splitSums(products, partLength))
+      buildPart(b, part);
   }
 
 private:
@@ -115,27 +140,7 @@ private:
   const BlockRows &rows;
   SmallVector<ColumnGroup> groups;
 
-  void buildProduct(OpBuilder &b, unsigned p, const Matmul::Product &product) {
-    bool isFirst = true;
-    for (const Matmul::Term &term : product) {
-      int64_t length = term.getLength(), part = getRowPartLength(config, term);
-      if (!runsAlongSum(term) && !term.prologue)
-        part = length;
-      for (int64_t start = 0; start < length; start += part) {
-        int64_t size = std::min(part, length - start);
-        buildPart(b, {term, p, start, size, /*accumulate=*/!isFirst});
-        isFirst = false;
-      }
-    }
-  }
-
-  /// The part [start, start + size) of the sum of a term.
-  struct Part {
-    const Matmul::Term &term;
-    unsigned product;
-    int64_t start, size;
-    bool accumulate;
-  };
+  using Part = SumPart;
 
   /// Whether the tiles of all products (gate and up) are alike.
   bool canTakeTurns() {
@@ -172,26 +177,12 @@ private:
 
   /// Tiles of columns, of each of `parts` in turn.
   void buildColumns(OpBuilder &b, ArrayRef<Part> parts) {
-    auto buildTiles = [&](OpBuilder &b, Value column, int64_t width) {
-      for (size_t i = 0; i < parts.size(); ++i)
-        buildRowTiles(b, parts[i], column, width,
-                      nextOf(b, parts, i, column, width));
-    };
-    int64_t width = config.getTileColumns();
-    int64_t remainder = numColumns % width;
-    Value end = remainder == 0
-                    ? block.end
-                    : min(b, block.end, index(b, numColumns - remainder));
-    loop(b, block.begin, end, index(b, width),
-         [&](OpBuilder &b, Value column) { buildTiles(b, column, width); });
-    if (remainder == 0)
-      return;
-    Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
-                                         block.end, index(b, numColumns));
-    scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
-      buildTiles(b, index(b, numColumns - remainder), remainder);
-      scf::YieldOp::create(b, loc);
-    });
+    forTiles(b, block.begin, block.end, config.getTileColumns(),
+             [&](OpBuilder &b, Value column, int64_t width) {
+               for (size_t i = 0; i < parts.size(); ++i)
+                 buildRowTiles(b, parts[i], column, width,
+                               nextOf(b, parts, i, column, width));
+             });
   }
 
   /// What comes after a tile: the columns of a term at an expert, `shift`
@@ -256,8 +247,7 @@ private:
     if (!part.accumulate)
       for (const ColumnGroup::Member &member : group->members)
         clearScratch(b, member.product);
-    ColumnSum sum = {part.start, part.size, lhsOf(b, part),
-                     static_cast<bool>(part.term.prologue)};
+    ColumnSum sum = {part.start, part.size, lhsOf(b, part)};
     buildColumnSums(b, *this, block, rows, *group, sum);
   }
 
@@ -353,21 +343,15 @@ private:
     Value local = sub(b, position.column, block.begin);
     TileSums::Operand weight = {part.term.getWeight(),
                                 part.term.getWeightMap()};
-    SmallVector<OpFoldResult> tileRows, tokens;
-    for (int64_t i = 0; i < position.height; ++i) {
-      Value place = add(b, position.place, index(b, i));
-      Value row = add(b, rows.first, place);
-      tileRows.push_back(part.term.prologue ? place : row);
-      tokens.push_back(part.term.isGathered() ? tokenOf(b, row).token
-                                              : b.getIndexAttr(0));
-    }
+    TileRows tileRows =
+        tileRowsOf(b, part.term, rows.first, position.place, position.height);
     int64_t tail = part.size % config.getStep();
     TileSums tile = {lhsOf(b, part),
                      weight,
                      config,
                      dims,
-                     tileRows,
-                     tokens,
+                     tileRows.rows,
+                     tileRows.tokens,
                      position.width,
                      index(b, part.start),
                      index(b, part.start + part.size - tail),

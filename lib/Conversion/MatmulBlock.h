@@ -39,6 +39,20 @@ struct BlockRows {
 /// `length` elements of k split into equal parts of at most block_sum.
 int64_t getPartLength(CPUMatmulAttr config, int64_t length);
 
+/// k in [start, start + size) of the sum of a term; all but the first part of a
+/// product add to what is there.
+struct SumPart {
+  const GroupedMatmulOp::Term &term;
+  unsigned product;
+  int64_t start, size;
+  bool accumulate;
+};
+
+/// The sums of all products, term by term, in parts of at most `partLength`.
+std::vector<SumPart>
+splitSums(ArrayRef<GroupedMatmulOp::Product> products,
+          function_ref<int64_t(const GroupedMatmulOp::Term &)> partLength);
+
 /// Block number `block` of the columns.
 MatmulBlock buildBlock(OpBuilder &builder, const MatmulBuilder &matmul,
                        Value block);

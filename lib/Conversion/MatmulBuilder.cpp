@@ -27,6 +27,39 @@ MatmulBuilder::TokenOfRow MatmulBuilder::tokenOf(OpBuilder &b, Value row) {
   return {getAsOpFoldResult(token), getAsOpFoldResult(position)};
 }
 
+MatmulBuilder::TileRows MatmulBuilder::tileRowsOf(OpBuilder &b,
+                                                  const Matmul::Term &term,
+                                                  Value first, Value place,
+                                                  int64_t height) {
+  TileRows tile;
+  for (int64_t i = 0; i < height; ++i) {
+    Value here = add(b, place, index(b, i));
+    Value row = add(b, first, here);
+    tile.rows.push_back(term.prologue ? here : row);
+    tile.tokens.push_back(term.isGathered() ? tokenOf(b, row).token
+                                            : b.getIndexAttr(0));
+  }
+  return tile;
+}
+
+void MatmulBuilder::forTiles(
+    OpBuilder &b, Value begin, Value end, int64_t width,
+    function_ref<void(OpBuilder &, Value, int64_t)> body) {
+  int64_t remainder = numColumns % width;
+  Value wholeEnd =
+      remainder ? min(b, end, index(b, numColumns - remainder)) : end;
+  loop(b, begin, wholeEnd, index(b, width),
+       [&](OpBuilder &b, Value column) { body(b, column, width); });
+  if (remainder == 0)
+    return;
+  Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, end,
+                                       index(b, numColumns));
+  scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
+    body(b, index(b, numColumns - remainder), remainder);
+    scf::YieldOp::create(b, loc);
+  });
+}
+
 Value MatmulBuilder::numColumnsFrom(OpBuilder &b, Value column) {
   if (numColumns % config.getLanes() == 0)
     return Value();

@@ -61,6 +61,20 @@ protected:
   };
   TokenOfRow tokenOf(OpBuilder &b, Value row);
 
+  /// m and t of rows that a tile of `term` multiplies; m is the place in the
+  /// panel of the block's rows where a prologue computes them.
+  struct TileRows {
+    SmallVector<OpFoldResult> rows, tokens;
+  };
+  /// `height` rows from `first` + `place` on.
+  TileRows tileRowsOf(OpBuilder &b, const Matmul::Term &term, Value first,
+                      Value place, int64_t height);
+
+  /// Calls `body` with each tile of `width` columns in [begin, end) and, where
+  /// these are the last ones, with the narrower tile that N leaves.
+  void forTiles(OpBuilder &b, Value begin, Value end, int64_t width,
+                function_ref<void(OpBuilder &, Value, int64_t)> body);
+
   /// Columns from `column` on; null where N is a multiple of a vector's.
   Value numColumnsFrom(OpBuilder &b, Value column);
 };

@@ -134,6 +134,30 @@ static Value loadExtra(KernelBuilder &b, Value extra, AffineMap map,
   return b.load(element, b.element(toDevice.lookup(extra), element, index));
 }
 
+SmallVector<Value> mlir::moe::cloneIntoKernel(
+    KernelBuilder &b, Region &region, ValueRange args,
+    const IRMapping &toDevice,
+    function_ref<Value(Operation &, IRMapping &)> replace) {
+  Block &block = region.front();
+  // Captured scalars come along with the operands.
+  IRMapping mapping = toDevice;
+  mapping.map(block.getArguments(), args);
+  llvm::SetVector<Value> above;
+  getUsedValuesDefinedAbove(region, above);
+  for (Value value : above)
+    if (!mapping.contains(value)) // A constant.
+      mapping.map(value, b.clone(*value.getDefiningOp())->getResult(0));
+  for (Operation &op : block.without_terminator()) {
+    if (Value value = replace ? replace(op, mapping) : Value())
+      mapping.map(op.getResult(0), value);
+    else
+      b.clone(op, mapping);
+  }
+  return llvm::map_to_vector(
+      block.getTerminator()->getOperands(),
+      [&](Value value) { return mapping.lookup(value); });
+}
+
 SmallVector<Value> mlir::moe::inlineDeviceRegion(KernelBuilder &b,
                                                  const DeviceRegion &region,
                                                  Value first,
@@ -141,27 +165,14 @@ SmallVector<Value> mlir::moe::inlineDeviceRegion(KernelBuilder &b,
                                                  const IRMapping &toDevice) {
   if (!region)
     return {first};
-  Block &block = region.region->front();
-  // Captured scalars come along with the operands.
-  IRMapping mapping = toDevice;
   SmallVector<Value> args = {first};
   for (auto [extra, map] : llvm::zip(region.extras, region.maps))
     args.push_back(loadExtra(b, extra, map, dims, toDevice));
-  mapping.map(block.getArguments(), args);
-  llvm::SetVector<Value> above;
-  getUsedValuesDefinedAbove(*region.region, above);
-  for (Value value : above)
-    if (!mapping.contains(value)) // A constant.
-      mapping.map(value, b.clone(*value.getDefiningOp())->getResult(0));
-  for (Operation &op : block.without_terminator()) {
+  auto decidingExp = [&](Operation &op, IRMapping &mapping) {
     auto exp = dyn_cast<math::ExpOp>(op);
-    if (exp && exp.getType().isF32())
-      mapping.map(exp.getResult(),
-                  buildExp(b, exp.getLoc(), mapping.lookup(exp.getOperand())));
-    else
-      b.clone(op, mapping);
-  }
-  return llvm::map_to_vector(
-      block.getTerminator()->getOperands(),
-      [&](Value value) { return mapping.lookup(value); });
+    return exp && exp.getType().isF32()
+               ? buildExp(b, exp.getLoc(), mapping.lookup(exp.getOperand()))
+               : Value();
+  };
+  return cloneIntoKernel(b, *region.region, args, toDevice, decidingExp);
 }

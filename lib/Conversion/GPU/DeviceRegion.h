@@ -36,6 +36,14 @@ llvm::Error checkLayout(Value buffer);
 llvm::Expected<DeviceRegion> analyzeRegion(Region &region, ValueRange extras,
                                            ArrayAttr maps, StringRef name);
 
+/// What a region of one block yields for `args`, with what it uses from above
+/// in `toDevice`, or constant. `replace`, if any, gives the value of an op that
+/// is not to be copied.
+SmallVector<Value> cloneIntoKernel(
+    KernelBuilder &b, Region &region, ValueRange args,
+    const IRMapping &toDevice,
+    function_ref<Value(Operation &, IRMapping &)> replace = nullptr);
+
 /// What `region` yields for `first`, where the dimensions of the maps have the
 /// values `dims` (i64, null for those that no map uses). exp of f32 is the
 /// recipe of functions that decide.

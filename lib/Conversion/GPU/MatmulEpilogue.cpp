@@ -7,8 +7,8 @@
 
 #include "MatmulEpilogue.h"
 
+#include "DeviceRegion.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/Transforms/RegionUtils.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -47,24 +47,11 @@ Value MatmulEpilogue::buildAddress(const LinearAccess &access, const Row &row,
 
 SmallVector<Value> MatmulEpilogue::inlineEpilogue(const Row &row, Value column,
                                                   ValueRange sums) const {
-  Block &block = problem.epilogue->front();
-  // Captured scalars come along with the operands.
-  IRMapping mapping = toDevice;
   SmallVector<Value> args(sums);
   for (const LinearAccess &extra : problem.extras)
     args.push_back(
         b.load(extra.getElementType(), buildAddress(extra, row, column)));
-  mapping.map(block.getArguments(), args);
-  llvm::SetVector<Value> above;
-  getUsedValuesDefinedAbove(*problem.epilogue, above);
-  for (Value value : above)
-    if (!mapping.contains(value)) // A constant.
-      mapping.map(value, b.clone(*value.getDefiningOp())->getResult(0));
-  for (Operation &op : block.without_terminator())
-    b.clone(op, mapping);
-  return llvm::map_to_vector(
-      block.getTerminator()->getOperands(),
-      [&](Value value) { return mapping.lookup(value); });
+  return cloneIntoKernel(b, *problem.epilogue, args, toDevice);
 }
 
 /// Two neighbours are stored at once where N is even, so that all pairs are

@@ -25,13 +25,16 @@ llvm::Expected<std::string> mlir::moe::findDeviceChip() {
   if (Error error = toError(moe_cuda_get_device(&device)))
     return llvm::createStringError("--device=cuda: " +
                                    llvm::toString(std::move(error)));
-  // The newest that it runs.
+  int32_t arch = 10 * device.major + device.minor;
+  // Instructions that are on no other device.
+  if (arch == 90)
+    return "sm_90a";
+  // The newest that it runs; of sm_100 to sm_119 that is sm_90, as PTX.
   constexpr std::pair<int32_t, StringRef> chips[] = {{120, "sm_120"},
                                                      {90, "sm_90"},
                                                      {89, "sm_89"},
                                                      {86, "sm_86"},
                                                      {80, "sm_80"}};
-  int32_t arch = 10 * device.major + device.minor;
   for (auto [least, chip] : chips)
     if (arch >= least)
       return chip.str();

@@ -20,6 +20,7 @@
 #include "mlir/IR/Remarks.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "moe/Conversion/Passes.h"
+#include "moe/Dialect/MoE/IR/MoE.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOELOOPSTOGPU
@@ -47,6 +48,9 @@ static LogicalResult checkKernelOp(Operation *op) {
     if (isa<CallOpInterface>(inner))
       return inner->emitOpError(
           "calls a function from a kernel; inline it first");
+    if (isa_and_nonnull<MoEDialect>(inner->getDialect()))
+      return inner->emitOpError("has no kernel, and moe-decompose-for-gpu has "
+                                "not taken it apart; run it first");
     if (!hasDeviceCode(inner))
       return inner->emitOpError(
           "has no code for GPUs; compute it by ops of arith and math that have "

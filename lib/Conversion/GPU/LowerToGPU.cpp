@@ -6,9 +6,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "CombineKernel.h"
+#include "DefaultLayout.h"
 #include "KernelModule.h"
 #include "LowerRouting.h"
 #include "MatmulLaunch.h"
+#include "MatmulProblem.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
@@ -95,6 +97,12 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
   /// Only with a configuration: what has none was declined.
   LogicalResult lower(Matmul op, KernelModule &kernels) {
     Attribute config = op->getAttr(GPUMatmulAttr::kName);
+    if (!config)
+      return success();
+    // Weights are large: they are copied only if nothing else helps.
+    copyToDefaultLayout(op, {op.getOffsets(), op.getSource()});
+    if (llvm::errorToBool(analyzeMatmul(op).takeError()))
+      copyToDefaultLayout(op);
     if (auto mmaSync = dyn_cast_or_null<GPUMatmulAttr>(config))
       return lowerMatmul(op, mmaSync, kernels);
     if (auto wgmma = dyn_cast_or_null<GPUWgmmaAttr>(config))
@@ -104,13 +112,22 @@ struct LowerToGPUPass : moe::impl::MoELowerToGPUBase<LowerToGPUPass> {
 
   void lower(CombineOp op, KernelModule &kernels) {
     llvm::Expected<CombinePlan> plan = planCombine(op);
+    if (!plan && copyToDefaultLayout(op)) {
+      llvm::consumeError(plan.takeError());
+      plan = planCombine(op);
+    }
     if (plan)
       return lowerCombine(op, *plan, kernels);
     decline(op, "gpu-combine", plan.takeError());
   }
 
   void lowerRoute(Operation *op, KernelModule &kernels) {
-    if (llvm::Error error = lowerRouting(op, kernels))
+    llvm::Error error = lowerRouting(op, kernels);
+    if (error && copyToDefaultLayout(op)) {
+      llvm::consumeError(std::move(error));
+      error = lowerRouting(op, kernels);
+    }
+    if (error)
       decline(op, "gpu-routing", std::move(error));
   }
 

@@ -8,6 +8,7 @@
 #include "MatmulProblem.h"
 
 #include "DeviceMath.h"
+#include "DeviceRegion.h"
 #include "StageRing.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Transforms/RegionUtils.h"
@@ -163,6 +164,10 @@ private:
     if (ShapedType::isDynamic(problem.numColumns) || problem.numColumns < 1)
       return decline("N, the number of columns, is not a positive constant; "
                      "make it static");
+    for (Value buffer : {problem.offsets, problem.source})
+      if (buffer)
+        if (llvm::Error error = checkLayout(buffer))
+          return error;
     for (const Matmul::Product &product : op.getProducts()) {
       if (product.size() != 1)
         return decline("a product is a sum of terms; concatenate them along k");

@@ -72,3 +72,11 @@ func.func @call(%x: memref<f32>, %n: index) {
   }
   return
 }
+
+// -----
+
+func.func @left(%l: memref<?x8xf32>, %w: memref<?x2xf32>, %i: memref<?x2xi32>) {
+  // expected-error@+1 {{'moe.gate' op has no kernel, and moe-decompose-for-gpu has not taken it apart; run it first}}
+  moe.gate score(softmax) ins(%l : memref<?x8xf32>) outs(%w, %i : memref<?x2xf32>, memref<?x2xi32>)
+  return
+}

@@ -68,14 +68,3 @@ func.func @experts(%ids: memref<?x8xi32>, %o: memref<3001xi32>, %s: memref<?x8xi
   moe.plan ids(%ids : memref<?x8xi32>) outs(%o, %s, %r : memref<3001xi32>, memref<?x8xi32>, memref<?xi32>)
   return
 }
-
-// -----
-
-// MISSED: a kernel takes buffers in the default layout, not {{.*}}strided
-// CHECK: func.func @strided
-// CHECK: moe.plan
-func.func @strided(%ids: memref<?x8xi32, strided<[16, 1]>>, %o: memref<65xi32>, %s: memref<?x8xi32>, %r: memref<?xi32>) {
-  moe.plan ids(%ids : memref<?x8xi32, strided<[16, 1]>>)
-      outs(%o, %s, %r : memref<65xi32>, memref<?x8xi32>, memref<?xi32>)
-  return
-}

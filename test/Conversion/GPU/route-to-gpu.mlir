@@ -108,14 +108,6 @@ func.func @dynamic(%l: memref<?x8xf32>, %w: memref<?x?xf32>, %i: memref<?x?xi32>
 
 // -----
 
-// MISSED: a kernel takes buffers in the default layout with static sizes, the first apart, not {{.*}}strided
-func.func @strided(%l: memref<?x8xf32, strided<[16, 1]>>, %w: memref<?x2xf32>, %i: memref<?x2xi32>) {
-  moe.gate score(softmax) ins(%l : memref<?x8xf32, strided<[16, 1]>>) outs(%w, %i : memref<?x2xf32>, memref<?x2xi32>)
-  return
-}
-
-// -----
-
 // MISSED: 'math.cbrt' in the region 'logits' has no code for GPUs; use ops of arith and math that it has, on types of at most 32 bits
 // CHECK: func.func @function
 // CHECK: moe.route

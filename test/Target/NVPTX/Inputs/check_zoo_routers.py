@@ -16,7 +16,7 @@ PASSES = ["--moe-fuse", "--convert-elementwise-to-linalg",
           "--one-shot-bufferize=bufferize-function-boundaries "
           "function-boundary-type-conversion=identity-layout-map",
           "--canonicalize", "--moe-lower-to-gpu", "--moe-lower-kernels",
-          "--remarks-filter-missed=gpu-routing"]
+          "--remarks-filter-missed=MoELowerToGPU"]
 
 
 def main() -> None:

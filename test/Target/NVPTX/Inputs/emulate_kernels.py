@@ -25,8 +25,8 @@ def run(command: list[str], text: bytes = b"") -> bytes:
     return done.stdout
 
 
-def main() -> None:
-    moe_opt, layer, chip, output = sys.argv[1:]
+def make(moe_opt: str, layer: str, chip: str, output: str) -> None:
+    """The library, at `output`."""
     passes = f"inline,moe-prepare-entry,symbol-dce,moe-gpu-lowering{{chip={chip}}}"
     text = run([moe_opt, layer, f"--pass-pipeline=builtin.module({passes})"]).decode()
     # The host's code stays behind.
@@ -38,6 +38,10 @@ def main() -> None:
     lib = emulation.build_folder() / "lib"
     run(["clang-22", "-x", "ir", "-", "-O1", "-w", "-fPIC", "-shared", "-o", output, f"-L{lib}",
          f"-Wl,-rpath,{lib}", "-lmoe_emulation"], ir)
+
+
+def main() -> None:
+    make(*sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@
 // made of the same layer. Memory of the device is the host's; kernels may touch
 // what cuMemAlloc gave, and nothing else.
 //
-//   MOE_EMULATED_KERNELS  the library, with moe_emu_kernel_NAME of each kernel
+//   MOE_EMULATED_KERNELS  the library, with moe_emu_kernel_NAME of each kernel;
+//                         {arch} in it is that of the code that was loaded, so
+//                         that what runs is what the layer chose
 //   MOE_EMULATED_CHIP     the compute capability times 10 (default: 80)
 //   MOE_EMULATED_SEED     draws the order of threads (default: 1)
-//   MOE_EMULATED_LOG      a file that gets a line for each launch
+//   MOE_EMULATED_LOG      a file that gets a line for each module and launch
 //
 //===----------------------------------------------------------------------===//
 
@@ -56,10 +58,37 @@ static Result refuse(Result result, const std::string &why) {
   return result;
 }
 
+/// Adds a line to the log, if there is to be one.
+template <typename... Args>
+static void note(const char *format, Args... args) {
+  const char *path = getSetting("MOE_EMULATED_LOG", nullptr);
+  FILE *log = path ? fopen(path, "a") : nullptr;
+  if (!log)
+    return;
+  fprintf(log, format, args...);
+  fclose(log);
+}
+
 /// A module: the names that its PTX has, or all of a cubin.
 struct moe::cuda::ModuleObject {
   std::string ptx;
+  int arch;
 };
+
+/// The chip that a cubin is for: in the flags of its ELF header.
+static int getArchOfCubin(const void *image) {
+  constexpr size_t kFlags = 48;
+  return static_cast<const unsigned char *>(image)[kFlags + 1];
+}
+
+/// The library to launch from: the setting, with the loaded code's chip in it.
+static std::string getLibrary(int arch) {
+  std::string path = getSetting("MOE_EMULATED_KERNELS", "");
+  const std::string place = "{arch}";
+  if (size_t at = path.find(place); at != std::string::npos)
+    path.replace(at, place.size(), std::to_string(arch));
+  return path;
+}
 
 extern "C" {
 
@@ -112,13 +141,14 @@ Result cuDeviceGetAttribute(int *value, DeviceAttribute attribute, Device) {
     *value = chip % 10;
     return 0;
   case kMaxSharedMemoryPerBlockOptin:
-    *value = (chip == 80 ? 163 : chip == 90 ? 227 : 99) << 10;
+    *value = (chip == 80 ? 163 : chip >= 90 && chip < 120 ? 227 : 99) << 10;
     return 0;
   }
   return refuse(kInvalidValue, "an attribute that nobody asks for");
 }
 
-/// As the driver, takes PTX for chips up to its own, and for "a" only its own.
+/// As the driver, takes PTX for chips up to its own, for "a" only its own, and
+/// cubins of its major version that are not newer.
 Result cuModuleLoadDataEx(Module *module, const void *image, unsigned,
                           JitOption *, void **) {
   const char *text = static_cast<const char *>(image);
@@ -126,17 +156,24 @@ Result cuModuleLoadDataEx(Module *module, const void *image, unsigned,
                       "\x7f"
                       "ELF",
                       4) == 0;
-  if (!isELF) {
+  int arch = 0;
+  if (isELF) {
+    arch = getArchOfCubin(image);
+    note("loads a cubin for sm_%d\n", arch);
+    if (arch / 10 != getChip() / 10 || arch > getChip())
+      return refuse(kNoBinaryForGPU, "a cubin for another device");
+  } else {
     const char *target = strstr(text, ".target sm_");
     if (!target)
       return refuse(kInvalidPTX, "neither a cubin nor PTX");
     char *end = nullptr;
-    int arch = static_cast<int>(
+    arch = static_cast<int>(
         strtol(target + strlen(".target sm_"), &end, /*base=*/10));
+    note("loads PTX for sm_%d%s\n", arch, *end == 'a' ? "a" : "");
     if (arch > getChip() || (*end == 'a' && arch != getChip()))
       return refuse(kNoBinaryForGPU, "PTX for another device");
   }
-  *module = new ModuleObject{isELF ? std::string() : std::string(text)};
+  *module = new ModuleObject{isELF ? std::string() : std::string(text), arch};
   return 0;
 }
 
@@ -150,14 +187,14 @@ Result cuModuleGetFunction(Function *function, Module module,
   if (!module->ptx.empty() && module->ptx.find(".entry " + std::string(name) +
                                                "(") == std::string::npos)
     return refuse(kNotFound, std::string("the PTX has no entry ") + name);
-  const char *path = getSetting("MOE_EMULATED_KERNELS", "");
-  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  std::string path = getLibrary(module->arch);
+  void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library)
     return refuse(kNotFound, dlerror());
   std::string symbol = std::string("moe_emu_kernel_") + name;
   void *kernel = dlsym(library, symbol.c_str());
   if (!kernel)
-    return refuse(kNotFound, std::string(path) + " has no kernel " + name);
+    return refuse(kNotFound, path + " has no kernel " + name);
   *function = static_cast<Function>(kernel);
   return 0;
 }
@@ -221,14 +258,9 @@ Result cuLaunchKernelEx(const LaunchConfig *config, Function function,
                         void **args, void **) {
   std::lock_guard<std::mutex> lock(mutex);
   const auto *kernel = reinterpret_cast<const MoEEmuKernel *>(function);
-  if (const char *path = getSetting("MOE_EMULATED_LOG", nullptr)) {
-    if (FILE *log = fopen(path, "a")) {
-      fprintf(log, "%s: %u blocks of %u threads, %u bytes, stream %p\n",
-              kernel->name, config->gridDim[0], config->blockDim[0],
-              config->sharedMemBytes, static_cast<void *>(config->stream));
-      fclose(log);
-    }
-  }
+  note("%s: %u blocks of %u threads, %u bytes, stream %p\n", kernel->name,
+       config->gridDim[0], config->blockDim[0], config->sharedMemBytes,
+       static_cast<void *>(config->stream));
   std::vector<MoEEmuBuffer> buffers;
   for (const auto &[memory, bytes] : allocations)
     buffers.push_back({memory, bytes, 1, nullptr});

@@ -59,6 +59,8 @@ CASES = {case.name: case for case in (
     # Without Nemotron's shared expert, which is a dense layer beside the routed ones.
     Case("N", "Nemotron-like", 2688, 1856, 128, 6, "relu2", body="relu2", score="sigmoid",
          scale=2.5),
+    # The finest experts of the published models.
+    Case("Q", "Qwen3.5-35B-A3B", 2048, 512, 256, 8, "qwen3_moe"),
     Case("tiny", "fits in the cache", 256, 512, 8, 2, "qwen3_moe"),
 )}
 

@@ -118,45 +118,57 @@ def markdown(report: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-MARKERS = dict(zip(("ours", *PEERS), "os^Dvx+*P<>"))
+SHAPES = "os^Dvx+*P<>"
 
 
 def picture(report: dict, path: Path) -> None:
     """Operations a second over operations a byte; a panel for each type and number of threads."""
+    draw_rooflines(report["points"] + report["alone"], path, heading(report), tuple(PEERS))
+
+
+def draw_rooflines(points: list[dict], path: Path, title: str, programs: tuple[str, ...]) -> None:
+    """Of points with flops, touched_bytes, roof and seconds; `programs` are peers in their order.
+
+    A panel for each type and, where points have them, number of threads.
+    """
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    everything = report["points"] + report["alone"]
-    panels = sorted({(p["dtype"], p["threads"]) for p in everything})
+    panels = sorted({(p["dtype"], p.get("threads", 0)) for p in points})
     if not panels:
         raise ValueError("there is no point to draw")
-    colors = {case: f"C{at}" for at, case in enumerate(sorted({p["case"] for p in everything}))}
+    colors = {case: f"C{at}" for at, case in enumerate(sorted({p["case"] for p in points}))}
+    markers = dict(zip(("ours", *programs), SHAPES))
     figure, axes = plt.subplots(1, len(panels), squeeze=False, layout="constrained",
                                 figsize=(2.5 + 5 * len(panels), 4.5))
     for axis, (dtype, threads) in zip(axes[0], panels):
-        _draw(axis, [p for p in everything if (p["dtype"], p["threads"]) == (dtype, threads)],
-              dtype, colors)
-        axis.set(title=f"{dtype}, {threads} thread" + "s" * (threads > 1), xscale="log",
+        _draw(axis, [p for p in points if (p["dtype"], p.get("threads", 0)) == (dtype, threads)],
+              dtype, colors, markers)
+        counted = f", {threads} thread" + "s" * (threads > 1) if threads else ""
+        axis.set(title=dtype + counted, xscale="log",
                  yscale="log", xlabel="FLOP per touched byte", ylabel="GFLOP/s")
         axis.grid(alpha=0.3)
-    shown = ["ours", *(peer for peer in PEERS if any(p.get("peer") == peer for p in everything))]
+    shown = {who: marker for who, marker in markers.items()
+             if who == "ours" or any(p.get("peer") == who for p in points)}
     figure.legend(handles=_legend(shown, colors), loc="outside right upper", fontsize=8)
-    figure.suptitle(heading(report), fontsize=9)
+    figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _legend(shown: list[str], colors: dict[str, str]) -> list:
+def _legend(shown: dict[str, str], colors: dict[str, str]) -> list:
     """Shapes are programs, colors are cases."""
     from matplotlib.lines import Line2D
-    programs = [Line2D([], [], linestyle="", marker=MARKERS[who], color="gray", label=who,
-                       markerfacecolor="gray" if who == "ours" else "none") for who in shown]
+    programs = [Line2D([], [], linestyle="", marker=marker, color="gray", label=who,
+                       markerfacecolor="gray" if who == "ours" else "none")
+                for who, marker in shown.items()]
     cases = [Line2D([], [], linestyle="", marker="o", color=color, label=f"case {case}")
              for case, color in colors.items()]
     return [Line2D([], [], color="black", linewidth=1, label="roof"), *programs, *cases]
 
 
-def _draw(axis, points: list[dict], dtype: str, colors: dict[str, str]) -> None:
+def _draw(axis, points: list[dict], dtype: str, colors: dict[str, str],
+          markers: dict[str, str]) -> None:
     """Ours filled, each peer hollow, under the median of the roofs that were measured meanwhile."""
     def intensity(p: dict) -> float:
         return p["flops"] / p["touched_bytes"]
@@ -168,7 +180,7 @@ def _draw(axis, points: list[dict], dtype: str, colors: dict[str, str]) -> None:
     for point in points:
         for who, key in (("ours", "ours_seconds"), (point.get("peer"), "peer_seconds")):
             if who:
-                axis.plot(intensity(point), point["flops"] / point[key] * 1e-9, MARKERS[who],
+                axis.plot(intensity(point), point["flops"] / point[key] * 1e-9, markers[who],
                           color=colors[point["case"]], markersize=5,
                           markerfacecolor=None if who == "ours" else "none")
 

@@ -76,16 +76,16 @@ def _times(report: dict) -> list[str]:
              *(_row(point, is_asked) for point in report["points"]), "",
              "Ratio: the peer's time over ours, pair by pair, with its 95 % interval. The products "
              f"of {points.GEMMS} are no layer: its ratio is our rate as a share of cuBLAS's. "
-             "TFLOP/s are of the experts' products. Up to "
-             f"{max(points.MIDDLE)} tokens calls are CUDA graphs, but those of the loop, and the "
-             "second cache is cold before each.", ""]
+             "TFLOP/s are of the experts' products. The "
+             "second cache is cold before each call; up to "
+             f"{max(points.MIDDLE)} tokens calls are CUDA graphs, but those of the loop.", ""]
     if not is_asked:
         lines += [f"The bars are for {' and '.join(bars.CHIPS)}, and this is another GPU.", ""]
-    for point in report["points"]:
-        where = f"{point['case']} {point['dtype']} T={point['tokens']}"
-        lines += [f"* Left out: {where} {name}: {why}" for name, why in point["refused"].items()]
-        lines += [f"* Failed: {where} {name}: {why}"
-                  for name, why in point["failed_peers"].items()]
+    # What a peer cannot run it cannot run for any number of tokens.
+    lines += dict.fromkeys(f"* Left out: {point['case']} {point['dtype']} {name}: {why}"
+                           for point in report["points"] for name, why in point["refused"].items())
+    lines += [f"* Failed: {point['case']} {point['dtype']} T={point['tokens']} {name}: {why}"
+              for point in report["points"] for name, why in point["failed_peers"].items()]
     return lines
 
 

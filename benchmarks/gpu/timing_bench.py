@@ -124,7 +124,9 @@ class Bench:
         torch, case = self.gpu.torch, self.case
         artifact = points.find_artifact(self.bundle, case.name, self.dtype, tokens)
         batches, met, fullest = self.inputs(tokens)
-        x = batches[0].clone()  # of fixed address; the rounds' batches are copied there
+        # Of fixed address; the rounds' batches are copied there.
+        x = self.gpu.allocate(tuple(batches[0].shape), self.dtype).owner
+        x.copy_(batches[0])
         mine = Ours(self.gpu, self.bundle.path(artifact), artifact.roles, self.dtype,
                     self.uploaded)
         touched = case.touched_bytes(self.dtype, tokens, met)
@@ -144,7 +146,7 @@ class Bench:
             try:
                 point["programs"][name] = self._compare(ours, name, layer, x, batches)
             except (RuntimeError, Failure) as error:
-                if "CUDA" in str(error) and "memory" not in str(error):
+                if "CUDA" in str(error) and not isinstance(error, torch.cuda.OutOfMemoryError):
                     raise  # nothing can be run in this process any more
                 point["failed_peers"][name] = str(error).splitlines()[0]
             x.copy_(batches[0])

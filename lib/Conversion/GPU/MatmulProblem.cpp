@@ -10,6 +10,7 @@
 #include "DeviceMath.h"
 #include "DeviceRegion.h"
 #include "StageRing.h"
+#include "TileCopy.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Transforms/RegionUtils.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -19,15 +20,20 @@ using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
 
-/// Elements of f16 and bf16 that one copy moves: 16 bytes.
-static constexpr int64_t kPiece = 8;
-
 Type LinearAccess::getElementType() const {
   return cast<ShapedType>(buffer.getType()).getElementType();
 }
 
 int64_t LinearAccess::getElementBytes() const {
   return llvm::divideCeil(getElementType().getIntOrFloatBitWidth(), 8);
+}
+
+int64_t MatmulProblem::getPieceElements() const {
+  return kPieceBytes / rows.getElementBytes();
+}
+
+int64_t MatmulProblem::getRowElements() const {
+  return kRowBytes / rows.getElementBytes();
 }
 
 bool MatmulProblem::readsSource() const {
@@ -111,10 +117,11 @@ static std::optional<LinearAccess> getAccess(Value buffer, AffineMap map) {
 /// True if all places but along `dim`, which has neighbours side by side, are
 /// multiples of a piece apart.
 static bool isAligned(const LinearAccess &access, unsigned dim) {
-  if (access.coefficients[dim] != 1 || access.constant % kPiece != 0)
+  int64_t piece = kPieceBytes / access.getElementBytes();
+  if (access.coefficients[dim] != 1 || access.constant % piece != 0)
     return false;
   for (auto [i, coefficient] : llvm::enumerate(access.coefficients))
-    if (i != dim && coefficient % kPiece != 0)
+    if (i != dim && coefficient % piece != 0)
       return false;
   return true;
 }
@@ -193,17 +200,20 @@ private:
           "K, the length of a sum, is not a positive constant; make it static");
     problem.elementType =
         cast<ShapedType>(first.lhs.getType()).getElementType();
-    if (!problem.elementType.isF16() && !problem.elementType.isBF16())
-      return decline(llvm::formatv("factors are {0}; tensor cores take f16 and "
-                                   "bf16",
-                                   problem.elementType));
+    if (!problem.elementType.isF16() && !problem.elementType.isBF16() &&
+        !problem.elementType.isF32())
+      return decline(
+          llvm::formatv("factors are {0}; kernels take f16, bf16 and "
+                        "f32",
+                        problem.elementType));
+    int64_t piece =
+        kPieceBytes * 8 / problem.elementType.getIntOrFloatBitWidth();
     std::optional<LinearAccess> rows = getAccess(first.lhs, first.lhsMap);
-    if (!rows || !isAligned(*rows, Matmul::kSum) ||
-        problem.length % kPiece != 0)
+    if (!rows || !isAligned(*rows, Matmul::kSum) || problem.length % piece != 0)
       return decline(llvm::formatv(
           "rows of K = {0} elements cannot be copied 16 bytes at a time; make "
           "K and the distance of rows multiples of {1}",
-          problem.length, kPiece));
+          problem.length, piece));
     problem.rows = *rows;
     for (const Matmul::Product &product : products)
       if (llvm::Error error = readWeight(product[0]))
@@ -222,16 +232,17 @@ private:
           llvm::formatv("rows are {0} and weights {1}; make them one "
                         "type",
                         problem.elementType, weight->getElementType()));
+    int64_t piece = problem.getPieceElements();
     bool sumIsLast = weight->coefficients[Matmul::kSum] == 1;
     if (!isAligned(*weight, sumIsLast ? Matmul::kSum : Matmul::kColumn))
       return decline(llvm::formatv(
           "a weight cannot be copied 16 bytes at a time along k or n; make K "
           "and N multiples of {0} and store it as E×N×K or E×K×N",
-          kPiece));
-    if (!sumIsLast && problem.numColumns % kPiece != 0)
+          piece));
+    if (!sumIsLast && problem.numColumns % piece != 0)
       return decline(llvm::formatv("N = {0} of a weight with n as its last "
                                    "index is not a multiple of {1}",
-                                   problem.numColumns, kPiece));
+                                   problem.numColumns, piece));
     if (!problem.weights.empty() && sumIsLast != problem.sumIsLast)
       return decline("k is the last index of one weight and n that of another; "
                      "store both alike");
@@ -298,7 +309,7 @@ int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
   int64_t rows =
       config.getTileRows() +
       static_cast<int64_t>(problem.weights.size()) * config.getTileColumns();
-  return config.getStages() * rows * config.getTileSum() * 2;
+  return config.getStages() * rows * kRowBytes;
 }
 
 int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
@@ -327,15 +338,17 @@ static llvm::Error checkSums(const MatmulProblem &problem, Config config,
       sums, kMaxSums, more));
 }
 
-/// Fails if panels of 64 columns of a weight with n last do not fill a tile.
+/// Fails if panels of 128 bytes of columns of a weight with n last do not fill
+/// a tile.
 template <typename Config>
 static llvm::Error checkPanels(const MatmulProblem &problem, Config config) {
-  if (problem.sumIsLast || config.getTileColumns() % 64 == 0)
+  int64_t panel = problem.getRowElements();
+  if (problem.sumIsLast || config.getTileColumns() % panel == 0)
     return llvm::Error::success();
   return llvm::createStringError(llvm::formatv(
-      "tile_columns = {0} must be a multiple of 64 where n is a weight's last "
-      "index",
-      config.getTileColumns()));
+      "tile_columns = {0} must be a multiple of {1} where n is the last index "
+      "of a weight of {2}",
+      config.getTileColumns(), panel, problem.elementType));
 }
 
 /// Fails if a bulk copy cannot say where the elements of `access` lie.
@@ -358,6 +371,9 @@ static llvm::Error checkTensorMap(StringRef name, const LinearAccess &access,
 
 llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
                                    GPUWgmmaAttr config) {
+  if (problem.elementType.isF32())
+    return llvm::createStringError(
+        "factors are f32, which wgmma would cut to tf32; take a gpu_matmul");
   if (llvm::Error error =
           checkSums(problem, config, config.getNumConsumers(), "groups"))
     return error;
@@ -380,6 +396,11 @@ llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
 
 llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
                                    GPUMatmulAttr config) {
+  if (config.getTileSum() != problem.getRowElements())
+    return llvm::createStringError(llvm::formatv(
+        "tile_sum = {0} must be {1} where factors are {2}: rows of {3} bytes",
+        config.getTileSum(), problem.getRowElements(), problem.elementType,
+        kRowBytes));
   if (llvm::Error error =
           checkSums(problem, config, config.getNumThreads(), "warps"))
     return error;

@@ -27,8 +27,8 @@ struct LinearAccess {
 };
 
 /// A grouped matmul that the kernels can do: products of one set of rows and a
-/// weight each, all f16 or all bf16, in a layout that 16 bytes at a time can be
-/// copied from.
+/// weight each, all f16, all bf16 or all f32, in a layout that 16 bytes at a
+/// time can be copied from.
 struct MatmulProblem {
   GroupedMatmulOp op;
   Value offsets;
@@ -39,7 +39,7 @@ struct MatmulProblem {
   Region *epilogue;
   /// N and K.
   int64_t numColumns, length;
-  /// f16 or bf16.
+  /// f16, bf16 or f32.
   Type elementType;
   /// The rows, by m or, gathered, by t.
   LinearAccess rows;
@@ -53,6 +53,10 @@ struct MatmulProblem {
   /// What the epilogue uses from above, constants apart: scalars.
   SmallVector<Value, 1> scalars;
 
+  /// Elements of a factor that one copy moves: 16 bytes.
+  int64_t getPieceElements() const;
+  /// And in a row of a tile in shared memory.
+  int64_t getRowElements() const;
   /// True if t or j of a row is needed.
   bool readsSource() const;
 };

@@ -88,8 +88,8 @@ static GPUMatmulAttr chooseMmaSync(const MatmulProblem &problem,
   Matmul op = problem.op;
   MLIRContext *context = op.getContext();
   bool fewRows = findRowsPerExpert(op).value_or(INT64_MAX) <= 16;
-  // Panels of a weight with n last are 64 columns wide.
-  int64_t minColumns = problem.sumIsLast ? 32 : 64;
+  // Panels of a weight with n last are as wide as a row.
+  int64_t minColumns = problem.sumIsLast ? 32 : problem.getRowElements();
   int64_t columns = numProducts == 1 ? 128 : numProducts == 2 ? 64 : minColumns;
   if (problem.numColumns <= 64)
     columns = std::min<int64_t>(columns, 64);
@@ -97,10 +97,11 @@ static GPUMatmulAttr chooseMmaSync(const MatmulProblem &problem,
   int64_t warpColumns = std::min<int64_t>(4, columns / 16);
   if (!fewRows)
     warpRows = 8 / warpColumns;
-  constexpr int64_t kTileSum = 64, kMaxStages = 4;
+  constexpr int64_t kMaxStages = 4;
   for (int64_t stages = kMaxStages; stages >= 2; --stages) {
-    auto config = GPUMatmulAttr::get(context, rows, columns, kTileSum, warpRows,
-                                     warpColumns, stages);
+    auto config =
+        GPUMatmulAttr::get(context, rows, columns, problem.getRowElements(),
+                           warpRows, warpColumns, stages);
     if (getSharedBytes(problem, config) <= sharedBytes)
       return config;
   }

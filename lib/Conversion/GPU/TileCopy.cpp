@@ -15,14 +15,14 @@ Value mlir::moe::buildSwizzle(KernelBuilder &b, Value piece, Value phase) {
 }
 
 TileCopy::TileCopy(KernelBuilder &b, Value thread, int64_t numThreads,
-                   int64_t rows, int64_t stepBytes, int64_t length,
-                   SourceOf sourceOf)
+                   int64_t rows, int64_t stepBytes, int64_t stepSum,
+                   int64_t length, SourceOf sourceOf, int64_t phaseFactor)
     : builder(&b), rowsPerPass(numThreads / kPiecesPerRow),
-      stepBytes(stepBytes), length(length) {
+      stepBytes(stepBytes), stepSum(stepSum), length(length) {
   Value piece = b.rem(thread, kPiecesPerRow);
   Value firstRow = b.div(thread, kPiecesPerRow);
   // rowsPerPass is a multiple of 8: the phase is that of the first row.
-  Value phase = b.rem(firstRow, kPiecesPerRow);
+  Value phase = b.rem(b.mul(firstRow, phaseFactor), kPiecesPerRow);
   place = b.add(b.mul(firstRow, kRowBytes), buildSwizzle(b, piece, phase));
   if (rows < rowsPerPass)
     takesPart = b.less(firstRow, rows);
@@ -37,10 +37,9 @@ void TileCopy::issue(Value shared, Value step) const {
     Value moved = b.mul(b.widen(step), stepBytes);
     for (auto [pass, source] : llvm::enumerate(sources)) {
       Value valid = source.valid;
-      if (length % kRowElements != 0)
-        valid =
-            b.both(valid, b.less(b.add(source.sum, b.mul(step, kRowElements)),
-                                 length));
+      if (length % stepSum != 0)
+        valid = b.both(valid,
+                       b.less(b.add(source.sum, b.mul(step, stepSum)), length));
       Value bytes;
       if (valid)
         bytes = b.select(valid, b.i32(kPieceBytes), b.i32(0));

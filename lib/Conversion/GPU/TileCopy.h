@@ -9,6 +9,8 @@
 // Piece p of row r lies at place p xor (r mod 8) of its row: eight lanes that
 // read one piece of eight neighbouring rows, as ldmatrix does, find them in
 // different banks, and so do eight lanes that write the pieces of one row.
+// Panels of f32 whose rows are k are read in another way: two pieces of each of
+// four rows at once, which lie in different banks at p xor 2 · (r mod 4).
 //
 //===----------------------------------------------------------------------===//
 
@@ -24,6 +26,9 @@ constexpr int64_t kRowBytes = 128, kPieceBytes = 16;
 constexpr int64_t kPiecesPerRow = kRowBytes / kPieceBytes;
 /// Elements of 2 bytes in a row, and in a piece.
 constexpr int64_t kRowElements = kRowBytes / 2, kPieceElements = 8;
+
+/// By what the number of a row in a panel of f32 is multiplied for its phase.
+constexpr int64_t kPanelPhaseOfWords = 2;
 
 /// The place of piece `piece` in a row whose number mod 8 is `phase`, in bytes.
 Value buildSwizzle(KernelBuilder &b, Value piece, Value phase);
@@ -44,16 +49,18 @@ public:
   using SourceOf = function_ref<Source(Value row, Value piece)>;
 
   /// `rows` rows, of which a step moves on by `stepBytes` in global memory and
-  /// by 64 in k, up to `length`.
+  /// by `stepSum` in k, up to `length`. The phase of row r is r · `phaseFactor`
+  /// mod 8.
   TileCopy(KernelBuilder &b, Value thread, int64_t numThreads, int64_t rows,
-           int64_t stepBytes, int64_t length, SourceOf sourceOf);
+           int64_t stepBytes, int64_t stepSum, int64_t length,
+           SourceOf sourceOf, int64_t phaseFactor = 1);
 
   /// Starts the copies of step `step` (i32) to the tile at `shared`.
   void issue(Value shared, Value step) const;
 
 private:
   KernelBuilder *builder;
-  int64_t rowsPerPass, stepBytes, length;
+  int64_t rowsPerPass, stepBytes, stepSum, length;
   /// The first piece's place in the tile, in bytes.
   Value place;
   /// Null if all threads take part.

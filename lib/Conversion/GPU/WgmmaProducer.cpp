@@ -161,5 +161,6 @@ TileCopy WgmmaProducer::gatherRows(const Tile &tile) {
             valid, sum};
   };
   return TileCopy(b, thread, kGroupThreads, task.config.getTileRows(),
-                  kRowBytes, problem.length, sourceOf);
+                  kRowBytes, task.config.getTileSum(), problem.length,
+                  sourceOf);
 }

@@ -31,8 +31,8 @@ func.func private @columns() attributes {c = #moe.gpu_matmul<tile_rows = 128, ti
 // -----
 
 // gpu_matmul_c3
-// expected-error @+1 {{gpu_matmul: tile_sum must be 64, got 32}}
-func.func private @sum() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 32, warp_rows = 2, warp_columns = 4, stages = 4>}
+// expected-error @+1 {{gpu_matmul: tile_sum must be 64, or 32 for factors of f32, got 16}}
+func.func private @sum() attributes {c = #moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 16, warp_rows = 2, warp_columns = 4, stages = 4>}
 
 // -----
 

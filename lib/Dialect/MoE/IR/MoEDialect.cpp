@@ -159,9 +159,11 @@ GPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   };
   if (failed(checkTile("rows", tileRows, warpRows)) ||
       failed(checkTile("columns", tileColumns, warpColumns)))
-    return failure(); // gpu_matmul_c2
-  if (tileSum != 64)  // gpu_matmul_c3
-    return emitError() << "gpu_matmul: tile_sum must be 64, got " << tileSum;
+    return failure();                 // gpu_matmul_c2
+  if (tileSum != 64 && tileSum != 32) // gpu_matmul_c3
+    return emitError() << "gpu_matmul: tile_sum must be 64, or 32 for factors "
+                          "of f32, got "
+                       << tileSum;
   if (stages < 2) // gpu_matmul_c4
     return emitError() << "gpu_matmul: stages must be at least 2, got "
                        << stages;

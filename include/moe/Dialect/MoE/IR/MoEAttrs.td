@@ -108,8 +108,8 @@ def MoE_GPUMatmulAttr : MoE_Attr<"GPUMatmul", "gpu_matmul"> {
     * gpu_matmul_c2: the tile of a warp, tile_rows / warp_rows × tile_columns /
       warp_columns, has multiples of 16 rows and of 16 columns: what matrix
       instructions take.
-    * gpu_matmul_c3: tile_sum is 64: rows of 128 bytes, the span of shared
-      memory's banks.
+    * gpu_matmul_c3: tile_sum is 64 or, for factors of f32, 32: rows of 128 bytes,
+      the span of shared memory's banks.
     * gpu_matmul_c4: there are at least 2 stages.
 
     Example: `#moe.gpu_matmul<tile_rows = 128, tile_columns = 128, tile_sum = 64,

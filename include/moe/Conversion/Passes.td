@@ -189,7 +189,8 @@ def MoESelectGPUStrategy : Pass<"moe-select-gpu-strategy"> {
     to change.
 
     What can be lowered: rows that are stored (not combined), products of one set
-    of rows and one weight each, all f16 or all bf16 without a decode region,
+    of rows and one weight each, all f16, all bf16 or all f32 (three products of
+    tf32 for each, of which docs/GPU.md says how exact they are) without a decode region,
     static N and K, weights as E×N×K or E×K×N (by linear index expressions) with
     places that are multiples of 16 bytes, any epilogue of scalar ops.
 

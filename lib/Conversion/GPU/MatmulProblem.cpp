@@ -326,16 +326,17 @@ int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
 template <typename Config>
 static llvm::Error checkSums(const MatmulProblem &problem, Config config,
                              int64_t numThreads, StringRef more) {
-  // Of 255 registers a thread, what indices and operands leave.
-  constexpr int64_t kMaxSums = 128;
+  // Of 255 registers a thread, what indices and operands leave; those of f32 are
+  // in two parts, and have products beside the sums.
+  int64_t maxSums = problem.elementType.isF32() ? 64 : 128;
   int64_t sums = static_cast<int64_t>(problem.weights.size()) *
                  config.getTileRows() * config.getTileColumns() / numThreads;
-  if (sums <= kMaxSums)
+  if (sums <= maxSums)
     return llvm::Error::success();
   return llvm::createStringError(llvm::formatv(
       "a thread would keep {0} sums in registers, of {1} that fit; make the "
       "tile smaller or take more {2}",
-      sums, kMaxSums, more));
+      sums, maxSums, more));
 }
 
 /// Fails if panels of 128 bytes of columns of a weight with n last do not fill

@@ -47,7 +47,7 @@ public:
   void build(Value numExperts) {
     // Of few sums, ptxas would rather spill (sm_90a) than have fewer blocks on
     // a multiprocessor than registers allow; shared memory allows fewer anyway.
-    constexpr int64_t kFewSums = 32;
+    constexpr int64_t kFewSums = 16;
     if (problem.elementType.isF32() && warp.getNumSums() <= kFewSums)
       b.getBlock()->getParentOp()->setAttr(
           NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(1));

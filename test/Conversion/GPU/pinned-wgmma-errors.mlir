@@ -92,3 +92,17 @@ func.func @repeated(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4
   }
   return %y : tensor<?x256xbf16>
 }
+
+// -----
+
+func.func @f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x256x64xf32>, %init: tensor<?x256xf32>) -> tensor<?x256xf32> {
+  // expected-error @+1 {{cannot use its gpu_wgmma: factors are f32, which wgmma would cut to tf32; take a gpu_matmul}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xf32>, tensor<4x256x64xf32>)
+      outs(%init : tensor<?x256xf32>)
+      attributes {moe.lowering_config = #moe.gpu_wgmma<tile_rows = 128, tile_columns = 128, tile_sum = 64, groups = 2, stages = 4>} {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x256xf32>
+}

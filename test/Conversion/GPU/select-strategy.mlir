@@ -74,12 +74,60 @@ func.func @pinned(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x2
   return %y : tensor<?x256xbf16>
 }
 
-// MISSED: factors are f32; tensor cores take f16 and bf16
+// Of f32 a step is 32 long: rows of 128 bytes. wgmma would cut factors to tf32.
 // CHECK-LABEL: func @f32
-// CHECK-NOT: gpu_matmul
+// CHECK: #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 32, warp_rows = 2, warp_columns = 4, stages = 4>
+// SM89-LABEL: func @f32
+// SM89: #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 32, warp_rows = 2, warp_columns = 4, stages = 4>
+// SM90A-LABEL: func @f32
+// SM90A: #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 32, warp_rows = 2, warp_columns = 4, stages = 4>
 func.func @f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// Three products of f32 with n last: panels of 32 columns. 99 KB hold three stages.
+// CHECK-LABEL: func @three_of_f32
+// CHECK: #moe.gpu_matmul<tile_rows = 128, tile_columns = 32, tile_sum = 32, warp_rows = 4, warp_columns = 2, stages = 4>
+// SM89-LABEL: func @three_of_f32
+// SM89: stages = 3
+func.func @three_of_f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x64x768xf32>, %init: tensor<?x256xf32>) -> tensor<?x256xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, k, n], %x[m, k] * %w[e, k, n + 256], %x[m, k] * %w[e, k, n + 512]
+               : tensor<?x64xf32>, tensor<4x64x768xf32>, tensor<?x64xf32>, tensor<4x64x768xf32>, tensor<?x64xf32>, tensor<4x64x768xf32>)
+      outs(%init : tensor<?x256xf32>) {
+  ^bb0(%p: f32, %q: f32, %r: f32):
+    %s = arith.addf %p, %q : f32
+    %t = arith.addf %s, %r : f32
+    moe.yield %t : f32
+  }
+  return %y : tensor<?x256xf32>
+}
+
+// MISSED: factors are f64; kernels take f16, bf16 and f32
+// CHECK-LABEL: func @f64
+// CHECK-NOT: gpu_matmul
+func.func @f64(%offsets: tensor<5xi32>, %x: tensor<?x64xf64>, %w: tensor<4x32x64xf64>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x64xf64>, tensor<4x32x64xf64>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// MISSED: rows of K = 62 elements cannot be copied 16 bytes at a time; make K and the distance of rows multiples of 4
+// CHECK-LABEL: func @odd_length_of_f32
+// CHECK-NOT: gpu_matmul
+func.func @odd_length_of_f32(%offsets: tensor<5xi32>, %x: tensor<?x62xf32>, %w: tensor<4x32x62xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x62xf32>, tensor<4x32x62xf32>)
       outs(%init : tensor<?x32xf32>) {
   ^bb0(%p: f32):
     moe.yield %p : f32

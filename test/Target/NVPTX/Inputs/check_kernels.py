@@ -67,8 +67,18 @@ class Variant:
 
     def attribute(self) -> str:
         """How the op runs."""
-        tile = "tile_rows = {}, tile_columns = {}, tile_sum = 64, warp_rows = {}, warp_columns = {}, stages = {}"
-        return f"#moe.gpu_matmul<{tile.format(*self.config)}>"
+        rows, columns, warp_rows, warp_columns, stages = self.config
+        return (f"#moe.gpu_matmul<tile_rows = {rows}, tile_columns = {columns}, "
+                f"tile_sum = {32 if self.kind == 'f32' else 64}, warp_rows = {warp_rows}, "
+                f"warp_columns = {warp_columns}, stages = {stages}>")
+
+    def factors(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Rows or weights, in f32."""
+        return exact(generator, shape)
+
+    def rounding(self) -> float:
+        """The error of a sum of products, relative to the sum of their magnitudes."""
+        return self.k * 2.0**-24
 
     def launch(self, kernels: emulation.Kernels, lowered: str, arrays: dict[str, np.ndarray],
                args: list[np.ndarray | np.generic], seed: int) -> None:
@@ -182,8 +192,8 @@ def run(variant: Variant, kernels: emulation.Kernels, lowered: str, rows: tuple[
     used = int(offsets[-1])
     m, tokens = used + 3, used + 2
     source = generator.integers(0, 2 * tokens, m).astype(np.int32)
-    x = exact(generator, (tokens if variant.gathered else m, variant.k))
-    w = exact(generator, (variant.experts, variant.columns(), variant.k))
+    x = variant.factors(generator, (tokens if variant.gathered else m, variant.k))
+    w = variant.factors(generator, (variant.experts, variant.columns(), variant.k))
     bias = exact(generator, (variant.experts, variant.n))
     weights = exact(generator, (tokens, 2))
     scale = np.float32(0.5)
@@ -208,12 +218,14 @@ def run(variant: Variant, kernels: emulation.Kernels, lowered: str, rows: tuple[
         lhs = x[source[owned] // 2 if variant.gathered else owned].astype(np.float64)
         sums = lhs @ w[e].astype(np.float64).T
         size = np.abs(lhs) @ np.abs(w[e]).astype(np.float64).T
-        want, error = sums[:, :variant.n], size[:, :variant.n] * variant.k * 2.0**-24
+        errors = size * variant.rounding()
+        want, error = sums[:, :variant.n], errors[:, :variant.n]
         if variant.gated:
-            up = sums[:, variant.n:]
-            want = want / (1 + np.exp(-want)) * up
+            up, silu = sums[:, variant.n:], want / (1 + np.exp(-want))
+            want = silu * up
             # exp: 2⁻²² + |x| 2⁻²⁴ relative; a few roundings; errors of the sums themselves.
-            error = np.abs(want) * (2.0**-19) + 2 * error * np.maximum(np.abs(up), 1)
+            error = (np.abs(want) * (2.0**-19) + 1.1 * error * np.abs(up)
+                     + errors[:, variant.n:] * (np.abs(silu) + 1.1 * error))
         if variant.extras:
             want = (want + bias[e]) * weights[source[owned] // 2, source[owned] % 2][:, None] * scale
             error = error + np.abs(want) * 2.0**-21 + 2.0**-21

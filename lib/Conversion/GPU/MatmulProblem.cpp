@@ -200,12 +200,6 @@ private:
           "K, the length of a sum, is not a positive constant; make it static");
     problem.elementType =
         cast<ShapedType>(first.lhs.getType()).getElementType();
-    if (!problem.elementType.isF16() && !problem.elementType.isBF16() &&
-        !problem.elementType.isF32())
-      return decline(
-          llvm::formatv("factors are {0}; kernels take f16, bf16 and "
-                        "f32",
-                        problem.elementType));
     int64_t piece =
         kPieceBytes * 8 / problem.elementType.getIntOrFloatBitWidth();
     std::optional<LinearAccess> rows = getAccess(first.lhs, first.lhsMap);

@@ -3,11 +3,11 @@
 // A factor of f32 is two of tf32: x rounded to 11 bits by half of its last place (0x1000) and a mask (0xffffe000),
 // and what that leaves. Three products start from zero, small parts first; what they give is added to the sums.
 
-// CHECK: llvm.func @f32_matmul({{.*}}) attributes {gpu.kernel, nvvm.kernel, nvvm.maxntid = array<i32: 32, 1, 1>, nvvm.minctasm = 1 : i32}
+// CHECK: llvm.func @f32_matmul({{.*}}) attributes {gpu.kernel, nvvm.kernel, nvvm.maxntid = array<i32: 64, 1, 1>, nvvm.minctasm = 1 : i32}
 // CHECK-DAG: %[[HALF:.*]] = arith.constant 4096 : i32
 // CHECK-DAG: %[[MASK:.*]] = arith.constant -8192 : i32
 // CHECK-DAG: %[[ZERO:.*]] = arith.constant 0.000000e+00 : f32
-// CHECK: scf.for {{.*}} iter_args(%{{.*}}, %{{.*}}, %[[SUM:[a-z0-9]+]] =
+// CHECK: scf.for {{.*}} iter_args(%{{[^,]+}}, %{{[^,]+}}, %[[SUM:[a-z0-9]+]] =
 // CHECK:   %[[MATRICES:.*]] = nvvm.ldmatrix %{{.*}} {eltType = {{.*}}, layout = #nvvm.mma_layout<row>, num = 4
 // CHECK:   %[[WORD:.*]] = llvm.extractvalue %[[MATRICES]][0]
 // CHECK:   %[[UP:.*]] = arith.addi %[[WORD]], %[[HALF]]
@@ -34,7 +34,7 @@ func.func @f32(%offsets: memref<5xi32>, %x: memref<?x64xf32>, %w: memref<4x64x64
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
       products(%x[m, k] * %w[e, n, k] : memref<?x64xf32>, memref<4x64x64xf32>)
       outs(%h : memref<?x64xf32>)
-      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 16, tile_columns = 16, tile_sum = 32, warp_rows = 1, warp_columns = 1, stages = 2>} {
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 16, tile_columns = 32, tile_sum = 32, warp_rows = 1, warp_columns = 2, stages = 2>} {
   ^bb0(%p: f32):
     moe.yield %p : f32
   }

@@ -46,7 +46,7 @@ func.func @copies(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x2
 // -----
 
 func.func @panels(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x64x256xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
-  // expected-error @+1 {{tile_columns = 32 must be a multiple of 64 where n is the last index of a weight of 'bf16'}}
+  // expected-error @+1 {{tile_columns = 32 must be a multiple of 64 where n is the last index of a weight of bf16}}
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, k, n] : tensor<?x64xbf16>, tensor<4x64x256xbf16>)
       outs(%init : tensor<?x256xbf16>)
@@ -61,7 +61,7 @@ func.func @panels(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x6
 // -----
 
 func.func @step(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
-  // expected-error @+1 {{tile_sum = 32 must be 64 where factors are 'bf16': rows of 128 bytes}}
+  // expected-error @+1 {{tile_sum = 32 must be 64 where factors are bf16: rows of 128 bytes}}
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
       outs(%init : tensor<?x256xbf16>)
@@ -76,7 +76,7 @@ func.func @step(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256
 // -----
 
 func.func @step_of_f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x256x64xf32>, %init: tensor<?x256xf32>) -> tensor<?x256xf32> {
-  // expected-error @+1 {{tile_sum = 64 must be 32 where factors are 'f32': rows of 128 bytes}}
+  // expected-error @+1 {{tile_sum = 64 must be 32 where factors are f32: rows of 128 bytes}}
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xf32>, tensor<4x256x64xf32>)
       outs(%init : tensor<?x256xf32>)

@@ -50,7 +50,7 @@ func.func @registers(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<
 // -----
 
 func.func @panels(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x64x256xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
-  // expected-error @+1 {{cannot use its gpu_wgmma: tile_columns = 96 must be a multiple of 64 where n is a weight's last index}}
+  // expected-error @+1 {{cannot use its gpu_wgmma: tile_columns = 96 must be a multiple of 64 where n is the last index of a weight of bf16}}
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, k, n] : tensor<?x64xbf16>, tensor<4x64x256xbf16>)
       outs(%init : tensor<?x256xbf16>)

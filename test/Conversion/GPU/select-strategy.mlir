@@ -109,19 +109,6 @@ func.func @three_of_f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tenso
   return %y : tensor<?x256xf32>
 }
 
-// MISSED: factors are f64; kernels take f16, bf16 and f32
-// CHECK-LABEL: func @f64
-// CHECK-NOT: gpu_matmul
-func.func @f64(%offsets: tensor<5xi32>, %x: tensor<?x64xf64>, %w: tensor<4x32x64xf64>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
-  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
-      products(%x[m, k] * %w[e, n, k] : tensor<?x64xf64>, tensor<4x32x64xf64>)
-      outs(%init : tensor<?x32xf32>) {
-  ^bb0(%p: f32):
-    moe.yield %p : f32
-  }
-  return %y : tensor<?x32xf32>
-}
-
 // MISSED: rows of K = 62 elements cannot be copied 16 bytes at a time; make K and the distance of rows multiples of 4
 // CHECK-LABEL: func @odd_length_of_f32
 // CHECK-NOT: gpu_matmul

@@ -165,16 +165,6 @@ private:
       return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule, x,
                                    index(b, y));
     };
-    auto either = [&](OpBuilder &b, Value condition,
-                      function_ref<void(OpBuilder &, bool)> branch) {
-      auto fill = [&](bool value) {
-        return [&, value](OpBuilder &b, Location) {
-          branch(b, value);
-          scf::YieldOp::create(b, loc);
-        };
-      };
-      scf::IfOp::create(b, loc, condition, fill(true), fill(false));
-    };
     either(b, isAtMost(b, rows.count, height), [&](OpBuilder &b, bool isLone) {
       if (isLone) {
         switchRows(b, rows.count, height, [&](OpBuilder &b, int64_t height) {

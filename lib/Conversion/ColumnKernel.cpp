@@ -285,7 +285,7 @@ private:
             b, loc, at.back(),
             buildIndex(b, loc, shape.getElementsOfLoad() - 1));
         memref::PrefetchOp::create(b, loc, tile.group.term->getWeight(), at,
-                                   /*isWrite=*/false, /*localityHint=*/2,
+                                   /*isWrite=*/false, /*localityHint=*/3,
                                    /*isDataCache=*/true);
       }
     }

@@ -177,12 +177,53 @@ private:
 
   /// Tiles of columns, of each of `parts` in turn.
   void buildColumns(OpBuilder &b, ArrayRef<Part> parts) {
-    forTiles(b, block.begin, block.end, config.getTileColumns(),
-             [&](OpBuilder &b, Value column, int64_t width) {
-               for (size_t i = 0; i < parts.size(); ++i)
-                 buildRowTiles(b, parts[i], column, width,
-                               nextOf(b, parts, i, column, width));
-             });
+    int64_t wide = config.getTileColumns(), narrow = getNarrowWidth();
+    int64_t few = kFewTiles * config.getTileRows();
+    Value wholeEnd = endOfWholeTiles(b, block.end, wide);
+    auto wholeTiles = [&](OpBuilder &b, int64_t width, int64_t mostRows) {
+      loop(b, block.begin, wholeEnd, index(b, width),
+           [&](OpBuilder &b, Value column) {
+             takeTurns(b, parts, {column, width, mostRows});
+           });
+    };
+    if (narrow == wide) {
+      wholeTiles(b, wide, config.getBlockRows());
+    } else {
+      Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule,
+                                           rows.count, index(b, few));
+      either(b, areFew, [&](OpBuilder &b, bool areFew) {
+        wholeTiles(b, areFew ? narrow : wide,
+                   areFew ? few : config.getBlockRows());
+      });
+    }
+    ifRestOfTiles(b, block.end, wide,
+                  [&](OpBuilder &b, Value column, int64_t width) {
+                    takeTurns(b, parts, {column, width, few});
+                  });
+  }
+
+  /// Tiles of rows that count as few.
+  static constexpr int64_t kFewTiles = 2;
+
+  /// Where an expert has few rows, tiles are half as wide: then the weights of
+  /// a tile, the next one's and the rows, which all tiles read, are in the
+  /// first cache together, and the queue of misses is free for what comes from
+  /// memory. Sums of tiles that are narrower yet would wait for each other.
+  int64_t getNarrowWidth() {
+    constexpr int64_t kLeastHalved = 6;
+    int64_t wide = config.getTileColumns();
+    return wide >= kLeastHalved && wide % 2 == 0 ? wide / 2 : wide;
+  }
+
+  /// `width` columns from `first` on, for `mostRows` rows or less.
+  struct Columns {
+    Value first;
+    int64_t width, mostRows;
+  };
+
+  void takeTurns(OpBuilder &b, ArrayRef<Part> parts, const Columns &columns) {
+    for (size_t i = 0; i < parts.size(); ++i)
+      buildRowTiles(b, parts[i], columns, nextOf(b, parts, i, columns));
   }
 
   /// What comes after a tile: the columns of a term at an expert, `shift`
@@ -194,13 +235,13 @@ private:
 
   /// After the last columns of a block come its first ones, in the next part of
   /// k or at the next expert.
-  Next nextOf(OpBuilder &b, ArrayRef<Part> parts, size_t i, Value column,
-              int64_t width) {
+  Next nextOf(OpBuilder &b, ArrayRef<Part> parts, size_t i,
+              const Columns &columns) {
     if (i + 1 < parts.size())
-      return {parts[i + 1].term, rows.expert, column, Value()};
+      return {parts[i + 1].term, rows.expert, columns.first, Value()};
     const Part &first = parts[0];
-    Next next = {first.term, rows.expert, add(b, column, index(b, width)),
-                 Value()};
+    Next next = {first.term, rows.expert,
+                 add(b, columns.first, index(b, columns.width)), Value()};
     Value isInside = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
                                            next.column, block.end);
     bool isLastPart = first.start + first.size >= first.term.getLength();
@@ -274,12 +315,13 @@ private:
   /// the tiles compute. To ask for all at each step takes the loads' turns
   /// (measured: 15 % at 64 rows and more), for all at once fills the queue of
   /// misses, and rows from the second cache then wait behind it.
-  void buildRowTiles(OpBuilder &b, const Part &part, Value column,
-                     int64_t width, const Next &next) {
-    int64_t height = config.getTileRows();
+  void buildRowTiles(OpBuilder &b, const Part &part, const Columns &columns,
+                     const Next &next) {
+    int64_t height = config.getTileRows(), width = columns.width;
     auto build = [&](OpBuilder &b, Value place, int64_t numRows,
                      int64_t numPrefetched) {
-      buildTile(b, part, {place, column, numRows, width, numPrefetched}, next);
+      buildTile(b, part, {place, columns.first, numRows, width, numPrefetched},
+                next);
     };
     Value last = arith::RemUIOp::create(b, loc, sub(b, rows.count, one),
                                         index(b, height));
@@ -303,18 +345,16 @@ private:
         fill(rest.getCaseRegions()[before], before + 1);
       fill(rest.getDefaultRegion(), height);
     };
-    Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
-                                         whole, index(b, width * height));
-    scf::IfOp::create(
-        b, loc, areFew,
-        [&](OpBuilder &b, Location) {
-          wholeTiles(b, llvm::divideCeil(width, 2));
-          scf::YieldOp::create(b, loc);
-        },
-        [&](OpBuilder &b, Location) {
-          wholeTiles(b, 1);
-          scf::YieldOp::create(b, loc);
-        });
+    int64_t few = width * height;
+    if (columns.mostRows <= few) {
+      wholeTiles(b, llvm::divideCeil(width, 2));
+    } else {
+      Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                           whole, index(b, few));
+      either(b, areFew, [&](OpBuilder &b, bool areFew) {
+        wholeTiles(b, areFew ? llvm::divideCeil(width, 2) : 1);
+      });
+    }
     lastTile(b, width);
   }
 

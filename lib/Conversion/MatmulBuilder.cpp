@@ -12,6 +12,17 @@
 using namespace mlir;
 using namespace mlir::moe;
 
+void MatmulBuilder::either(OpBuilder &b, Value condition,
+                           function_ref<void(OpBuilder &, bool)> branch) {
+  auto fill = [&](bool value) {
+    return [&branch, value](OpBuilder &b, Location loc) {
+      branch(b, value);
+      scf::YieldOp::create(b, loc);
+    };
+  };
+  scf::IfOp::create(b, loc, condition, fill(true), fill(false));
+}
+
 Value MatmulBuilder::loadIndex(OpBuilder &b, Value buffer, ValueRange at) {
   Value id = memref::LoadOp::create(b, loc, buffer, at);
   return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);
@@ -45,17 +56,26 @@ MatmulBuilder::TileRows MatmulBuilder::tileRowsOf(OpBuilder &b,
 void MatmulBuilder::forTiles(
     OpBuilder &b, Value begin, Value end, int64_t width,
     function_ref<void(OpBuilder &, Value, int64_t)> body) {
-  int64_t remainder = numColumns % width;
-  Value wholeEnd =
-      remainder ? min(b, end, index(b, numColumns - remainder)) : end;
-  loop(b, begin, wholeEnd, index(b, width),
+  loop(b, begin, endOfWholeTiles(b, end, width), index(b, width),
        [&](OpBuilder &b, Value column) { body(b, column, width); });
-  if (remainder == 0)
+  ifRestOfTiles(b, end, width, body);
+}
+
+Value MatmulBuilder::endOfWholeTiles(OpBuilder &b, Value end, int64_t width) {
+  int64_t rest = numColumns % width;
+  return rest ? min(b, end, index(b, numColumns - rest)) : end;
+}
+
+void MatmulBuilder::ifRestOfTiles(
+    OpBuilder &b, Value end, int64_t width,
+    function_ref<void(OpBuilder &, Value, int64_t)> body) {
+  int64_t rest = numColumns % width;
+  if (rest == 0)
     return;
   Value isLast = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, end,
                                        index(b, numColumns));
   scf::IfOp::create(b, loc, isLast, [&](OpBuilder &b, Location) {
-    body(b, index(b, numColumns - remainder), remainder);
+    body(b, index(b, numColumns - rest), rest);
     scf::YieldOp::create(b, loc);
   });
 }

@@ -53,6 +53,9 @@ protected:
             function_ref<void(OpBuilder &, Value)> body) {
     buildLoop(b, loc, lower, upper, step, body);
   }
+  /// Code for both values of `condition`, which `branch` is called with.
+  void either(OpBuilder &b, Value condition,
+              function_ref<void(OpBuilder &, bool)> branch);
   Value loadIndex(OpBuilder &b, Value buffer, ValueRange at);
 
   /// t and j of a row.
@@ -74,6 +77,11 @@ protected:
   /// these are the last ones, with the narrower tile that N leaves.
   void forTiles(OpBuilder &b, Value begin, Value end, int64_t width,
                 function_ref<void(OpBuilder &, Value, int64_t)> body);
+  /// Its two halves: where the tiles of `width` columns end, and the narrower
+  /// one.
+  Value endOfWholeTiles(OpBuilder &b, Value end, int64_t width);
+  void ifRestOfTiles(OpBuilder &b, Value end, int64_t width,
+                     function_ref<void(OpBuilder &, Value, int64_t)> body);
 
   /// Columns from `column` on; null where N is a multiple of a vector's.
   Value numColumnsFrom(OpBuilder &b, Value column);

@@ -128,7 +128,7 @@ private:
           b, loc, column + j, {getAsOpFoldResult(next.column)});
       memref::PrefetchOp::create(b, loc, next.weight.buffer,
                                  buildIndices(b, loc, next.weight.map, dims),
-                                 /*isWrite=*/false, /*localityHint=*/2,
+                                 /*isWrite=*/false, /*localityHint=*/3,
                                  /*isDataCache=*/true);
     }
   }

@@ -119,6 +119,19 @@ static CPUMatmulAttr chooseAMXConfig(Matmul op) {
       kBlockSum, kAMXTile, /*bf16Dot=*/true);
 }
 
+/// Columns of a task. A wide block reads long runs of weights, and its rows
+/// fewer times; but the blocks of a combining matmul are all its tasks, and
+/// have to be enough for the threads of a large machine.
+static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
+  constexpr int64_t kMostColumns = 192, kTasks = 16;
+  int64_t columns = op.getNumColumns();
+  int64_t numBlocks = llvm::divideCeil(columns, std::max(kMostColumns, unit));
+  if (op.isCombining())
+    numBlocks = std::max(
+        numBlocks, std::min<int64_t>(kTasks, llvm::divideCeil(columns, unit)));
+  return llvm::alignTo(llvm::divideCeil(columns, numBlocks), unit);
+}
+
 static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   if (isa.amx && canUseAMX(op))
     return chooseAMXConfig(op);
@@ -145,10 +158,10 @@ static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   int64_t step = (bf16Dot ? 2 : 1) * isa.lanes;
   int64_t blockSum =
       llvm::alignDown(tileBytes / (bytes * isa.tileColumns), step);
-  auto config =
-      CPUMatmulAttr::get(op.getContext(), isa.tileRows, isa.tileColumns,
-                         llvm::alignDown(kBlockRows, isa.tileRows), width,
-                         blockSum, isa.lanes, bf16Dot);
+  auto config = CPUMatmulAttr::get(
+      op.getContext(), isa.tileRows, isa.tileColumns,
+      llvm::alignDown(kBlockRows, isa.tileRows), chooseBlockColumns(op, width),
+      blockSum, isa.lanes, bf16Dot);
   return hasColumns ? widenBlocks(op, config) : config;
 }
 

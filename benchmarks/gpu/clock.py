@@ -47,8 +47,8 @@ class Clock:
         return self._start.elapsed_time(self._end) * 1e-3
 
 
-def capture(torch, run: Callable[[], object]) -> Callable[[], object]:
-    """The call as a CUDA graph; RuntimeError where it cannot be one."""
+def capture(torch, run: Callable[[], object]) -> tuple[Callable[[], object], object]:
+    """The call as a CUDA graph, and its result; RuntimeError where it cannot be one."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -57,8 +57,8 @@ def capture(torch, run: Callable[[], object]) -> Callable[[], object]:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+        result = run()
+    return graph.replay, result
 
 
 def interleave(time_one: Callable[[Callable], float], runs: Sequence[Callable],

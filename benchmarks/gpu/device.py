@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,16 @@ STORED = {"f32": np.float32, "bf16": np.uint16}
 
 class DeviceError(RuntimeError):
     """There is no GPU, or it does not do what it is told to."""
+
+
+def driver_version() -> dict[str, str]:
+    """NVIDIA's driver, as the kernel tells it; nothing where it does not."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return {}
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    return {"driver": found.group()} if found else {}
 
 
 class Buffer(NamedTuple):
@@ -50,7 +62,8 @@ class Torch:
         self.name, self.multiprocessors = properties.name, properties.multi_processor_count
         self.chip = 10 * properties.major + properties.minor
         self.cache_bytes = getattr(properties, "L2_cache_size", 0) or 64 << 20
-        self.software = {"torch": torch.__version__, "CUDA": torch.version.cuda}
+        self.software = {"torch": torch.__version__, "CUDA": torch.version.cuda,
+                         **driver_version()}
 
     def _buffer(self, tensor, kind: str) -> Buffer:
         return Buffer(tensor.data_ptr(), tuple(tensor.shape), kind, tensor)
@@ -117,7 +130,7 @@ class Driver:
         self.name = self._device_name(device)
         self.multiprocessors = self._attribute(self._MULTIPROCESSORS, device)
         self.chip = 10 * self._attribute(self._MAJOR, device) + self._attribute(self._MINOR, device)
-        self.software = {}
+        self.software = {} if self.is_emulated else driver_version()
 
     def _device_name(self, device: ctypes.c_int) -> str:
         if self.is_emulated:

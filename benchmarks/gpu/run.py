@@ -14,6 +14,7 @@ import fnmatch
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -75,6 +76,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--repeats is at least 2, --distinct at least 1")
     if chosen.check + chosen.time + chosen.sanitize > 1:
         parser.error("--check, --time and --sanitize exclude each other")
+    if chosen.sanitize:  # torch has findings of its own
+        chosen.memory = "driver"
     if chosen.memory == "driver" and not chosen.check and not chosen.sanitize:
         parser.error("times are taken with torch: say --check, or leave --memory=driver out")
     return chosen
@@ -91,8 +94,8 @@ def say(item: str, outcome: dict) -> None:
 
 def probe(chosen: argparse.Namespace) -> dict:
     """The machine; ends the run where there is no GPU."""
-    outcome = jobs.run_items({"mode": "probe", "items": ["probe"], "memory": chosen.memory,
-                              "limit": chosen.limit})["probe"]
+    [(_, outcome)] = jobs.run_items({"mode": "probe", "items": ["probe"],
+                                     "memory": chosen.memory, "limit": chosen.limit})
     if "failed" in outcome:
         sys.exit(f"run.py: error: no GPU can be used: {outcome['failed']}")
     return outcome["found"]
@@ -109,19 +112,18 @@ def groups(bundle: variants.Bundle, pattern: str) -> dict[tuple[str, str], list[
 
 
 def run_checks(chosen: argparse.Namespace, names: dict[tuple[str, str], list[str]],
-               prefix: tuple[str, ...] = ()) -> list[dict]:
+               prefix: tuple[str, ...] = ()) -> Iterator[dict]:
     """Every variant that was asked for."""
-    entries = []
     for items in names.values():
         job = {"mode": "check", "bundle": str(chosen.artifacts), "items": items,
                "memory": chosen.memory, "counts": chosen.counts, "repeats": chosen.repeats,
                "distinct": chosen.distinct, "limit": chosen.limit}
-        for item, outcome in jobs.run_items(job, say, prefix).items():
-            entries.append(outcome.get("found") or {"name": item, "failed": outcome["failed"]})
-    return entries
+        for item, outcome in jobs.run_items(job, prefix):
+            say(item, outcome)
+            yield outcome.get("found") or {"name": item, "failed": outcome["failed"]}
 
 
-def run_sanitizers(chosen: argparse.Namespace, bundle: variants.Bundle) -> list[dict]:
+def run_sanitizers(chosen: argparse.Namespace, bundle: variants.Bundle) -> Iterator[dict]:
     """Each tool of compute-sanitizer over checks of small layers; memory by the driver alone."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(program).exists():
@@ -129,27 +131,28 @@ def run_sanitizers(chosen: argparse.Namespace, bundle: variants.Bundle) -> list[
                  "/usr/local/cuda/bin: it comes with NVIDIA's CUDA toolkit")
     pattern = chosen.only if chosen.only != "*" else "tiny-*"
     names = groups(bundle, pattern)
-    chosen.memory, chosen.counts, chosen.repeats = "driver", (1, 130), 2
-    entries = []
+    chosen.counts, chosen.repeats = (1, 130), 2
     for tool in TOOLS:
         print(f"compute-sanitizer --tool {tool}", flush=True)
         for (case, dtype), items in names.items():
             for item in items:  # so that a finding has a name
                 prefix = (program, "--tool", tool, "--error-exitcode", "9")
                 for entry in run_checks(chosen, {(case, dtype): [item]}, prefix):
-                    entries.append(entry | {"tool": tool})
-    return entries
+                    yield entry | {"tool": tool}
 
 
-def run_times(chosen: argparse.Namespace, bundle: variants.Bundle) -> tuple[dict, list[dict],
-                                                                           list[dict]]:
-    """The roof, points, and what failed."""
-    outcome = jobs.run_items({"mode": "roof", "items": ["roof"], "memory": "torch",
-                              "limit": chosen.limit})["roof"]
+def measure_roof(chosen: argparse.Namespace) -> dict:
+    """What the GPU can do at most, now."""
+    [(_, outcome)] = jobs.run_items({"mode": "roof", "items": ["roof"], "memory": "torch",
+                                     "limit": chosen.limit})
     if "failed" in outcome:
         sys.exit(f"run.py: error: the machine's roof cannot be measured: {outcome['failed']}")
-    roof, found, failed = outcome["found"], [], []
-    print(reporting.roof_line(roof), flush=True)
+    print(reporting.roof_line(outcome["found"]), flush=True)
+    return outcome["found"]
+
+
+def run_times(chosen: argparse.Namespace, bundle: variants.Bundle, roof: dict) -> Iterator[dict]:
+    """Every point of the suite that there are artifacts for."""
     for line in points.SUITES[chosen.suite]:
         items = points.available(line, bundle, chosen.only)
         if not items:
@@ -159,13 +162,9 @@ def run_times(chosen: argparse.Namespace, bundle: variants.Bundle) -> tuple[dict
                "memory": "torch", "peers": chosen.peers, "seconds": chosen.seconds,
                "roof": roof, "limit": chosen.limit}
         name = f"{line.case} {line.dtype} T="
-        for item, outcome in jobs.run_items(
-                job, lambda item, outcome, name=name: say(name + item, outcome)).items():
-            if "failed" in outcome:
-                failed.append({"name": name + item, "failed": outcome["failed"]})
-            else:
-                found.append(outcome["found"])
-    return roof, found, failed
+        for item, outcome in jobs.run_items(job):
+            say(name + item, outcome)
+            yield outcome.get("found") or {"name": name + item, "failed": outcome["failed"]}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,14 +185,21 @@ def main(arguments: list[str] | None = None) -> int:
     def save() -> None:
         if chosen.json:
             chosen.json.write_text(json.dumps(report, indent=1) + "\n")
+
+    def keep(key: str, entry: dict) -> None:
+        report[key].append(entry)
+        save()  # all there is so far, should somebody end this
     if chosen.sanitize:
-        report["sanitized"] = run_sanitizers(chosen, bundle)
+        for entry in run_sanitizers(chosen, bundle):
+            keep("sanitized", entry)
     elif not chosen.time:
-        report["checks"] = run_checks(chosen, names)
-    save()
+        for entry in run_checks(chosen, names):
+            keep("checks", entry)
     if not chosen.check and not chosen.sanitize:
-        report["roof"], report["points"], report["failed"] = run_times(chosen, bundle)
-        save()
+        report["roof"] = measure_roof(chosen)
+        for entry in run_times(chosen, bundle, report["roof"]):
+            keep("failed" if "failed" in entry else "points", entry)
+    save()
     text = reporting.markdown(report)
     print(text, end="")
     if chosen.markdown:

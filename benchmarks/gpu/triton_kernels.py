@@ -34,7 +34,7 @@ def choose(logits, scales, ids, num_experts, E: tl.constexpr, K: tl.constexpr, K
     tl.store(ids + token * K + slot, chosen_ids, mask=slot < K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_choices"])
 def count(ids, counts, num_choices, E: tl.constexpr, BLOCK: tl.constexpr):
     """Choices of each expert; `counts` begins as zeros."""
     choice = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -42,7 +42,7 @@ def count(ids, counts, num_choices, E: tl.constexpr, BLOCK: tl.constexpr):
     tl.atomic_add(counts + tl.load(ids + choice, mask=inside, other=0), 1, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_choices"])
 def place(ids, counts, cursors, order, num_choices, num_experts, E: tl.constexpr,
           BLOCK: tl.constexpr):
     """The rows of each expert, in any order; `cursors` begins as zeros."""
@@ -83,7 +83,7 @@ def _swizzle(program, row_tiles, column_tiles, GROUP: tl.constexpr):
     return group * GROUP + within % height, within // height
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row_tiles"])
 def gate_up(x, weights, inner, order, counts, num_experts, row_tiles, H: tl.constexpr,
             I: tl.constexpr, K: tl.constexpr, E: tl.constexpr, BM: tl.constexpr,
             BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr):
@@ -112,7 +112,7 @@ def gate_up(x, weights, inner, order, counts, num_experts, row_tiles, H: tl.cons
                  result.to(inner.dtype.element_ty), mask=(row < size)[:, None] & (n < I)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row_tiles"])
 def down(inner, weights, rows, order, scales, counts, num_experts, row_tiles, H: tl.constexpr,
          I: tl.constexpr, E: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
          GROUP: tl.constexpr, PRECISION: tl.constexpr):

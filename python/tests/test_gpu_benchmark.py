@@ -335,3 +335,60 @@ def test_measuring(carried, tmp_path, monkeypatch):
     bench.expected = bench.expected * 2
     with pytest.raises(ValueError, match="ours is wrong"):
         bench.measure(8)
+
+
+def test_a_run_of_times(carried, tmp_path, monkeypatch, capsys):
+    """From the command line to table and picture, with outcomes that are invented."""
+    from gpu import run as runner
+    machine = {"gpu": "NVIDIA H200 (invented)", "chip": "sm_90", "multiprocessors": 132,
+               "is_emulated": False, "software": {"torch": "0"}}
+    seen = []
+
+    def run_items(job, prefix=()):
+        seen.append(job)
+        for item in job["items"]:
+            if job["mode"] == "time" and item == "9":
+                yield item, {"failed": "ValueError: ours is wrong"}
+            else:
+                yield item, {"found": {
+                    "probe": machine, "roof": invented_report()["roof"],
+                    "time": invented("B", 8, 2e-5, 0.5, grouped_mm=8e-5)}[job["mode"]]}
+    monkeypatch.setattr(runner.jobs, "run_items", run_items)
+    monkeypatch.setitem(points.SUITES, "short", (points.Line("small", "bf16", (8, 9)),
+                                                 points.Line("B", "bf16", (8,))))
+    out, table, roof = tmp_path / "out.json", tmp_path / "out.md", tmp_path / "roof.png"
+    status = runner.main(["--time", "--suite=short", f"--artifacts={carried / 'artifacts'}",
+                          f"--json={out}", f"--markdown={table}", f"--picture={roof}"])
+    assert status == 1  # of the point that failed
+    assert [job["mode"] for job in seen] == ["probe", "roof", "time"]  # there is no B
+    found = json.loads(out.read_text())
+    assert found["gpu"] == machine["gpu"] and len(found["points"]) == 1
+    assert found["failed"] == [{"name": "small bf16 T=9", "failed": "ValueError: ours is wrong"}]
+    told = capsys.readouterr().out
+    assert "small bf16 T=9: FAILED: ValueError: ours is wrong" in told
+    assert told.endswith(table.read_text()) and "4.00 (grouped_mm), met" in table.read_text()
+    assert roof.read_bytes().startswith(b"\x89PNG")
+
+
+SANITIZER = """#!/bin/sh
+# Stands in for compute-sanitizer: runs the program, and finds something if it is racecheck.
+tool=$2
+shift 4
+"$@" || exit
+if [ $tool = racecheck ]; then echo "ERROR: Race reported"; exit 9; fi
+"""
+
+
+@needs_driver
+def test_sanitizers(carried, tmp_path):
+    """Each tool runs over each layer, and what one finds is a failure."""
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(SANITIZER)
+    program.chmod(0o755)
+    environment = kernels_of(OLD, tmp_path)
+    done = run(carried, "--sanitize", f"--only={OLD.name}", "--distinct=2", **environment,
+               PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 1, done.stderr
+    assert "2 of 3 right" in done.stdout
+    assert f"Failed: {OLD.name} under racecheck: the process ended with status 9" in done.stdout
+    assert "Race reported" in done.stdout

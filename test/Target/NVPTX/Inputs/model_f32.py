@@ -48,8 +48,8 @@ def errors(x: np.ndarray, w: np.ndarray) -> dict[str, float]:
             fma = (fma + one).astype(np.float32)
     sums = {"kept outside": outside, "in the tensor cores": inside, "FMAs of f32": fma,
             "tf32 alone": alone}
-    size = np.abs(exact).sum(axis=1)
-    return {name: float((np.abs(got - exact.sum(axis=1)) / size).max()) for name, got in sums.items()}
+    want, size = exact.sum(axis=1), np.abs(exact).sum(axis=1)
+    return {name: float((np.abs(got - want) / size).max()) for name, got in sums.items()}
 
 
 def main() -> None:

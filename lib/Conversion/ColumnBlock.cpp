@@ -106,11 +106,11 @@ public:
   void build(OpBuilder &b) {
     int64_t tail = sum.size % shape.getStep();
     int64_t end = sum.start + sum.size - tail;
-    int64_t length = getPartLength(config, sum.size);
+    Value length = partLength(b);
     Value wholeEnd = index(b, end);
-    loop(b, index(b, sum.start), wholeEnd, index(b, length),
+    loop(b, index(b, sum.start), wholeEnd, length,
          [&](OpBuilder &b, Value start) {
-           Value count = min(b, index(b, length), sub(b, wholeEnd, start));
+           Value count = min(b, length, sub(b, wholeEnd, start));
            Value steps =
                arith::DivUIOp::create(b, loc, count, index(b, shape.getStep()));
            buildPart(b, {start, steps, add(b, start, count), false});
@@ -125,6 +125,22 @@ private:
   const ColumnGroup &group;
   const ColumnSum &sum;
   ColumnShape shape;
+
+  /// Half a part where rows are few and memory sets the pace: then the panel,
+  /// the weights of the next tile and the rows are in the first cache together.
+  Value partLength(OpBuilder &b) {
+    constexpr int64_t kFewTiles = 3;
+    int64_t whole = getPartLength(config, sum.size);
+    int64_t half = llvm::alignTo(llvm::divideCeil(whole, 2), shape.getStep());
+    Value areFew = isAtMost(b, rows.count, kFewTiles * config.getTileRows());
+    return arith::SelectOp::create(b, loc, areFew, index(b, half),
+                                   index(b, whole));
+  }
+
+  Value isAtMost(OpBuilder &b, Value x, int64_t y) {
+    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule, x,
+                                 index(b, y));
+  }
 
   /// Steps of k from `start` on, the k after them, and whether one element
   /// follows.
@@ -151,6 +167,8 @@ private:
     int64_t height;
     Source source;
     Share share;
+    /// Whether there is room for them in the first cache beside a panel.
+    bool toFirstCache;
   };
 
   void buildRowTiles(OpBuilder &b, const Part &part, Value column,
@@ -161,28 +179,24 @@ private:
     };
     Value rest = arith::RemUIOp::create(b, loc, rows.count, index(b, height));
     Value whole = sub(b, rows.count, rest);
-    auto isAtMost = [&](OpBuilder &b, Value x, int64_t y) {
-      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule, x,
-                                   index(b, y));
-    };
     either(b, isAtMost(b, rows.count, height), [&](OpBuilder &b, bool isLone) {
       if (isLone) {
         switchRows(b, rows.count, height, [&](OpBuilder &b, int64_t height) {
-          build(b, {zero, height, Source::Weights, Share::All});
+          build(b, {zero, height, Source::Weights, Share::All, true});
         });
         return;
       }
       int64_t few = (config.getTileColumns() - 1) * height;
       either(b, isAtMost(b, whole, few), [&](OpBuilder &b, bool areFew) {
         Share share = areFew ? Share::Half : Share::One;
-        build(b, {zero, height, Source::WeightsToPanel, share});
+        build(b, {zero, height, Source::WeightsToPanel, share, areFew});
         loop(b, index(b, height), whole, index(b, height),
              [&](OpBuilder &b, Value place) {
-               build(b, {place, height, Source::Panel, share});
+               build(b, {place, height, Source::Panel, share, areFew});
              });
       });
       switchRows(b, rest, height - 1, [&](OpBuilder &b, int64_t height) {
-        build(b, {whole, height, Source::Panel, Share::Half});
+        build(b, {whole, height, Source::Panel, Share::Half, false});
       });
     });
   }
@@ -270,6 +284,7 @@ private:
         arith::SelectOp::create(b, loc, isInside, rows.expert, nextExpert);
     prefetch.loads = loads;
     prefetch.elements = step;
+    prefetch.toFirstCache = tile.toFirstCache;
     if (tile.share == Share::All)
       return;
     Value turn = arith::DivUIOp::create(b, loc, tile.place,

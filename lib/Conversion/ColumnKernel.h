@@ -79,6 +79,7 @@ struct ColumnTile {
   struct {
     Value expert, column, sum;
     int64_t loads, elements;
+    bool toFirstCache;
   } prefetch;
 };
 

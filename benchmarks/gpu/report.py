@@ -16,7 +16,7 @@ if str(HERE.parent) not in sys.path:
     sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "python")]
 
 import report as plain  # noqa: E402
-from gpu import bars, points  # noqa: E402
+from gpu import bars, clock, points  # noqa: E402
 
 PROGRAMS = (*points.PEERS, points.GEMMS)
 
@@ -31,9 +31,9 @@ def heading(report: dict) -> str:
 
 def roof_line(roof: dict) -> str:
     """The roof in a sentence."""
+    bf16, tf32, f32 = (roof["flops"][dtype] * 1e-12 for dtype in ("bf16", "tf32", "f32"))
     return (f"Roof: copies {roof['copy'] * 1e-9:.0f} GB/s, sums {roof['read'] * 1e-9:.0f} GB/s, "
-            f"cuBLAS {roof['flops']['bf16'] * 1e-12:.0f} TFLOP/s in bf16 and "
-            f"{roof['flops']['f32'] * 1e-12:.1f} in f32.")
+            f"cuBLAS {bf16:.0f} TFLOP/s in bf16, {tf32:.0f} in tf32, {f32:.1f} in f32.")
 
 
 def progress(point: dict) -> str:
@@ -125,8 +125,9 @@ def picture(report: dict, path: Path) -> None:
     """A roofline as benchmarks/report.py draws it; an empty report is an error."""
     entries = []
     for point in report["points"]:
-        roof = {"read": max(report["roof"]["copy"], report["roof"]["read"]),
-                "flops": report["roof"]["flops"]}
+        measured = clock.Roof(**report["roof"])
+        roof = {"read": measured.bandwidth,
+                "flops": {point["dtype"]: measured.peak(point["dtype"])}}
         base = {key: point[key] for key in ("case", "dtype", "flops", "touched_bytes",
                                             "ours_seconds")} | {"roof": roof}
         layers = [name for name in point["programs"] if name != points.GEMMS]

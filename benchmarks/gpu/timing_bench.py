@@ -65,8 +65,7 @@ class Bench:
     def __init__(self, job: dict, gpu: Torch) -> None:
         from gpu import torch_peers
         self.job, self.gpu = job, gpu
-        roof = job["roof"]
-        self.roof = clock.Roof(roof["copy"], roof["read"], roof["flops"])
+        self.roof = clock.Roof(**job["roof"])
         self.bundle = variants.read_bundle(Path(job["bundle"]))
         any_tokens = points.find_artifact(self.bundle, job["case"], job["dtype"], 0)
         first = any_tokens or next(a for a in self.bundle.artifacts

@@ -15,7 +15,7 @@ FAT = ("sm_80", "sm_90a")  # a call takes what is best for its device
 OLDER = ("sm_80",)  # the mma.sync kernels, on newer devices as PTX
 # Numbers of tokens that code is made for: with few, weights are all that moves, and the kernels
 # are others. 0 is code for any number.
-TOKENS = {"bf16": (0, 1, 4, 8, 64, 256, 512), "f32": (0, 8)}
+TOKENS = {"bf16": (0, 1, 4, 8, 64, 256, 512), "f32": (0, 1, 8, 64)}
 OLDER_TOKENS = (0, 8)
 
 

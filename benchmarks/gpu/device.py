@@ -82,7 +82,8 @@ class Torch:
 
     def poison(self, buffer: Buffer) -> None:
         """Every byte 0xff: NaN, and ids that are none."""
-        buffer.owner.view(self.torch.uint8).fill_(255)
+        if buffer.owner.numel():  # torch cannot view others as bytes
+            buffer.owner.view(self.torch.uint8).fill_(255)
 
     def download(self, buffer: Buffer) -> Array:
         if buffer.type == "bf16":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import types
 
 import numpy as np
 import torch
@@ -79,7 +80,12 @@ def install(monkeypatch) -> None:
                         ("current_stream", Stream), ("empty_cache", lambda: None),
                         ("stream", contextlib.nullcontext), ("graph", contextlib.nullcontext)):
         monkeypatch.setattr(torch.cuda, name, value)
-    for name in ("ones", "randn", "empty"):
+    properties = types.SimpleNamespace(name="a fake", multi_processor_count=4, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    for name in ("ones", "zeros", "randn", "empty"):
         make = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *shape, make=make, device=None, **rest:
                             make(*shape, **rest))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -282,6 +283,26 @@ def test_torch_peers_are_right():
                 program = peer(case, weights, tensors)
                 y = program.result(program.bind(program.input(x))())
                 assert reference.compare(y, expected).relative < reference.TOLERANCE[dtype]
+
+
+def test_memory_of_torch(monkeypatch):
+    """What is uploaded comes back; poison is in every byte, also where there is none."""
+    import fake_cuda
+    from gpu.device import Torch
+    fake_cuda.install(monkeypatch)
+    gpu = Torch()
+    assert (gpu.chip, gpu.multiprocessors, gpu.stream()) == (90, 4, 0x5EED)
+    for array in (np.arange(12, dtype=np.uint16).reshape(3, 4), np.ones((3, 4), np.float32),
+                  np.zeros((0, 4), np.uint16)):
+        buffer = gpu.upload(array.copy())
+        found = gpu.download(buffer)
+        assert found.dtype == array.dtype and np.array_equal(found, array)
+        assert buffer.shape == array.shape
+        gpu.poison(buffer)
+        assert np.all(gpu.download(buffer).view(np.uint8) == 255)
+    workspace = gpu.allocate((100,), "i8")
+    gpu.poison(workspace)
+    assert workspace.address and workspace.shape == (100,)
 
 
 TRITON = """

@@ -174,6 +174,20 @@ private:
                                LLVM::LLVMDialect::getByValAttrName());
   }
 
+  /// The kind of an atomic: 2, and flags of its order for the library.
+  static int64_t kindOf(LLVM::AtomicOrdering ordering,
+                        std::optional<StringRef> scope) {
+    constexpr int64_t kAtomic = 2, kAcquire = 4, kRelease = 8, kBlockScope = 16;
+    int64_t kind = kAtomic;
+    bool both = ordering == LLVM::AtomicOrdering::acq_rel ||
+                ordering == LLVM::AtomicOrdering::seq_cst;
+    if (both || ordering == LLVM::AtomicOrdering::acquire)
+      kind |= kAcquire;
+    if (both || ordering == LLVM::AtomicOrdering::release)
+      kind |= kRelease;
+    return scope == "block" ? kind | kBlockScope : kind;
+  }
+
   void checkAccess(Operation *op) {
     Value pointer;
     Type type;
@@ -183,19 +197,24 @@ private:
       pointer = load.getAddr();
       type = load.getType();
       bool atomic = load.getOrdering() != LLVM::AtomicOrdering::not_atomic;
-      kind = atomic ? 2 : 0;
+      constexpr int64_t kIsLoad = 32;
+      kind = atomic ? kIsLoad | kindOf(load.getOrdering(), load.getSyncscope())
+                    : 0;
       spins = atomic || load.getVolatile_();
     } else if (auto store = dyn_cast<LLVM::StoreOp>(op)) {
       pointer = store.getAddr();
       type = store.getValue().getType();
-      kind = store.getOrdering() == LLVM::AtomicOrdering::not_atomic ? 1 : 2;
+      bool atomic = store.getOrdering() != LLVM::AtomicOrdering::not_atomic;
+      kind = atomic ? 1 + kindOf(store.getOrdering(), store.getSyncscope()) : 1;
     } else if (auto atomic = dyn_cast<LLVM::AtomicRMWOp>(op)) {
       pointer = atomic.getPtr();
       type = atomic.getVal().getType();
+      kind = kindOf(atomic.getOrdering(), atomic.getSyncscope());
     } else {
       auto exchange = cast<LLVM::AtomicCmpXchgOp>(op);
       pointer = exchange.getPtr();
       type = exchange.getVal().getType();
+      kind = kindOf(exchange.getSuccessOrdering(), exchange.getSyncscope());
       spins = true;
     }
     unsigned space =

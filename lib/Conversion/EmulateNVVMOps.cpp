@@ -412,10 +412,11 @@ LogicalResult mlir::moe::emulateOp(Operation *op, EmulationCalls &calls) {
         return becomeCall(op, "moe_emu_nanosleep",
                           {op.getDuration(), calls.site(op)}, calls);
       })
-      // Memory is sequentially consistent here, kernels run one after another,
-      // and registers are the host's.
-      .Case<NVVM::MembarOp, NVVM::FenceScClusterOp, NVVM::GriddepcontrolOp,
-            NVVM::PrefetchOp>([&](Operation *op) {
+      .Case<NVVM::MembarOp, NVVM::FenceScClusterOp>([&](Operation *op) {
+        return becomeCall(op, "moe_emu_fence", {}, calls);
+      })
+      // Kernels run one after another, and caches have nothing to do here.
+      .Case<NVVM::GriddepcontrolOp, NVVM::PrefetchOp>([&](Operation *op) {
         op->erase();
         return success();
       })

@@ -145,12 +145,18 @@ void moe_emu_tma_load(void *destination, const void *map,
   uint32_t offset = checkShared(own, destination, bytes, 128, site);
   machine->findBarrier(barrier, site);
   checkBox(box, /*write=*/false, site);
+  if (machine->launch.cooperative)
+    box.forElements([&](uint32_t, const char *from) {
+      if (from)
+        machine->readGlobalAsync(from, box.map.elementBytes, site);
+    });
   if (!own.contains(barrier))
     machine->fail(site, "a bulk copy that completes on another block's "
                         "mbarrier");
-  uint32_t mask = multicast ? multicast : 1u << own.rank;
   for (const auto &block : own.cluster->blocks) {
-    if (!(mask >> block->rank & 1))
+    bool isTarget =
+        multicast ? multicast >> block->rank & 1 : block.get() == &own;
+    if (!isTarget)
       continue;
     MBarrier &there =
         machine->findBarrier(block->window + own.offset(barrier), site);
@@ -172,6 +178,7 @@ void moe_emu_bulk_load(void *destination, const char *source, uint32_t bytes,
                   bytes);
   uint32_t offset = checkShared(own, destination, bytes, 16, site);
   machine->checkGlobal(source, bytes, /*write=*/false, site);
+  machine->readGlobalAsync(source, bytes, site);
   startLoad(
       own, offset, bytes, machine->findBarrier(barrier, site),
       [=](char *window) { memcpy(window + offset, source, bytes); }, site);

@@ -63,8 +63,10 @@ void moe_emu_cp_async(char *destination, const char *source, uint32_t bytes,
   if (copied > bytes)
     machine->fail(site, "cp.async of %u bytes has a source of %u", bytes,
                   copied);
-  if (copied)
+  if (copied) {
     machine->checkGlobal(source, copied, /*write=*/false, site);
+    machine->touchGlobal(source, copied, Access::Read, "cp.async", site);
+  }
   Epoch now = {thread.actor, thread.clock[thread.actor]};
   if (Conflict conflict =
           block.shadow->issue(offset, bytes, {now, site}, thread.clock,

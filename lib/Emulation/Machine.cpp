@@ -24,6 +24,8 @@ static StackPool &stacks() {
 
 /// Picks in a row that moved nothing: threads that spin for ever.
 static constexpr uint64_t kMostIdlePicks = 4'000'000;
+/// After so many of them copies land.
+static constexpr uint64_t kPatience = 10'000;
 
 Thread &Warp::lane(uint32_t lane) {
   return *block->threads[index * kWarpSize + lane];
@@ -60,7 +62,7 @@ Machine::Machine(const MoEEmuKernel &kernel, const MoEEmuLaunch &launch,
   static constexpr uint64_t kLandEvery[] = {1, 4, 64, 1024, 1 << 20};
   if (launch.seed) {
     landEvery = kLandEvery[launch.seed % 5];
-    skewed = launch.seed % 2;
+    skewed = launch.seed % 2 || (launch.cooperative && launch.seed % 4 >= 2);
   }
 }
 
@@ -81,6 +83,13 @@ std::string Machine::checkLaunch() {
       return format("grid dimension %c is %u, no multiple of the cluster's %u",
                     axes[i], launch.grid[i], clusterDims[i]);
   }
+  uint64_t blocks = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
+  if (launch.cooperative && blocks > mostBlocks())
+    return format("a cooperative launch of %llu blocks, of which %u run at the "
+                  "same time",
+                  static_cast<unsigned long long>(blocks), mostBlocks());
+  if (launch.cooperative && clusterDims != std::array<uint32_t, 3>{1, 1, 1})
+    return "a cooperative launch of clusters, which is not modelled";
   uint64_t threads =
       uint64_t(launch.block[0]) * launch.block[1] * launch.block[2];
   if (threads > 1024)
@@ -108,9 +117,10 @@ std::string Machine::checkLaunch() {
 std::string Machine::run() {
   if (std::string problem = checkLaunch(); !problem.empty())
     return format("launch of '%s': %s", kernel.name, problem.c_str());
-  for (uint32_t z = 0; z < launch.grid[2]; z += clusterDims[2])
-    for (uint32_t y = 0; y < launch.grid[1]; y += clusterDims[1])
-      for (uint32_t x = 0; x < launch.grid[0]; x += clusterDims[0])
+  std::array<uint32_t, 3> step = togetherDims();
+  for (uint32_t z = 0; z < launch.grid[2]; z += step[2])
+    for (uint32_t y = 0; y < launch.grid[1]; y += step[1])
+      for (uint32_t x = 0; x < launch.grid[0]; x += step[0])
         waitingClusters.push_back({x, y, z});
   // Blocks start in no promised order.
   if (launch.seed)
@@ -118,7 +128,8 @@ std::string Machine::run() {
   std::reverse(waitingClusters.begin(), waitingClusters.end());
   startClusters();
   while (!failed && !clusters.empty()) {
-    landOne(/*force=*/false);
+    // However long a copy takes, threads that spin meanwhile do not stop it.
+    landOne(/*force=*/idlePicks > kPatience);
     Thread *thread = pick();
     if (!thread) {
       if (landOne(/*force=*/true))
@@ -144,11 +155,21 @@ std::string Machine::run() {
                              error;
 }
 
+uint32_t Machine::mostBlocks() const {
+  return launch.resident_blocks ? launch.resident_blocks : 8;
+}
+
+std::array<uint32_t, 3> Machine::togetherDims() const {
+  if (!launch.cooperative)
+    return clusterDims;
+  return {launch.grid[0], launch.grid[1], launch.grid[2]};
+}
+
 void Machine::startClusters() {
-  uint32_t most = launch.resident_blocks ? launch.resident_blocks : 8;
-  uint32_t blocks = clusterDims[0] * clusterDims[1] * clusterDims[2];
+  std::array<uint32_t, 3> dims = togetherDims();
+  uint32_t blocks = dims[0] * dims[1] * dims[2];
   while (!waitingClusters.empty() &&
-         (clusters.empty() || residentBlocks + blocks <= most)) {
+         (clusters.empty() || residentBlocks + blocks <= mostBlocks())) {
     startCluster(waitingClusters.back());
     waitingClusters.pop_back();
     residentBlocks += blocks;
@@ -157,14 +178,15 @@ void Machine::startClusters() {
 
 void Machine::startCluster(std::array<uint32_t, 3> first) {
   auto cluster = std::make_unique<Cluster>();
-  uint32_t blocks = clusterDims[0] * clusterDims[1] * clusterDims[2];
+  std::array<uint32_t, 3> dims = togetherDims();
+  uint32_t blocks = dims[0] * dims[1] * dims[2];
   uint32_t warps = (threadsPerBlock + kWarpSize - 1) / kWarpSize;
   cluster->actors = blocks * (threadsPerBlock + warps + kBarrierActors);
   cluster->live = blocks;
   for (uint32_t rank = 0; rank < blocks; ++rank) {
-    uint32_t x = rank % clusterDims[0];
-    uint32_t y = rank / clusterDims[0] % clusterDims[1];
-    uint32_t z = rank / clusterDims[0] / clusterDims[1];
+    uint32_t x = rank % dims[0];
+    uint32_t y = rank / dims[0] % dims[1];
+    uint32_t z = rank / dims[0] / dims[1];
     cluster->blocks.push_back(
         makeBlock(*cluster, rank, {first[0] + x, first[1] + y, first[2] + z}));
   }
@@ -208,12 +230,15 @@ std::unique_ptr<Block> Machine::makeBlock(Cluster &cluster, uint32_t rank,
   block->live = threadsPerBlock;
   uint32_t warps = (threadsPerBlock + kWarpSize - 1) / kWarpSize;
   block->warps.resize(warps);
+  // Where blocks wait for each other, whole blocks are far apart, too.
+  bool apart = launch.cooperative && launch.seed % 4 >= 2;
+  uint32_t priority = random(1 << 20);
   for (uint32_t i = 0; i < warps; ++i) {
     uint32_t lanes = std::min(kWarpSize, threadsPerBlock - i * kWarpSize);
     block->warps[i].block = block.get();
     block->warps[i].index = i;
     block->warps[i].existing = lanes == kWarpSize ? ~0u : (1u << lanes) - 1;
-    block->warps[i].priority = random(1 << 20);
+    block->warps[i].priority = apart ? priority : random(1 << 20);
     block->warps[i].matrixActor =
         cluster.live * threadsPerBlock + rank * warps + i;
   }
@@ -467,8 +492,9 @@ std::string Machine::describe(const Block &block, Actor actor) const {
   uint32_t threads = block.cluster->blocks.size() * threadsPerBlock;
   std::string where;
   auto ofBlock = [&](uint32_t rank) {
-    return rank == block.rank ? std::string()
-                              : format(" of block %u of the cluster", rank);
+    return rank == block.rank   ? std::string()
+           : launch.cooperative ? format(" of block %u", rank)
+                                : format(" of block %u of the cluster", rank);
   };
   if (actor < threads)
     return format("thread %u (warp %u, lane %u)", actor % threadsPerBlock,
@@ -483,11 +509,12 @@ std::string Machine::describe(const Block &block, Actor actor) const {
 }
 
 std::string Machine::explain(const char *what, const Block &block,
-                             const Conflict &conflict) const {
+                             const Conflict &conflict,
+                             const char *memory) const {
   std::string other = describe(block, conflict.toucher.epoch.actor);
   const char *did = conflict.other == Access::Read ? "read" : "wrote";
   std::string text =
-      format("%s of shared memory at byte %u: ", what, conflict.offset);
+      format("%s of %s at byte %u: ", what, memory, conflict.offset);
   switch (conflict.kind) {
   case Conflict::None:
     break;
@@ -531,9 +558,11 @@ Epoch Machine::tick(Thread &thread) {
 Block *Machine::blockOf(const void *address) const {
   if (current->block->contains(address))
     return current->block;
-  for (const auto &block : current->block->cluster->blocks)
-    if (block->contains(address))
-      return block.get();
+  // Only blocks of a cluster see each other's.
+  if (!launch.cooperative)
+    for (const auto &block : current->block->cluster->blocks)
+      if (block->contains(address))
+        return block.get();
   return nullptr;
 }
 
@@ -576,6 +605,47 @@ void Machine::checkGlobal(const void *address, uint64_t bytes, bool write,
       static_cast<unsigned>(near - launch.buffers),
       near->name ? near->name : "no name",
       static_cast<unsigned long long>(near->bytes));
+}
+
+void Machine::explainGlobal(const char *what, const void *address,
+                            const Conflict &conflict, const char *site) {
+  // Addresses differ from run to run; places in buffers do not.
+  Conflict shown = conflict;
+  std::string memory = "global memory";
+  uint64_t at = (reinterpret_cast<uintptr_t>(address) & ~uint64_t(UINT32_MAX)) |
+                conflict.offset;
+  for (uint32_t i = 0; i < launch.num_buffers; ++i) {
+    const MoEEmuBuffer &buffer = launch.buffers[i];
+    auto base = reinterpret_cast<uintptr_t>(buffer.base);
+    if (at + 1 < base || at >= base + buffer.bytes)
+      continue;
+    shown.offset = at < base ? 0 : static_cast<uint32_t>(at - base);
+    memory +=
+        format(", buffer %u (%s),", i, buffer.name ? buffer.name : "no name");
+    break;
+  }
+  fail(site, "%s",
+       explain(what, *current->block, shown, memory.c_str()).c_str());
+}
+
+void Machine::touchGlobal(const void *address, uint64_t bytes, Access access,
+                          const char *what, const char *site) {
+  if (!launch.cooperative)
+    return;
+  Epoch now = {current->actor, current->clock[current->actor]};
+  if (Conflict conflict =
+          global.touch(address, bytes, access, {now, site}, current->clock))
+    explainGlobal(what, address, conflict, site);
+}
+
+void Machine::readGlobalAsync(const void *address, uint64_t bytes,
+                              const char *site) {
+  if (!launch.cooperative)
+    return;
+  Epoch now = {current->actor, current->clock[current->actor]};
+  if (Conflict conflict =
+          global.readAsync(address, bytes, {now, site}, current->clock))
+    explainGlobal("bulk copy", address, conflict, site);
 }
 
 static Meeting *findMeeting(Warp &warp, uint32_t mask) {

@@ -9,6 +9,7 @@
 #define MOE_LIB_EMULATION_MACHINE_H
 
 #include "Fiber.h"
+#include "GlobalMemory.h"
 #include "Shadow.h"
 #include "moe/Emulation/Emulation.h"
 
@@ -73,6 +74,9 @@ struct Thread {
   std::array<uint32_t, 3> id = {};
   Actor actor = 0;
   VectorClock clock;
+  /// Fences: what it knew at the last one, which relaxed stores release, and
+  /// what relaxed loads have seen, which the next one acquires.
+  VectorClock fenced, seen;
   bool done = false;
   bool runnable = true;
 
@@ -175,14 +179,16 @@ struct Block {
   }
 };
 
-/// Blocks that know each other's clocks; one, unless launched as a cluster.
+/// Blocks that know each other's clocks: one, a cluster, or all of a
+/// cooperative launch.
 struct Cluster {
   std::vector<std::unique_ptr<Block>> blocks;
   uint32_t actors = 0;
   uint32_t arrived = 0; // at the cluster barrier
   std::vector<Thread *> waiting;
   VectorClock joined;
-  std::map<const void *, VectorClock> atomics;
+  /// What atomics have released: to all, and (rank + 1) to those of a block.
+  std::map<std::pair<const void *, uint32_t>, VectorClock> atomics;
   uint32_t live = 0; // blocks
 };
 
@@ -229,7 +235,13 @@ public:
   MBarrier &findBarrier(const void *address, const char *site);
   std::string describe(const Block &block, Actor actor) const;
   std::string explain(const char *what, const Block &block,
-                      const Conflict &conflict) const;
+                      const Conflict &conflict,
+                      const char *memory = "shared memory") const;
+  /// An access of global memory, where blocks know each other's clocks.
+  void touchGlobal(const void *address, uint64_t bytes, Access access,
+                   const char *what, const char *site);
+  /// A read of it by the async proxy.
+  void readGlobalAsync(const void *address, uint64_t bytes, const char *site);
   void checkGlobal(const void *address, uint64_t bytes, bool write,
                    const char *site);
 
@@ -259,6 +271,13 @@ private:
   bool landOne(bool force);
   std::string deadlock() const;
 
+  /// Blocks that run together, of the grid.
+  std::array<uint32_t, 3> togetherDims() const;
+  uint32_t mostBlocks() const;
+  void explainGlobal(const char *what, const void *address,
+                     const Conflict &conflict, const char *site);
+
+  GlobalShadow global;
   std::vector<std::unique_ptr<Cluster>> clusters; // resident
   std::vector<std::array<uint32_t, 3>> waitingClusters;
   std::vector<Cluster *> finished;

@@ -34,7 +34,9 @@ uint32_t moe_emu_cluster_ctaid(uint32_t axis) {
 uint32_t moe_emu_cluster_nctaid(uint32_t axis) {
   return machine->clusterDims[axis];
 }
-uint32_t moe_emu_cluster_ctarank() { return self().block->rank; }
+uint32_t moe_emu_cluster_ctarank() {
+  return machine->launch.cooperative ? 0 : self().block->rank;
+}
 uint32_t moe_emu_cluster_nctarank() {
   return self().block->cluster->blocks.size();
 }

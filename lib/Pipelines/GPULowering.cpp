@@ -48,6 +48,8 @@ void mlir::moe::buildGPUBufferPipeline(OpPassManager &pm,
   pm.addPass(createStridedCopies({/*all=*/true}));
   pm.addPass(createConvertLinalgToParallelLoopsPass());
   addCleanup(pm);
+  // Its scratch memory is placed with the rest.
+  pm.addPass(createMoEMergeLaunches());
 }
 
 void mlir::moe::buildGPUKernelPipeline(OpPassManager &pm) {

@@ -86,6 +86,7 @@ static llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> createJIT() {
   // What code for GPUs calls.
   define("moe_cuda_begin", &moe_cuda_begin);
   define("moe_cuda_call_kernel", &moe_cuda_call_kernel);
+  define("moe_cuda_call_cooperative", &moe_cuda_call_cooperative);
   define("moe_cuda_call_encode", &moe_cuda_call_encode);
   define("moe_cuda_error", &moe_cuda_error);
   if (llvm::Error error = engine.getMainJITDylib().define(

@@ -35,7 +35,7 @@ class _Launch(ctypes.Structure):
                 ("cluster", ctypes.c_uint32 * 3), ("dynamic_shared", ctypes.c_uint32),
                 ("resident_blocks", ctypes.c_uint32), ("seed", ctypes.c_uint64),
                 ("buffers", ctypes.POINTER(_Buffer)), ("num_buffers", ctypes.c_uint32),
-                ("shared_limit", ctypes.c_uint32)]
+                ("shared_limit", ctypes.c_uint32), ("cooperative", ctypes.c_uint32)]
 
 
 def build_folder() -> Path:
@@ -127,18 +127,19 @@ class Kernels:
     def launch(self, name: str, grid: int | Sequence[int], block: int | Sequence[int],
                args: Sequence[np.ndarray | np.generic | bytes | ctypes.Array], *,
                cluster: int | Sequence[int] = (0, 0, 0), shared: int = 0, seed: int = 0,
-               resident: int = 0, shared_limit: int = 0,
+               resident: int = 0, shared_limit: int = 0, cooperative: bool = False,
                buffers: Sequence[np.ndarray] = ()) -> None:
         """Runs all blocks of the grid. An argument is an array (its address), a numpy scalar, or
         bytes (a struct or tensor map by value). `buffers` are arrays that the kernel reaches in
-        other ways. Raises EmulationError with the text of what went wrong."""
+        other ways. `cooperative`: all blocks run at once, and races in global memory are errors.
+        Raises EmulationError with the text of what went wrong."""
         arrays = [a for a in args if isinstance(a, np.ndarray)] + list(buffers)
         listed = (_Buffer * len(arrays))(*[
             _Buffer(a.ctypes.data, a.nbytes, a.flags.writeable, None) for a in arrays])
         values = [_value(a) for a in args]
         pointers = (ctypes.c_void_p * max(1, len(values)))(*[ctypes.addressof(v) for v in values])
         launch = _Launch(_dims(grid), _dims(block), _dims(cluster), shared, resident, seed, listed,
-                         len(arrays), shared_limit)
+                         len(arrays), shared_limit, cooperative)
         record = ctypes.c_char.in_dll(self._library, f"moe_emu_kernel_{name}")
         if self._emulation.moe_emu_launch(ctypes.byref(record), ctypes.byref(launch), pointers):
             raise EmulationError(self._emulation.moe_emu_error().decode())

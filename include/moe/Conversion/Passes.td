@@ -186,7 +186,8 @@ def MoESelectGPUStrategy : Pass<"moe-select-gpu-strategy"> {
     of `chip` and the sizes of the op; an op that has one (pinned by a user) keeps
     it, if it fits. Later passes only read it. A *passed* remark says what was
     chosen; ops that get none decompose, and a *missed* remark says why and what
-    to change.
+    to change. A function of which each `moe.combine` has at most 16 tokens, a static
+    number, gets `moe.merge_launches = true`, unless it has that attribute.
 
     What can be lowered: rows that are stored (not combined), products of one set
     of rows and one weight each, all f16, all bf16 or all f32 (three products of
@@ -415,6 +416,62 @@ def MoELoopsToGPU : Pass<"moe-loops-to-gpu", "::mlir::ModuleOp"> {
         args(%y : !llvm.ptr, %T : i64)
     ```
   }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect"
+  ];
+}
+
+def MoEMergeLaunches : Pass<"moe-merge-launches", "::mlir::ModuleOp"> {
+  let summary = "makes one persistent kernel of launches that follow one another";
+  let description = [{
+    For layers of few tokens, whose kernels are so short that most of their time is
+    starting and ending. After `moe-lower-to-gpu`, in functions that have
+    `moe.merge_launches = true`, which `moe-select-gpu-strategy` gives to those whose
+    `moe.combine`s all have at most 16 tokens, a static number (a user pins true or
+    false); with `all`, in all.
+
+    Launches with nothing but sizes, views and addresses between them become one,
+    whose kernel runs theirs as phases, one after the other. Its grid is as large
+    as the largest of theirs, and at most 1024 blocks; the launch has `moe.cooperative`: the
+    host starts no more blocks than run at the same time, so that they can wait for
+    each other. A phase whose blocks share a loop (from its block's number in
+    steps of the grid) does so with the new grid; another is run once for each
+    block that it would have had. Between phases is a barrier of the grid in scratch
+    memory (docs/GPU.md has a picture), or of the block, where both are of one block.
+    Scratch memory may hold anything: what blocks wait for is told from that by a
+    `ticket`, a number of 64 bits that no other launch has. It is the last operand;
+    0 here, the run time puts it in. What a kernel has read as constant is read as
+    any memory, and results are those of the launches, bit for bit.
+
+    Not merged, with a *missed* remark: a launch between which and the one before is
+    anything else, such as a launch under a condition on the number of tokens; one
+    whose kernel is not that of an earlier pass (structured, one-dimensional, with
+    constant threads and shared memory); kernels with `setmaxnreg`, which count on
+    a number of threads.
+
+    Before:
+
+    ```mlir
+    gpu.launch_func @moe_kernels::@layer_matmul blocks in (%c24, %c1, %c1) threads in (%c128, %c1, %c1)
+        dynamic_shared_memory_size %c73728_i32 args(%a : !llvm.ptr, %b : !llvm.ptr)
+    gpu.launch_func @moe_kernels::@layer_combine blocks in (%c4, %c1, %c1) threads in (%c128, %c1, %c1)
+        dynamic_shared_memory_size %c0_i32 args(%b : !llvm.ptr, %c : !llvm.ptr)
+    ```
+
+    After:
+
+    ```mlir
+    %flags = memref.alloc() : memref<48xi64>
+    gpu.launch_func @moe_kernels::@layer_phases blocks in (%c24, %c1, %c1) threads in (%c128, %c1, %c1)
+        dynamic_shared_memory_size %c73728_i32
+        args(%a : !llvm.ptr, %b : !llvm.ptr, %c : !llvm.ptr, %f : !llvm.ptr, %c0_i64 : i64) {moe.cooperative}
+    ```
+  }];
+  let options = [
+    Option<"all", "all", "bool", "false", "In all functions that do not decline">
+  ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
     "::mlir::LLVM::LLVMDialect", "::mlir::memref::MemRefDialect",

@@ -61,6 +61,9 @@ typedef struct MoEEmuLaunch {
   uint32_t num_buffers;
   /// Largest shared memory of a block in bytes; 0: 227 KiB (sm_90).
   uint32_t shared_limit;
+  /// All blocks run at the same time, or the launch is an error; what they read
+  /// and write in global memory is checked for races.
+  uint32_t cooperative;
 } MoEEmuLaunch;
 
 /// Runs all blocks to their end. Returns 0; or 1, and moe_emu_error says why.

@@ -81,9 +81,17 @@ typedef struct moe_cuda_launch_config {
   /// ended. Only for kernels that wait by griddepcontrol before they read its
   /// results.
   int32_t programmatic;
+  /// All blocks run at the same time, or the launch is an error: for kernels
+  /// whose blocks wait for each other.
+  int32_t cooperative;
   /// A CUstream (= cudaStream_t); null for the default one.
   void *stream;
 } moe_cuda_launch_config;
+
+/// How many blocks of so many threads and bytes of dynamic shared memory run at
+/// the same time on one multiprocessor.
+int32_t moe_cuda_occupancy(int32_t *blocks, moe_cuda_kernel *kernel,
+                           uint32_t threads, uint32_t shared_memory);
 
 /// Puts a launch into a stream. args[i] points to argument i.
 int32_t moe_cuda_launch(moe_cuda_kernel *kernel,

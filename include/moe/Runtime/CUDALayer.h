@@ -69,6 +69,13 @@ void moe_cuda_call_kernel(moe_cuda_call *call, uint32_t kernel,
                           const int64_t *sizes, uint32_t shared_memory,
                           void **args);
 
+/// The same for a kernel whose blocks wait for each other: of the blocks, no
+/// more are started than run at the same time. `*ticket`, which one of args
+/// points to, becomes a number that no other launch of the process has.
+void moe_cuda_call_cooperative(moe_cuda_call *call, uint32_t kernel,
+                               const int64_t *sizes, uint32_t shared_memory,
+                               void **args, uint64_t *ticket);
+
 /// moe_cuda_encode; nothing after a failure.
 void moe_cuda_call_encode(moe_cuda_call *call, moe_cuda_tensor_map *map,
                           const moe_cuda_tensor *tensor);

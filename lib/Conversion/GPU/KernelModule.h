@@ -21,6 +21,10 @@
 
 namespace mlir::moe {
 
+/// Of a function, true or false: whether its launches become one
+/// (moe-merge-launches).
+inline constexpr StringLiteral kMergeLaunches = "moe.merge_launches";
+
 /// What a kernel is given: tensor maps by value, buffers (memrefs) of an op,
 /// each once, then scalars.
 class KernelParameters {

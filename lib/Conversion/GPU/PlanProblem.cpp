@@ -39,7 +39,14 @@ static llvm::Expected<PlanProblem> finish(PlanProblem problem) {
       return llvm::createStringError(llvm::formatv(
           "a kernel takes buffers in the default layout, not {0}", type));
   }
-  for (int64_t numWarps = 32; numWarps >= 4; numWarps /= 2) {
+  // For few choices no more than the kernels around have, which it may become
+  // one with.
+  constexpr int64_t kFewChoices = 512, kFewWarps = 4, kManyWarps = 32;
+  int64_t tokens = cast<ShapedType>(problem.ids.getType()).getDimSize(0);
+  bool isFew =
+      !ShapedType::isDynamic(tokens) && tokens * problem.topK <= kFewChoices;
+  for (int64_t numWarps = isFew ? kFewWarps : kManyWarps; numWarps >= kFewWarps;
+       numWarps /= 2) {
     if (getSharedBytes(numWarps, problem.numExperts) > kSharedBytes)
       continue;
     problem.numWarps = numWarps;

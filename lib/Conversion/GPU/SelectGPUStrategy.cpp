@@ -5,9 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "KernelModule.h"
 #include "MatmulProblem.h"
 #include "TensorMaps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/IR/Remarks.h"
@@ -123,7 +125,21 @@ struct SelectGPUStrategyPass
     auto result = getOperation()->walk(
         [&](Matmul op) { return WalkResult(select(op, *sharedKiB * 1024)); });
     if (result.wasInterrupted())
-      signalPassFailure();
+      return signalPassFailure();
+    getOperation()->walk(decideMerging);
+  }
+
+  /// Kernels of few tokens are short: starting and ending them is what counts.
+  static void decideMerging(func::FuncOp function) {
+    constexpr int64_t kFewTokens = 16;
+    bool hasCombine = false, isFew = true;
+    function.walk([&](CombineOp op) {
+      int64_t tokens = cast<ShapedType>(op.getSlots().getType()).getDimSize(0);
+      hasCombine = true;
+      isFew &= !ShapedType::isDynamic(tokens) && tokens <= kFewTokens;
+    });
+    if (hasCombine && isFew && !function->hasAttr(kMergeLaunches))
+      function->setAttr(kMergeLaunches, Builder(function).getBoolAttr(true));
   }
 
   remark::RemarkOpts remarkOptions() {

@@ -148,6 +148,23 @@ int32_t moe_cuda_find(moe_cuda_kernel **kernel, moe_cuda_module *module,
   return MOE_CUDA_OK;
 }
 
+int32_t moe_cuda_occupancy(int32_t *blocks, moe_cuda_kernel *kernel,
+                           uint32_t threads, uint32_t sharedMemory) {
+  if (!blocks || !kernel)
+    return fail(MOE_CUDA_BAD_ARGUMENT, "moe_cuda_occupancy: a null pointer");
+  int32_t status;
+  const Driver *driver = enter(status);
+  if (!driver)
+    return status;
+  int found = 0;
+  if (Result result = driver->cuOccupancyMaxActiveBlocksPerMultiprocessor(
+          &found, toDriver(kernel), static_cast<int>(threads), sharedMemory))
+    return failDriver(*driver, result,
+                      "cuOccupancyMaxActiveBlocksPerMultiprocessor");
+  *blocks = found;
+  return MOE_CUDA_OK;
+}
+
 int32_t moe_cuda_launch(moe_cuda_kernel *kernel,
                         const moe_cuda_launch_config *config, void **args) {
   if (!kernel || !config)
@@ -163,7 +180,7 @@ int32_t moe_cuda_launch(moe_cuda_kernel *kernel,
   const Driver *driver = enter(status);
   if (!driver)
     return status;
-  LaunchAttribute attributes[2] = {};
+  LaunchAttribute attributes[3] = {};
   LaunchConfig launch = {};
   launch.attributes = attributes;
   for (int i = 0; i < 3; ++i) {
@@ -177,6 +194,11 @@ int32_t moe_cuda_launch(moe_cuda_kernel *kernel,
     cluster.id = kClusterDimension;
     for (int i = 0; i < 3; ++i)
       cluster.value.clusterDim[i] = config->cluster[i] ? config->cluster[i] : 1;
+  }
+  if (config->cooperative) {
+    LaunchAttribute &attribute = attributes[launch.numAttributes++];
+    attribute.id = kCooperative;
+    attribute.value.cooperative = 1;
   }
   if (config->programmatic) {
     LaunchAttribute &attribute = attributes[launch.numAttributes++];

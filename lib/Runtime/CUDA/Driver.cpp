@@ -105,6 +105,7 @@ static bool findAll(void *library, Driver &driver) {
   FIND(cuModuleUnload)
   FIND(cuModuleGetFunction)
   FIND(cuFuncSetAttribute)
+  FIND(cuOccupancyMaxActiveBlocksPerMultiprocessor)
   FIND(cuLaunchKernelEx)
   FIND(cuTensorMapEncodeTiled)
   FIND(cuMemAlloc_v2)

@@ -54,6 +54,7 @@ enum FunctionAttribute : int {
 };
 
 enum LaunchAttributeID : int {
+  kCooperative = 2,
   kClusterDimension = 4,
   kProgrammaticStreamSerialization = 6,
 };
@@ -63,6 +64,7 @@ struct LaunchAttribute {
   char padding[8 - sizeof(LaunchAttributeID)];
   union {
     char bytes[64];
+    int cooperative;
     unsigned clusterDim[3];
     int programmaticStreamSerializationAllowed;
   } value;
@@ -110,6 +112,10 @@ struct Driver {
                                 const char *name);
   Result (*cuFuncSetAttribute)(Function function, FunctionAttribute attribute,
                                int value);
+  Result (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *numBlocks,
+                                                        Function function,
+                                                        int blockSize,
+                                                        size_t dynamicShared);
   Result (*cuLaunchKernelEx)(const LaunchConfig *config, Function function,
                              void **args, void **extra);
   Result (*cuMemAlloc_v2)(DevicePointer *pointer, size_t bytes);

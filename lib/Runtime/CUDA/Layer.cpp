@@ -163,32 +163,79 @@ int32_t moe_cuda_begin(moe_cuda_call *call, moe_cuda_program *program,
   return MOE_CUDA_OK;
 }
 
-void moe_cuda_call_kernel(moe_cuda_call *call, uint32_t kernel,
-                          const int64_t *sizes, uint32_t sharedMemory,
-                          void **args) {
-  if (call->status)
-    return;
-  moe_cuda_launch_config config = {};
+/// Fills in all that sizes tell. False, with the call failed, if they cannot
+/// be.
+static bool configure(moe_cuda_call &call, const int64_t *sizes,
+                      uint32_t sharedMemory, moe_cuda_launch_config &config) {
   uint32_t *parts[] = {config.grid, config.block, config.cluster};
   for (int i = 0; i < 9; ++i) {
     if (sizes[i] < 0 || sizes[i] > INT32_MAX) {
-      call->status =
+      call.status =
           fail(MOE_CUDA_BAD_ARGUMENT,
                "a launch of %lld blocks; there may be 2^31 - 1 at most: split "
                "the tokens into several calls",
                static_cast<long long>(sizes[i]));
-      return;
+      return false;
     }
     parts[i / 3][i % 3] = static_cast<uint32_t>(sizes[i]);
   }
   // Blocks that are persistent would only wait for each other.
-  if (int64_t most = sizes[9] * call->multiprocessors; most > 0)
+  if (int64_t most = sizes[9] * call.multiprocessors; most > 0)
     if (config.grid[0] > most)
       config.grid[0] = static_cast<uint32_t>(most);
   config.shared_memory = sharedMemory;
-  config.stream = call->stream;
+  config.stream = call.stream;
+  return true;
+}
+
+void moe_cuda_call_kernel(moe_cuda_call *call, uint32_t kernel,
+                          const int64_t *sizes, uint32_t sharedMemory,
+                          void **args) {
+  moe_cuda_launch_config config = {};
+  if (call->status || !configure(*call, sizes, sharedMemory, config))
+    return;
   auto **kernels = static_cast<moe_cuda_kernel **>(call->kernels);
   call->status = moe_cuda_launch(kernels[kernel], &config, args);
+}
+
+/// A number that no call got before, unlike what memory may hold.
+static uint64_t drawTicket() {
+  // Weyl's sequence, mixed by steps that have inverses: no two are equal.
+  static uint64_t state = 0;
+  uint64_t x =
+      __atomic_add_fetch(&state, 0x9e3779b97f4a7c15u, __ATOMIC_RELAXED);
+  x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
+  x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
+  return x ^ x >> 32;
+}
+
+void moe_cuda_call_cooperative(moe_cuda_call *call, uint32_t kernel,
+                               const int64_t *sizes, uint32_t sharedMemory,
+                               void **args, uint64_t *ticket) {
+  moe_cuda_launch_config config = {};
+  if (call->status || !configure(*call, sizes, sharedMemory, config))
+    return;
+  moe_cuda_kernel *launched =
+      static_cast<moe_cuda_kernel **>(call->kernels)[kernel];
+  int32_t blocks = 0;
+  uint32_t threads = config.block[0] * config.block[1] * config.block[2];
+  call->status = moe_cuda_occupancy(&blocks, launched, threads, sharedMemory);
+  if (call->status)
+    return;
+  if (blocks < 1) {
+    call->status =
+        fail(MOE_CUDA_BAD_ARGUMENT,
+             "a block of %u threads with %u bytes of shared memory does not "
+             "fit on a multiprocessor of this device",
+             threads, sharedMemory);
+    return;
+  }
+  uint32_t most = static_cast<uint32_t>(blocks * call->multiprocessors);
+  if (config.grid[0] > most)
+    config.grid[0] = most;
+  config.cooperative = 1;
+  *ticket = drawTicket();
+  call->status = moe_cuda_launch(launched, &config, args);
 }
 
 void moe_cuda_call_encode(moe_cuda_call *call, moe_cuda_tensor_map *map,

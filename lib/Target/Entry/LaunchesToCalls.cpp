@@ -42,6 +42,10 @@ using namespace mlir::moe;
 static constexpr StringLiteral kBlocksPerMultiprocessor =
     "moe.blocks_per_multiprocessor";
 
+/// On a launch whose blocks wait for each other; its last operand, an i64, is
+/// what tells it from all others.
+static constexpr StringLiteral kCooperative = "moe.cooperative";
+
 namespace {
 
 /// What the program says of a kernel.
@@ -168,6 +172,11 @@ LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
           "asks for shared memory that is not a constant");
     kernel.sharedBytes = std::max(kernel.sharedBytes, shared.getInt());
   }
+  if (launch->hasAttr(kCooperative) &&
+      (launch.getKernelOperands().empty() ||
+       !launch.getKernelOperands().back().getType().isInteger(64)))
+    return launch.emitOpError("is cooperative, but its last operand, for the "
+                              "ticket, is no i64");
   if (launch.hasClusterSize()) {
     int64_t blocks = 1;
     gpu::KernelDim3 cluster = launch.getClusterSizeOperandValues();
@@ -243,7 +252,8 @@ Value LaunchRewriter::allocate(Type type, int64_t count, unsigned alignment) {
   return LLVM::AllocaOp::create(b, ptr, type, constant(i64, count), alignment);
 }
 
-/// moe_cuda_call_kernel(call, kernel, sizes, shared_memory, args).
+/// moe_cuda_call_kernel(call, kernel, sizes, shared_memory, args), or
+/// moe_cuda_call_cooperative(…, args, ticket).
 void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
   b.setLoc(launch.getLoc());
   auto at = [&](Value array, Type type, int64_t i) -> Value {
@@ -270,6 +280,7 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
             : constant(i64, i + 1 == kNumSizes && limit ? limit.getInt() : 0);
     LLVM::StoreOp::create(b, size, at(sizes, i64, i));
   }
+  Value lastPlace;
   for (auto [i, operand] : llvm::enumerate(operands)) {
     Value place;
     if (auto create = operand.getDefiningOp<nvgpu::TmaCreateDescriptorOp>()) {
@@ -281,16 +292,23 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
       LLVM::StoreOp::create(b, operand, place);
     }
     LLVM::StoreOp::create(b, place, at(args, ptr, i));
+    lastPlace = place;
   }
   const Kernel &kernel =
       binaries[launch.getKernelModuleName()][launch.getKernelName()];
   Value shared = launch.getDynamicSharedMemorySize();
   if (!shared)
     shared = constant(i32, 0);
-  LLVM::CallOp::create(
-      b, TypeRange(),
-      FlatSymbolRefAttr::get(b.getContext(), "moe_cuda_call_kernel"),
-      ValueRange{call, constant(i32, kernel.number), sizes, shared, args});
+  StringRef callee = "moe_cuda_call_kernel";
+  SmallVector<Value> callOperands = {call, constant(i32, kernel.number), sizes,
+                                     shared, args};
+  if (launch->hasAttr(kCooperative)) {
+    callee = "moe_cuda_call_cooperative";
+    callOperands.push_back(lastPlace);
+  }
+  LLVM::CallOp::create(b, TypeRange(),
+                       FlatSymbolRefAttr::get(b.getContext(), callee),
+                       callOperands);
   SmallVector<Operation *> maps;
   for (Value operand : operands)
     if (auto create = operand.getDefiningOp<nvgpu::TmaCreateDescriptorOp>())
@@ -509,6 +527,9 @@ LogicalResult LaunchRewriter::run() {
   LLVM::LLVMFuncOp::create(
       b, "moe_cuda_call_kernel",
       LLVM::LLVMFunctionType::get(none, {ptr, i32, ptr, i32, ptr}));
+  LLVM::LLVMFuncOp::create(
+      b, "moe_cuda_call_cooperative",
+      LLVM::LLVMFunctionType::get(none, {ptr, i32, ptr, i32, ptr, ptr}));
   LLVM::LLVMFuncOp::create(b, "moe_cuda_call_encode",
                            LLVM::LLVMFunctionType::get(none, {ptr, ptr, ptr}));
   for (gpu::LaunchFuncOp launch : launches) {

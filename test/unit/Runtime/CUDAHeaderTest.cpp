@@ -56,6 +56,7 @@ TEST(CUDAHeader, Numbers) {
             CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
   EXPECT_EQ(int(kNonPortableClusterSizeAllowed),
             CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED);
+  EXPECT_EQ(int(kCooperative), CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
   EXPECT_EQ(int(kClusterDimension), CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
   EXPECT_EQ(int(kProgrammaticStreamSerialization),
             CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION);
@@ -97,6 +98,7 @@ TEST(CUDAHeader, Signatures) {
   EXPECT_SAME_SIGNATURE(cuModuleUnload);
   EXPECT_SAME_SIGNATURE(cuModuleGetFunction);
   EXPECT_SAME_SIGNATURE(cuFuncSetAttribute);
+  EXPECT_SAME_SIGNATURE(cuOccupancyMaxActiveBlocksPerMultiprocessor);
   EXPECT_SAME_SIGNATURE(cuLaunchKernelEx);
   EXPECT_SAME_SIGNATURE(cuTensorMapEncodeTiled);
   EXPECT_SAME_SIGNATURE(cuCtxGetId);

@@ -88,6 +88,40 @@ TEST_F(CUDALayer, LimitsPersistentBlocks) {
   }
 }
 
+TEST_F(CUDALayer, LaunchesBlocksThatWaitForEachOther) {
+  std::vector<moe_cuda_image> images = {
+      makeImage("sm_90", 90, 0, nullptr, "ptx")};
+  moe_cuda_program program = makeProgram(images);
+  moe_cuda_call call;
+  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  int argument = 42;
+  uint64_t ticket = 0;
+  void *args[] = {&argument, &ticket};
+  // The stand-in has 132 multiprocessors, each of which runs 2 blocks.
+  const std::pair<int64_t, const char *> launches[] = {{1000, "grid 264 1 1"},
+                                                       {5, "grid 5 1 1"}};
+  uint64_t last = 0;
+  for (auto [blocks, expected] : launches) {
+    take();
+    const int64_t sizes[] = {blocks, 1, 1, 128, 1, 1, 0, 0, 0, 0};
+    moe_cuda_call_cooperative(&call, 0, sizes, 4096, args, &ticket);
+    std::string calls = take();
+    EXPECT_EQ(
+        calls.find("cuOccupancyMaxActiveBlocksPerMultiprocessor 128 4096\n"
+                   "cuLaunchKernelEx"),
+        0u);
+    EXPECT_NE(calls.find(expected), std::string::npos) << calls;
+    EXPECT_NE(calls.find(" cooperative 1"), std::string::npos) << calls;
+    EXPECT_NE(ticket, last);
+    last = ticket;
+  }
+  const int64_t sizes[] = {5, 1, 1, 128, 1, 1, 0, 0, 0, 0};
+  moe_cuda_call_cooperative(&call, 0, sizes, 227 << 10, args, &ticket);
+  EXPECT_EQ(call.status, MOE_CUDA_BAD_ARGUMENT);
+  EXPECT_NE(std::string(moe_cuda_error()).find("does not fit"),
+            std::string::npos);
+}
+
 TEST_F(CUDALayer, EncodesTensorMaps) {
   std::vector<moe_cuda_image> images = {
       makeImage("sm_90", 90, 0, nullptr, "ptx")};

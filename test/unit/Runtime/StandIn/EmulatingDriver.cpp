@@ -254,13 +254,23 @@ Result cuMemcpyDtoHAsync_v2(void *target, DevicePointer source, size_t bytes,
 
 Result cuStreamSynchronize(Stream) { return 0; }
 
+/// A multiprocessor of this GPU has room for two blocks.
+Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Function, int,
+                                                   size_t) {
+  *blocks = 2;
+  return 0;
+}
+
 Result cuLaunchKernelEx(const LaunchConfig *config, Function function,
                         void **args, void **) {
   std::lock_guard<std::mutex> lock(mutex);
   const auto *kernel = reinterpret_cast<const MoEEmuKernel *>(function);
-  note("%s: %u blocks of %u threads, %u bytes, stream %p\n", kernel->name,
+  bool cooperative = false;
+  for (unsigned i = 0; i < config->numAttributes; ++i)
+    cooperative |= config->attributes[i].id == kCooperative;
+  note("%s: %u blocks of %u threads, %u bytes, stream %p%s\n", kernel->name,
        config->gridDim[0], config->blockDim[0], config->sharedMemBytes,
-       static_cast<void *>(config->stream));
+       static_cast<void *>(config->stream), cooperative ? ", cooperative" : "");
   std::vector<MoEEmuBuffer> buffers;
   for (const auto &[memory, bytes] : allocations)
     buffers.push_back({memory, bytes, 1, nullptr});
@@ -274,6 +284,7 @@ Result cuLaunchKernelEx(const LaunchConfig *config, Function function,
       memcpy(launch.cluster, config->attributes[i].value.clusterDim,
              sizeof(launch.cluster));
   launch.dynamic_shared = config->sharedMemBytes;
+  launch.cooperative = cooperative;
   launch.seed = strtoull(getSetting("MOE_EMULATED_SEED", "1"), nullptr, 10);
   launch.buffers = buffers.data();
   launch.num_buffers = static_cast<uint32_t>(buffers.size());

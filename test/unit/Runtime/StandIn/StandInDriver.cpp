@@ -129,6 +129,14 @@ Result cuFuncSetAttribute(Function, FunctionAttribute attribute, int value) {
   return resultOf("cuFuncSetAttribute");
 }
 
+Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Function,
+                                                   int threads, size_t shared) {
+  note("cuOccupancyMaxActiveBlocksPerMultiprocessor " +
+       std::to_string(threads) + " " + std::to_string(shared));
+  *blocks = shared > (200 << 10) ? 0 : 2;
+  return resultOf("cuOccupancyMaxActiveBlocksPerMultiprocessor");
+}
+
 Result cuLaunchKernelEx(const LaunchConfig *config, Function, void **args,
                         void **extra) {
   char text[256];
@@ -145,6 +153,8 @@ Result cuLaunchKernelEx(const LaunchConfig *config, Function, void **args,
     if (attribute.id == kClusterDimension)
       for (unsigned dim : attribute.value.clusterDim)
         call += " cluster " + std::to_string(dim);
+    else if (attribute.id == kCooperative)
+      call += " cooperative " + std::to_string(attribute.value.cooperative);
     else if (attribute.id == kProgrammaticStreamSerialization)
       call += " programmatic " +
               std::to_string(

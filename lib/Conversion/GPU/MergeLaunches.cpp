@@ -233,6 +233,8 @@ private:
   const MergedParameters &parameters;
   int64_t numThreads;
   Value thread, block, grid;
+  /// The number of the thread's warp, once it is needed.
+  Value warp;
 
   void fence(bool isNeeded) {
     if (isNeeded)
@@ -241,6 +243,16 @@ private:
   }
 
   bool isPart(const Phase &phase) { return phase.numThreads < numThreads; }
+
+  /// Whether a thread is one of the phase's. ptxas has to see that all lanes of
+  /// a warp agree: else it takes wgmma one at a time.
+  Value buildWorks(const Phase &phase) {
+    if (phase.numThreads == 1)
+      return b.equal(thread, 0);
+    if (!warp)
+      warp = b.uniform(b.div(thread, mlir::moe::kWarpSize));
+    return b.less(warp, phase.numThreads / mlir::moe::kWarpSize);
+  }
 
   /// Of the threads of a phase.
   void barrierOf(const Phase &phase) {
@@ -256,8 +268,7 @@ private:
   }
 
   void build(Phase &phase) {
-    Value works = isPart(phase) ? b.less(thread, phase.numThreads) : Value();
-    b.onlyIf(works, [&] {
+    b.onlyIf(isPart(phase) ? buildWorks(phase) : Value(), [&] {
       if (phase.hasOneBlock())
         return b.onlyIf(b.equal(block, 0),
                         [&] { copy(phase, block, b.i32(1)); });

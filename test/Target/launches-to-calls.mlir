@@ -55,6 +55,37 @@ module attributes {gpu.container_module} {
 
 // -----
 
+// The run time draws a ticket, into what the last argument points to.
+// CHECK-LABEL: func.func @waiting(
+// CHECK:         %[[PLACE:.*]] = llvm.alloca %{{.*}} x i64
+// CHECK:         llvm.store %c0_i64, %[[PLACE]]
+// CHECK:         llvm.call @moe_cuda_call_cooperative(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %[[PLACE]])
+module attributes {gpu.container_module} {
+  func.func @waiting() attributes {moe.entry = {results = 0 : i64, shapes = @shapes}} {
+    %c1 = arith.constant 1 : index
+    %ticket = arith.constant 0 : i64
+    gpu.launch_func @moe_kernels::@k blocks in (%c1, %c1, %c1) threads in (%c1, %c1, %c1) args(%ticket : i64) {moe.cooperative}
+    return
+  }
+  func.func private @shapes() -> i32
+  gpu.binary @moe_kernels [#gpu.object<#nvvm.target<chip = "sm_80">, assembly = "ptx">]
+}
+
+// -----
+
+module attributes {gpu.container_module} {
+  func.func @no_ticket(%p: i32) attributes {moe.entry = {results = 0 : i64, shapes = @shapes}} {
+    %c1 = arith.constant 1 : index
+    // expected-error@+1 {{is cooperative, but its last operand, for the ticket, is no i64}}
+    gpu.launch_func @moe_kernels::@k blocks in (%c1, %c1, %c1) threads in (%c1, %c1, %c1) args(%p : i32) {moe.cooperative}
+    return
+  }
+  func.func private @shapes() -> i32
+  gpu.binary @moe_kernels [#gpu.object<#nvvm.target<chip = "sm_80">, assembly = "ptx">]
+}
+
+// -----
+
 module attributes {gpu.container_module} {
   func.func @shared(%bytes: i32) attributes {moe.entry = {results = 0 : i64, shapes = @shapes}} {
     %c1 = arith.constant 1 : index

@@ -157,7 +157,9 @@ def MoELaunchesToCalls : Pass<"moe-launches-to-calls", "::mlir::ModuleOp"> {
     Shared memory and the sizes of clusters must be constants. What a kernel is
     passed must be of LLVM's types, or a tensor map that
     `nvgpu.tma.create.descriptor` makes of a memref; it is encoded before the
-    launch. `moe.blocks_per_multiprocessor = N` on a launch limits its blocks to N
+    launch. `moe.cooperative` on a launch becomes `moe_cuda_call_cooperative`: no more
+    blocks than run at the same time, and a number of its own in the last operand.
+    `moe.blocks_per_multiprocessor = N` on a launch limits its blocks to N
     for each multiprocessor of the device.
 
     Before:

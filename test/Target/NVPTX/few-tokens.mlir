@@ -21,9 +21,7 @@
 
 // The call of the run time, and PTX that acquires and releases for the whole GPU.
 // RUN: moe-compile %s --target=nvptx --chip=sm_80 --emit=llvm -o - | FileCheck %s --check-prefix=HOST
-// HOST:     define {{.*}} @layer
-// HOST:     %[[TICKET:.*]] = alloca i64
-// HOST:     call void @moe_cuda_call_cooperative(ptr %{{.*}}, i32 0, ptr %{{.*}}, i32 73728, {{.*}}%[[TICKET]])
+// HOST:     call void @moe_cuda_call_cooperative(ptr {{.*}}, i32 0, ptr {{.*}}, i32 73728, ptr {{.*}}, ptr {{.*}})
 // HOST-NOT: call void @moe_cuda_call_kernel
 // RUN: moe-compile %s --target=nvptx --chip=sm_80 --emit=ptx | FileCheck %s --check-prefix=PTX
 // PTX:      .entry layer_phases(

@@ -184,13 +184,23 @@ private:
                    const MatmulBlock &at, Consumer consume) {
     Value begin = loadIndex(b, op.getOffsets(), expert);
     Value end = loadIndex(b, op.getOffsets(), add(b, expert, one));
-    loop(b, begin, end, index(b, config.getBlockRows()),
-         [&](OpBuilder &b, Value firstRow) {
-           Value count =
-               min(b, sub(b, end, firstRow), index(b, config.getBlockRows()));
-           buildBlockSums(b, *this, at, {expert, firstRow, count, nextExpert});
-           buildEpilogue(b, expert, firstRow, count, consume);
-         });
+    Value blockRows = rowsOfBlock(b, sub(b, end, begin));
+    loop(b, begin, end, blockRows, [&](OpBuilder &b, Value firstRow) {
+      Value count = min(b, sub(b, end, firstRow), blockRows);
+      buildBlockSums(b, *this, at, {expert, firstRow, count, nextExpert});
+      buildEpilogue(b, expert, firstRow, count, consume);
+    });
+  }
+
+  /// An expert's rows in blocks of about equal height, whole tiles: each block
+  /// reads all weights, and a last one of few rows would wait for them.
+  Value rowsOfBlock(OpBuilder &b, Value numRows) {
+    auto ceilDiv = [&](Value x, Value y) -> Value {
+      return arith::CeilDivUIOp::create(b, loc, x, y);
+    };
+    Value height = index(b, config.getTileRows());
+    Value numBlocks = ceilDiv(numRows, index(b, config.getBlockRows()));
+    return mul(b, ceilDiv(ceilDiv(numRows, numBlocks), height), height);
   }
 
   Value loadColumns(OpBuilder &b, Value buffer, ValueRange at, Value mask) {

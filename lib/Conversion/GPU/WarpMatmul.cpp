@@ -160,8 +160,8 @@ Value WarpMatmul::toOperand(Value word) {
 /// Of f32: big is x rounded to the 11 bits that tf32 has, in integers, as half
 /// of the last place is added before the 13 bits below are cut off (ptxas makes
 /// four instructions of cvt.rna). x − big is exact and has at most 12 bits;
-/// small is its first 11. Infinities and NaN stay what they are in big, and
-/// their small is NaN.
+/// small is its first 11. An infinity stays one in big; small of an infinity
+/// and of NaN is NaN, whatever big became.
 WarpMatmul::Parts WarpMatmul::split(const Fragment &words) {
   if (!isF32)
     return {llvm::map_to_vector<4>(

@@ -4,8 +4,8 @@ usage: check_merged.py MOE_OPT [NAME…]      (all layers, or those whose name s
        check_merged.py MOE_OPT --mutants    damaged hand-offs, each of which must be found out
 
 A layer is lowered with one launch and with several. All blocks of the one run at the same time, in
-25 orders of threads, several grids, and three calls on one scratch memory, which is never cleared
-and holds anything at first; a call may have the ticket of the one before, as a graph that is
+25 orders of threads, several grids, and many calls on one scratch memory, which is never cleared
+and holds anything at first; each second call has the ticket of the one before, as a graph that is
 replayed. Results are those of the several launches, bit for bit, and every access of global memory
 that the hand-off does not order is an error. Prints a line a layer.
 """
@@ -253,15 +253,19 @@ def check(moe_opt: str, layer: Layer) -> None:
         sys.exit(f"error: {layer.name}: {len(one.launches())} launches")
     draws = [layer.draw(i) for i in range(3)]
     expected = run_several(moe_opt, layer, draws)
+    scratch, calls = new_scratch(one.workspace, 0), 0
     for seed in SEEDS:
-        scratch = new_scratch(one.workspace, seed)
-        for call, arrays in enumerate(draws):
+        # The first layer makes three calls in each order, the others go on with their memory.
+        if layer is LAYERS[0]:
+            scratch = new_scratch(one.workspace, seed)
+        for draw in range(3) if layer is LAYERS[0] else [seed % 3]:
+            arrays, grid = draws[draw], RESIDENT if seed % 8 == 0 else (seed + draw) % 4 + 1
             arrays[-1][:] = 0xffff
-            # The third call is the second one replayed.
-            one.run(arrays, scratch, seed=seed, ticket=ticket_of(seed + min(call, 1)),
-                    grid=(seed + call) % RESIDENT + 1)
-            if not np.array_equal(arrays[-1], expected[call]):
-                sys.exit(f"error: {layer.name}, seed {seed}, call {call}: other results")
+            # Two calls in a row are one that is replayed.
+            one.run(arrays, scratch, seed=seed, ticket=ticket_of(calls // 2), grid=grid)
+            calls += 1
+            if not np.array_equal(arrays[-1], expected[draw]):
+                sys.exit(f"error: {layer.name}, seed {seed}, draw {draw}: other results")
     print(f"{layer.name}: ok, one launch")
 
 

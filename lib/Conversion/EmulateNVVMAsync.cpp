@@ -222,8 +222,8 @@ static std::optional<LogicalResult> emulateBarrierOp(Operation *operation,
                            calls.i8(op, op.getNoinc()), calls.site(op)},
                           calls);
       })
-      // Initializations are seen at once; who may use them is checked.
       .Case([&](NVVM::FenceMbarrierInitOp op) -> Result {
+        calls.call(op, "moe_emu_fence_mbarrier_init", Type(), {});
         op.erase();
         return success();
       })

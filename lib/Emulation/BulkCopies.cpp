@@ -100,6 +100,7 @@ static void startLoad(Block &block, uint32_t offset, uint32_t bytes,
                       MBarrier &barrier, std::function<void(char *)> move,
                       const char *site) {
   Thread &thread = self();
+  barrier.checkFenced(site);
   Epoch epoch = {barrier.copies, ++barrier.copyClock};
   if (Conflict conflict = block.shadow->issue(
           offset, bytes, {epoch, site}, thread.clock, /*needsFence=*/true))

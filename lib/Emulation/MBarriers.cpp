@@ -49,6 +49,15 @@ void MBarrier::completeBytes(int64_t count, Epoch epoch) {
   finishPhase();
 }
 
+void MBarrier::checkFenced(const char *site) const {
+  if (!isFenced)
+    machine->fail(site,
+                  "missing fence: a bulk copy completes on an mbarrier, and "
+                  "neither fence.mbarrier_init nor fence.proxy.async lies "
+                  "between its initialization and that\n  initialized at %s",
+                  initialized.site);
+}
+
 static void arrive(MBarrier &barrier, uint32_t count, const char *site) {
   Thread &thread = self();
   if (count > barrier.pending)
@@ -172,6 +181,15 @@ void moe_emu_fence_proxy_async() {
   Thread &thread = self();
   thread.clock.fence();
   machine->tick(thread);
+  for (auto &[offset, barrier] : thread.block->mbarriers)
+    barrier.isFenced |= thread.clock.knows(barrier.initialized.epoch);
+}
+
+/// The mbarriers that this thread has initialized are known to bulk copies.
+void moe_emu_fence_mbarrier_init() {
+  Thread &thread = self();
+  for (auto &[offset, barrier] : thread.block->mbarriers)
+    barrier.isFenced |= barrier.initialized.epoch.actor == thread.actor;
 }
 
 } // extern "C"

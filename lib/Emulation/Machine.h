@@ -144,6 +144,7 @@ struct MBarrier {
   Actor copies = 0; // the actor of copies that complete on it
   uint32_t copyClock = 0;
   Toucher initialized;
+  bool isFenced = false; // bulk copies know of the initialization
   VectorClock arriving;  // of the phase that is running
   VectorClock completed; // of the last one
   std::vector<Thread *> waiting;
@@ -151,6 +152,8 @@ struct MBarrier {
   void expectBytes(int64_t count) { bytes += count; }
   /// Ends the phase if nothing is missing.
   void finishPhase();
+  /// Fails if a bulk copy that starts now may find it not initialized.
+  void checkFenced(const char *site) const;
   /// A copy of `count` bytes has landed; `epoch` is its own.
   void completeBytes(int64_t count, Epoch epoch);
 };

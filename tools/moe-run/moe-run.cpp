@@ -232,9 +232,14 @@ static Error checkDevice(const Flags &flags) {
       {!flags.compile.cpu.empty(), "--target-cpu"}};
   for (auto [isGiven, name] : others)
     if (isGiven)
-      return llvm::createStringError(name + " is for layers on the CPU, and "
-                                            "--device=cuda runs this one on a "
-                                            "GPU");
+      return llvm::createStringError(
+          name +
+          " is for layers on the CPU, and --device=cuda runs this one on a "
+          "GPU" +
+          (name == "--stats" || name == "--record-ids"
+               ? "; run it without --device=cuda: tokens are routed by the "
+                 "same rules there"
+               : ""));
   return Error::success();
 }
 

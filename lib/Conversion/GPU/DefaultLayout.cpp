@@ -44,8 +44,9 @@ bool mlir::moe::copyToDefaultLayout(Operation *op, ValueRange values) {
     if (!copy) {
       ImplicitLocOpBuilder before(op->getLoc(), op);
       copy = buildCopy(before, view);
-      remark::missed(op->getLoc(), remark::RemarkOpts::name("gpu-layout")
-                                       .category("MoELowerToGPU"))
+      remark::missed(
+          op->getLoc(),
+          remark::RemarkOpts::name("gpu-layout").category("MoELowerToGPU"))
           << llvm::formatv("a {0} is copied: kernels take buffers in the "
                            "default layout",
                            type)

@@ -10,12 +10,15 @@ same, or nowhere. Prints a line a variant.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
+import time
 
 import numpy as np
-from check_kernels import drop, each, kernels_of, lower
+from check_kernels import MUTANT_SEEDS, Damage, drop, each, kernels_of, lower, nth, swap
 from moe import emulation, reference
 
+SCHEDULES = 25  # of each variant
 MAX_BLOCKS = 64  # rows of the counts that blocks share
 
 
@@ -104,30 +107,57 @@ PLANS = [
     Plan("capacity-0", capacity=-1, runs=((20, 1),)),
     Plan("choice-major", capacity=4, order="choice_major", experts=5, k=3),
     Plan("groups", capacity=2, group=10, runs=((37, 1), (37, 3), (9, 2))),
+    Plan("40-experts-in-groups", experts=40, k=8, capacity=3, group=60, runs=((100, 1), (50, 2))),
     Plan("choice-major-groups", capacity=2, order="choice_major", group=7, k=3, runs=((45, 2),)),
     Plan("priority", capacity=3, priority=True),
     Plan("priority-choice-major", capacity=2, priority=True, order="choice_major", group=11,
          runs=((30, 1), (30, 2))),
 ]
 
+def within(kernel: str, damage: Damage) -> Damage:
+    """What `damage` does, to one kernel alone."""
+    def of(text: str) -> str:
+        start = text.index(f"@{kernel}(")
+        end = text.index("llvm.return", start)
+        return text[:start] + damage(text[start:end]) + text[end:]
+    return of
+
+
+BARRIER, SYNC = "nvvm.barrier0", "nvvm.bar.warp.sync"
 # A variant, its tokens and blocks, and what is done to its kernels.
 MUTANTS = {
-    "no barriers": ("plain", 37, 1, drop("nvvm.barrier0")),
-    "no wait for the warp": ("many-tokens", 400, 1, drop("nvvm.bar.warp.sync")),
+    "no barriers": ("plain", 37, 1, drop(BARRIER)),
+    "no wait for the warp": ("many-tokens", 400, 1, drop(SYNC)),
     "lanes above count": ("40-experts", 37, 1, each("llvm.intr.ctpop", r"ctpop\(%\w+\)", "ctpop(%1)")),
     "blocks take the first stretch": ("plain", 37, 3, each(
         "sreg.ctaid.x", r"nvvm.read.ptx.sreg.ctaid.x : i32", "llvm.mlir.constant(0 : i32) : i32")),
-    "groups run into each other": ("groups", 37, 1,
-                                   lambda t: drop_last_barrier_of(t, "v_plan_mark")),
-}
+    "groups run into each other": ("groups", 37, 1, within("v_plan_mark", nth(BARRIER, -1))),
+    "stale counts of blocks": ("plain", 37, 3, within("v_plan_count", nth("llvm.store", -1))),
+    "stale counts of warps": ("plain", 37, 1, within("v_plan", nth("llvm.store", 0))),
+    "stale counts of a group": ("capacity", 400, 1, within("v_plan_mark", nth("llvm.store", 0))),
+    "marks that are stale": ("capacity", 37, 1, within("v_plan_mark", nth("!llvm.ptr<1>", -1))),
+    "no wait for the warp that marks": ("groups", 400, 1, within("v_plan_mark", drop(SYNC))),
+    "one more than the capacity": ("capacity", 37, 1, within("v_plan_mark", each(
+        ", %arg4", '"slt"', '"sle"'))),
+    "no limit of the kept": ("capacity", 37, 3, within("v_plan_count", nth("llvm.and", 1, swap(
+        r"llvm.and (%\w+), .* : i1", r"llvm.and \1, \1 : i1")))),
+    "rows of no one that are stale": ("plain", 37, 1, within("v_plan", nth("llvm.store", -1))),
+} | {f"barrier {i} of {kernel} is missing": (of, 100, blocks, within(kernel, nth(BARRIER, i)))
+     for kernel, of, blocks, count in (("v_plan_mark", "40-experts-in-groups", 1, 4),
+                                       ("v_plan_count", "40-experts", 2, 2),
+                                       ("v_plan", "40-experts", 1, 5))
+     for i in range(count)}
 
 
-def drop_last_barrier_of(text: str, kernel: str) -> str:
-    """`text` without the last barrier of `kernel`."""
-    start = text.index(f"@{kernel}(")
-    end = text.index("llvm.return", start)
-    at = text.rindex("nvvm.barrier0", start, end)
-    return text[:at] + text[at + len("nvvm.barrier0"):]
+def find(variant: Plan, damaged: str, tokens: int, blocks: int) -> tuple[int, str]:
+    """Under how many of the schedules damaged kernels are found out, and how at first."""
+    kernels, texts = emulation.compile_kernels(damaged), []
+    for seed in MUTANT_SEEDS:
+        try:
+            variant.run(kernels, tokens, blocks, seed)
+        except (emulation.EmulationError, SystemExit) as found:
+            texts.append(str(found).splitlines()[0])
+    return len(texts), (texts or [""])[0]
 
 
 def check_mutants(moe_opt: str) -> None:
@@ -139,12 +169,10 @@ def check_mutants(moe_opt: str) -> None:
         damaged = damage(kernel)
         if damaged == kernel:
             sys.exit(f"error: '{name}' changes nothing")
-        try:
-            for seed in range(1, 4):
-                variant.run(emulation.compile_kernels(damaged), tokens, blocks, seed)
+        count, text = find(variant, damaged, tokens, blocks)
+        print(f"{name}: found in {count} of {len(MUTANT_SEEDS)}, {text}", flush=True)
+        if not count:
             survivors.append(name)
-        except (emulation.EmulationError, SystemExit) as found:
-            print(f"{name}: found, {str(found).splitlines()[0]}")
     if survivors:
         sys.exit(f"error: not found: {survivors}")
 
@@ -157,9 +185,11 @@ def main() -> None:
     chosen = [v for v in PLANS if not names or v.name.startswith(tuple(names))]
     for variant in chosen:
         kernels = emulation.compile_kernels(kernels_of(lower(moe_opt, variant.text())))
-        for seed, (tokens, blocks) in enumerate(variant.runs, 1):
-            variant.run(kernels, tokens, blocks, seed)
-        print(f"{variant.name}: ok")
+        start, runs = time.monotonic(), itertools.cycle(variant.runs)
+        for seed in range(1, SCHEDULES + 1):
+            variant.run(kernels, *next(runs), seed)
+        print(f"{variant.name}: ok under {SCHEDULES} schedules, {time.monotonic() - start:.1f} s",
+              flush=True)
     if not chosen:
         sys.exit(f"error: no variant is called {names}")
 

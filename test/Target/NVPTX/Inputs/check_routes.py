@@ -15,7 +15,8 @@ import dataclasses
 import sys
 
 import numpy as np
-from check_kernels import decode, each, encode, exact, kernels_of, lower
+from check_kernels import (Damage, constant, decode, each, encode, exact, kernels_of, lower, nth,
+                           swap)
 from moe import artifact, emulation, reference
 
 TYPES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "i32": "i32"}
@@ -370,11 +371,34 @@ def check(variants: list[Variant], moe_opt: str) -> None:
         print(f"{variant.name}: ok")
 
 
+def within_kernel(suffix: str, damage: Damage) -> Damage:
+    """What `damage` does, to the kernel whose name ends so alone."""
+    def of(text: str) -> str:
+        start = text.index(f"_{suffix}(")
+        end = text.index("llvm.return", start)
+        return text[:start] + damage(text[start:end]) + text[end:]
+    return of
+
+
 # A variant, and what is done to its kernels.
 MUTANTS = {
     "ties go to the higher id": ("olmoe", lambda t: t.replace("redux.sync  min", "redux.sync  max")),
     "sums of lanes in another order": ("olmoe", each("nvvm.shfl.sync", "bfly", "down")),
     "NaN is the largest": ("softmax", each('llvm.fcmp "uno"', "uno", "_false")),
+    "selected experts stay": ("olmoe", each("llvm.mlir.constant(-2147483648", "-2147483648", "5")),
+    "groups that are not left out": ("deepseek-v3", nth("llvm.shl", -1, swap(
+        r"llvm.shl .*, .* : i32", "llvm.mlir.constant(-1 : i32) : i32"))),
+    "tokens that are passed over": ("olmoe", nth("sreg.nctaid.x", 0, swap(
+        r"nvvm.read.ptx.sreg.nctaid.x : i32", "llvm.mlir.constant(7 : i32) : i32"))),
+    "logits of tokens beyond the last": ("plain", nth("llvm.intr.smin", 3, swap(
+        r"llvm.intr.smin\((%\w+), .*\) : .*", r"llvm.or \1, \1 : i32"))),
+    "sums of lanes that are not added": ("plain", nth("nvvm.shfl.sync", 0, constant(
+        0, r"(bfly %\w+, %\w+, )"))),
+    "a product that is left out": ("plain", nth("llvm.intr.fma", 3, swap(
+        r"llvm.intr.fma\(%\w+, (%\w+), .*", r"llvm.fadd \1, \1 : f32"))),
+    "ids that are not mapped": ("id-map", within_kernel(
+        "route_select", nth("!llvm.ptr<1> -> i32", -1, swap(
+            r"llvm.load .*", "llvm.mlir.constant(1 : i32) : i32")))),
 }
 
 
@@ -382,17 +406,17 @@ def check_mutants(moe_opt: str) -> None:
     """Fails if a damaged kernel passes for a good one."""
     survivors = []
     for name, (of, damage) in MUTANTS.items():
-        variant = next(v for v in GATES if v.name == of)
+        variant = next(v for v in GATES + ROUTES if v.name == of)
         try:
             check_damaged(variant, moe_opt, damage, name)
             survivors.append(name)
         except (emulation.EmulationError, SystemExit) as found:
-            print(f"{name}: found, {str(found).splitlines()[0]}")
+            print(f"{name}: found, {str(found).splitlines()[0]}", flush=True)
     if survivors:
         sys.exit(f"error: not found: {survivors}")
 
 
-def check_damaged(variant: Gate, moe_opt: str, damage, name: str) -> None:
+def check_damaged(variant: Variant, moe_opt: str, damage: Damage, name: str) -> None:
     """The kernel with `damage` against that without."""
     kernel = kernels_of(lower(moe_opt, variant.kernel_text()))
     damaged = damage(kernel)
@@ -400,8 +424,10 @@ def check_damaged(variant: Gate, moe_opt: str, damage, name: str) -> None:
         print(f"error: '{name}' changes nothing")
         return
     good, bad = emulation.compile_kernels(kernel), emulation.compile_kernels(damaged)
-    data = variant.draw(np.random.default_rng(1), 23)
-    for have, want in zip(variant.launch(bad, data, 23, 1), variant.launch(good, data, 23, 1)):
+    tokens = 23 if isinstance(variant, Gate) else 7
+    data = variant.draw(np.random.default_rng(1), tokens)
+    wanted = variant.launch(good, data, tokens, 1)
+    for have, want in zip(variant.launch(bad, data, tokens, 1), wanted):
         if not np.array_equal(bits(have), bits(want)):
             sys.exit("other weights or ids")
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
 
 import numpy as np
 
 import check_kernels
-from check_kernels import Variant, drop, each, emulation
+from check_kernels import Damage, Variant, constant, drop, each, emulation, nth, swap
 
 VIEW = re.compile(r"(%\w+) = memref.reinterpret_cast %arg(\d+) to offset: \[(\d+)\], "
                   r"sizes: \[([^]]*)\], strides: \[([^]]*)\]")
@@ -92,13 +91,16 @@ VARIANTS = [
     Wgmma("two-fragments", config=(128, 40, 1, 2), n=40),
     Wgmma("two-groups", config=(128, 64, 2, 2), k=200, gated=True, rows=((150, 0, 1, 30),)),
     Wgmma("128x256", config=(128, 256, 2, 4), n=264, k=64, gathered=True, experts=2,
-          rows=((129, 1),)),
+          rows=((129, 1),), schedules=3),
     Wgmma("many-experts", experts=70, dynamic_experts=True, config=(64, 32, 1, 2), n=32, k=64, grid=9,
           rows=(tuple((7 * e) % 5 for e in range(70)), (0,) * 69 + (3,))),
     Wgmma("few-blocks", grid=2, n=136, k=72),
     Wgmma("few-blocks-gathered", grid=2, n=136, k=72, gathered=True),
     Wgmma("swapped", swapped=True, config=(16, 64, 1, 3), n=72, rows=FEW),
     Wgmma("swapped-gathered", swapped=True, config=(8, 64, 1, 4), gathered=True, k=200, rows=FEW),
+    Wgmma("swapped-few-blocks", swapped=True, config=(8, 64, 1, 3), grid=2, n=136, k=200, rows=FEW),
+    Wgmma("swapped-few-blocks-gathered", swapped=True, config=(16, 64, 1, 2), grid=2, gathered=True,
+          k=200, rows=FEW),
     Wgmma("swapped-gated", swapped=True, config=(24, 128, 2, 3), gated=True, n=136, k=72, rows=FEW),
     Wgmma("swapped-transposed", swapped=True, config=(16, 128, 2, 2), gated=True, gathered=True,
           transposed=True, n=72, rows=FEW),
@@ -107,20 +109,17 @@ VARIANTS = [
 ]
 
 
-def nth(line: str, n: int, change: Callable[[str], str] = lambda _: "") -> Callable[[str], str]:
-    """The kernel with the n-th of the lines that have `line` changed, or without it."""
-    def damage(text: str) -> str:
-        lines = text.split("\n")
-        at = [i for i, t in enumerate(lines) if line in t][n]
-        lines[at] = change(lines[at])
-        return "\n".join(lines)
-    return damage
-
-
-def last_operand(value: int) -> Callable[[str], str]:
+def last_operand(value: int) -> Damage:
     """A line whose last i32 operand is `value`."""
     return lambda line: (f"%bad = llvm.mlir.constant({value} : i32) : i32\n"
                          + re.sub(r", %\w+ :", ", %bad :", line))
+
+
+def same_box(text: str) -> str:
+    """The kernel with the last box of a step where the one before it is."""
+    boxes = re.findall(r"bulk.tensor.*(box\[[^]]*\])", text)
+    at = text.rindex(boxes[-1])
+    return text[:at] + boxes[-2] + text[at + len(boxes[-1]):]
 
 
 WAIT, EXPECT, ARRIVE = "mbarrier.try_wait", "mbarrier.arrive.expect_tx", "mbarrier.arrive %"
@@ -151,6 +150,27 @@ MUTANTS = {
     "waits for a gathered step less": ("gathered", each("cp.async.wait.group", "1$", "2")),
     "gathered rows do not arrive": ("gathered", nth(ARRIVE, 0)),
     "gathered pieces at other places": ("gathered", lambda t: t.replace("llvm.xor", "llvm.or", 1)),
+    "copies' parity stays": ("few-blocks", nth("llvm.xor", 1, swap("xor", "or"))),
+    "products' parity stays": ("few-blocks", nth("llvm.xor", 2, swap("xor", "or"))),
+    "waits for the other parity": ("few-blocks", nth(WAIT, 1, constant(1, r"(parity %\w+, )"))),
+    "barriers that TMA does not know": ("few-blocks", drop("fence.mbarrier.init")),
+    "products that no group has": ("few-blocks", drop("wgmma.commit.group")),
+    "sides walk different tiles": ("few-blocks", nth("sreg.ctaid.x", 1, swap(
+        r"nvvm.read.ptx.sreg.ctaid.x : i32", "llvm.mlir.constant(0 : i32) : i32"))),
+    "rows of the next expert": ("plain", nth('icmp "slt"', 0, constant(
+        100000, r'(icmp "slt" %\w+, )'), after="llvm.extractvalue")),
+    "lanes exchange with others": ("plain", nth("nvvm.shfl.sync", 0, constant(
+        3, r"(bfly %\w+, %\w+, )"), after="wait.group.sync.aligned 0")),
+    "up is gate": ("gated", same_box),
+    "rows of choices, not of tokens": ("gathered", nth("llvm.udiv", 0, swap(
+        r"llvm.udiv (%\w+), .* : i32", r"llvm.or \1, \1 : i32"), after="llvm.getelementptr %arg2[")),
+    "gathered pieces beyond K": ("gathered", each(
+        "nvvm.cp.async.shared", r", %\w+ : (.*), i32", r" : \1")),
+    "swapped: stages given back unread": (
+        "swapped-few-blocks", drop("wgmma.wait.group.sync.aligned 1")),
+    "swapped: writes before a stage is empty": ("swapped-few-blocks", nth(WAIT, 0)),
+    "swapped: the last stage is kept": ("swapped-few-blocks", nth(ARRIVE, 1)),
+    "swapped: no proxy fence": ("swapped-gathered", drop("fence.proxy")),
     "map of more rows than there are": (
         "plain", each("reinterpret_cast", r"sizes: \[%dim", "sizes: [4096")),
     "map of fewer columns than there are": (

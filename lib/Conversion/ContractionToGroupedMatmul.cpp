@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "RowGroups.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
@@ -78,16 +79,10 @@ static bool hasStaticSizes(const Contraction &contraction) {
          isFactorType(type.getElementType());
 }
 
-/// One group that owns all rows: offsets are 0 and M.
-static Value buildOffsets(OpBuilder &b, Location loc, Value rows) {
-  Value count = tensor::DimOp::create(b, loc, rows, 0);
-  Value end = arith::IndexCastOp::create(b, loc, b.getI32Type(), count);
-  return tensor::FromElementsOp::create(b, loc,
-                                        ValueRange{buildI32(b, loc, 0), end});
-}
-
 static void rewriteContraction(IRRewriter &rewriter, linalg::LinalgOp op,
-                               const Contraction &contraction) {
+                               const Contraction &contraction, bool cutsRows) {
+  auto weightsType = cast<RankedTensorType>(contraction.weights.getType());
+  bool cutRows = cutsRows && weightsType.getDimSize(0) <= kMostRouterColumns;
   Location loc = op.getLoc();
   rewriter.setInsertionPoint(op);
   MLIRContext *context = op.getContext();
@@ -115,7 +110,9 @@ static void rewriteContraction(IRRewriter &rewriter, linalg::LinalgOp op,
                                   rewriter.getF32Type());
   auto matmul = Matmul::create(
       rewriter, loc, TypeRange(op->getResultTypes()),
-      buildOffsets(rewriter, loc, contraction.rows), /*source=*/Value(),
+      cutRows ? buildRowGroups(rewriter, loc, contraction.rows)
+              : buildRowGroup(rewriter, loc, contraction.rows),
+      /*source=*/Value(),
       ValueRange{contraction.rows, contraction.weights}, extras,
       /*slots=*/Value(), /*weights=*/Value(), /*base=*/Value(), ValueRange{out},
       /*top_k=*/IntegerAttr(),
@@ -140,6 +137,8 @@ namespace {
 struct ContractionToGroupedMatmulPass
     : moe::impl::MoEContractionToGroupedMatmulBase<
           ContractionToGroupedMatmulPass> {
+  using Base::Base;
+
   void runOnOperation() override {
     SmallVector<linalg::LinalgOp> found;
     getOperation()->walk([&](linalg::LinalgOp op) {
@@ -151,7 +150,7 @@ struct ContractionToGroupedMatmulPass
     // Matched anew: what a contraction reads may have been one, and is
     // replaced.
     for (linalg::LinalgOp op : found)
-      rewriteContraction(rewriter, op, *matchContraction(op));
+      rewriteContraction(rewriter, op, *matchContraction(op), cutRows);
   }
 };
 } // namespace

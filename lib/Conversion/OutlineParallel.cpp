@@ -162,8 +162,13 @@ private:
     Value null = LLVM::ZeroOp::create(b, loc, pointer);
     Value hasHost =
         LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::ne, host, null);
+    // One task is the caller's: to wake a thread takes longer than many do.
+    Value areMany = arith::CmpIOp::create(
+        b, loc, arith::CmpIPredicate::sgt, count,
+        arith::ConstantIntOp::create(b, loc, 1, /*width=*/64));
+    Value asksHost = arith::AndIOp::create(b, loc, hasHost, areMany);
     scf::IfOp::create(
-        b, loc, hasHost,
+        b, loc, asksHost,
         [&](OpBuilder &b, Location) {
           LLVM::CallOp::create(b, loc, TypeRange(), kParallelFor,
                                ValueRange{count, function, contextPointer});

@@ -8,6 +8,8 @@
 #include "AMXBlock.h"
 #include "ColumnBlock.h"
 #include "ColumnVectors.h"
+#include "GateStrategy.h"
+#include "RowGroups.h"
 #include "RowPanel.h"
 #include "VectorRegion.h"
 #include "WeightLayout.h"
@@ -110,7 +112,9 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
 /// second cache.
 static CPUMatmulAttr chooseAMXConfig(Matmul op) {
   constexpr int64_t kBlockRows = 64, kBlockSum = 2048;
-  int64_t mostColumns = op.isCombining() ? 128 : 256;
+  int64_t mostColumns = isRouterLike(op)   ? 2 * kAMXTile
+                        : op.isCombining() ? 128
+                                           : 256;
   int64_t columns = op.getNumColumns();
   int64_t numBlocks = llvm::divideCeil(columns, mostColumns);
   return CPUMatmulAttr::get(
@@ -123,6 +127,10 @@ static CPUMatmulAttr chooseAMXConfig(Matmul op) {
 /// fewer times; but the blocks of a combining matmul are all its tasks, and
 /// have to be enough for the threads of a large machine.
 static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
+  // A router's are few, and one token's logits come from memory: by all threads.
+  constexpr int64_t kRouterColumns = 16;
+  if (isRouterLike(op))
+    return llvm::alignTo(kRouterColumns, unit);
   constexpr int64_t kMostColumns = 192, kTasks = 16;
   int64_t columns = op.getNumColumns();
   int64_t numBlocks = llvm::divideCeil(columns, std::max(kMostColumns, unit));
@@ -148,7 +156,14 @@ static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   // A block of rows, 512 KB, stays in the second cache; the weights of a tile,
   // 24 KB, in the first.
   constexpr int64_t kBlockRows = 128, kTileBytes = 24 * 1024;
-  int64_t tileBytes = kTileBytes, width = std::lcm(isa.tileColumns, isa.lanes);
+  int64_t tileRows = isa.tileRows, tileColumns = isa.tileColumns;
+  if (isRouterLike(op) && !hasColumns && isa.lanes == 16) {
+    // As many sums, and two tiles to a vector of columns: four tasks for 64
+    // experts, all alike.
+    tileRows = 3;
+    tileColumns = 8;
+  }
+  int64_t tileBytes = kTileBytes, width = std::lcm(tileColumns, isa.lanes);
   if (hasPrologue) {
     // Rows are computed for four times as many columns, from a panel that is as
     // much shorter.
@@ -159,8 +174,8 @@ static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   int64_t blockSum =
       llvm::alignDown(tileBytes / (bytes * isa.tileColumns), step);
   auto config = CPUMatmulAttr::get(
-      op.getContext(), isa.tileRows, isa.tileColumns,
-      llvm::alignDown(kBlockRows, isa.tileRows), chooseBlockColumns(op, width),
+      op.getContext(), tileRows, tileColumns,
+      llvm::alignDown(kBlockRows, tileRows), chooseBlockColumns(op, width),
       blockSum, isa.lanes, bf16Dot);
   return hasColumns ? widenBlocks(op, config) : config;
 }
@@ -177,11 +192,39 @@ struct SelectCPUStrategyPass
           << isa << "'; use generic, avx2, avx512, avx512bf16 or amx-bf16";
       return signalPassFailure();
     }
-    getOperation()->walk([&](Matmul op) { select(op, *vectorISA); });
+    getOperation()->walk([&](Operation *op) {
+      if (auto matmul = dyn_cast<Matmul>(op))
+        select(matmul, *vectorISA);
+      else if (auto gate = dyn_cast<GateOp>(op))
+        select(gate);
+      else if (auto plan = dyn_cast<PlanOp>(op))
+        select(plan);
+    });
+  }
+
+  remark::RemarkOpts remarkOptions() {
+    return remark::RemarkOpts::name("cpu-strategy").category(getName());
+  }
+
+  /// 32 tokens of a gate take about as long as a thread needs to wake up.
+  void select(GateOp op) { select(op, findGateObstacle(op), 32); }
+
+  /// So do 256 of a plan, twice.
+  void select(PlanOp op) { select(op, findPlanObstacle(op), 256); }
+
+  void select(Operation *op, const std::string &obstacle, int64_t blockTokens) {
+    if (!obstacle.empty()) {
+      op->removeAttr(CPUMatmulAttr::kName);
+      remark::missed(op->getLoc(), remarkOptions()) << obstacle;
+      return;
+    }
+    if (!op->hasAttr(CPUMatmulAttr::kName))
+      op->setAttr(CPUMatmulAttr::kName,
+                  getTokenTasks(&getContext(), blockTokens));
   }
 
   void select(Matmul op, const VectorISA &vectorISA) {
-    auto options = remark::RemarkOpts::name("cpu-strategy").category(getName());
+    auto options = remarkOptions();
     std::string obstacle = findObstacle(op);
     if (!obstacle.empty()) {
       op->removeAttr(CPUMatmulAttr::kName);

@@ -92,16 +92,20 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   buildFusePipeline(pm);
   if (options.relaxedRounding)
     pm.addPass(createMoERelaxRounding());
+  pm.addPass(createMoESplitRoute());
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
   // What the rest decomposes into may hold dense contractions.
   pm.addPass(createMoEDecompose({/*keepConfigured=*/true}));
-  pm.addPass(createMoEContractionToGroupedMatmul());
+  pm.addPass(createMoEContractionToGroupedMatmul({/*cutRows=*/true}));
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
   addBufferPipeline(pm, /*keepConfigured=*/true, /*plainLoops=*/false, [&] {
     pm.addPass(createMoEGroupedMatmulToVector());
     if (StringRef(options.isa).ends_with("-emulated"))
       pm.addPass(createMoEEmulateAMX());
     pm.addPass(createMoEApproximateVectorMath());
+    // After it: what decides has a recipe of its own.
+    pm.addPass(createMoEGateToVector());
+    pm.addPass(createMoEPlanToLoops());
   });
   pm.addPass(createMoEOutlineParallel());
 }

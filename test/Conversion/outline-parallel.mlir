@@ -12,8 +12,11 @@
 // CHECK: %[[CONTEXT:.*]] = llvm.alloca
 // CHECK: %[[HOST:.*]] = llvm.mlir.addressof @moe_rt_parallel_for
 // CHECK: %[[HAS:.*]] = llvm.icmp "ne" %[[HOST]]
-// CHECK: scf.if %[[HAS]] {
-// CHECK:   llvm.call @moe_rt_parallel_for(%{{.*}}, %{{.*}}, %[[CONTEXT]])
+// One task wakes nobody.
+// CHECK: %[[MANY:.*]] = arith.cmpi sgt, %[[COUNT:.*]], %c1_i64
+// CHECK: %[[ASKS:.*]] = arith.andi %[[HAS]], %[[MANY]]
+// CHECK: scf.if %[[ASKS]] {
+// CHECK:   llvm.call @moe_rt_parallel_for(%[[COUNT]], %{{.*}}, %[[CONTEXT]])
 // CHECK: } else {
 // CHECK:   scf.for
 // CHECK:     func.call @scale_task0(%[[CONTEXT]], %{{.*}})

@@ -126,3 +126,33 @@ func.func @dynamic(%offsets: tensor<5xi32>, %x: tensor<?x?xf32>, %w: tensor<4x32
   }
   return %y : tensor<?x32xf32>
 }
+
+// Gates: how many tokens a task has.
+// CHECK-LABEL: func @gate
+// CHECK: moe.gate {{.*}} {moe.lowering_config = {block_tokens = 32 : i64}}
+// CHECK: moe.gate {{.*}} {moe.lowering_config = {block_tokens = 7 : i64}}
+func.func @gate(%logits: tensor<?x64xf32>, %w: tensor<?x8xf32>, %i: tensor<?x8xi32>)
+    -> (tensor<?x8xf32>, tensor<?x8xi32>) {
+  %0:2 = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(%w, %i : tensor<?x8xf32>, tensor<?x8xi32>)
+  %1:2 = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(%0#0, %0#1 : tensor<?x8xf32>, tensor<?x8xi32>)
+      {moe.lowering_config = {block_tokens = 7 : i64}}
+  return %1#0, %1#1 : tensor<?x8xf32>, tensor<?x8xi32>
+}
+
+// CHECK-LABEL: func @many_experts
+// CHECK-NOT: lowering_config
+// MISSED: registers rank at most 512 experts, not 513
+func.func @many_experts(%logits: tensor<?x513xf32>, %w: tensor<?x8xf32>, %i: tensor<?x8xi32>)
+    -> (tensor<?x8xf32>, tensor<?x8xi32>) {
+  %0:2 = moe.gate score(softmax) ins(%logits : tensor<?x513xf32>) outs(%w, %i : tensor<?x8xf32>, tensor<?x8xi32>)
+  return %0#0, %0#1 : tensor<?x8xf32>, tensor<?x8xi32>
+}
+
+// CHECK-LABEL: func @dynamic_choices
+// CHECK-NOT: lowering_config
+// MISSED: E or k is not a constant
+func.func @dynamic_choices(%logits: tensor<?x64xf32>, %w: tensor<?x?xf32>, %i: tensor<?x?xi32>)
+    -> (tensor<?x?xf32>, tensor<?x?xi32>) {
+  %0:2 = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(%w, %i : tensor<?x?xf32>, tensor<?x?xi32>)
+  return %0#0, %0#1 : tensor<?x?xf32>, tensor<?x?xi32>
+}

@@ -11,7 +11,7 @@
 include "mlir/Pass/PassBase.td"
 
 def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
-  let summary = "decides how each grouped matmul runs on a CPU";
+  let summary = "decides how grouped matmuls, gates and plans run on a CPU";
   let description = [{
     Writes a `moe.lowering_config = #moe.cpu_matmul<…>` on each
     `moe.grouped_matmul` that moe-grouped-matmul-to-vector can lower, from the
@@ -23,6 +23,10 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
     What can be lowered: static N and K, factors of f32, f16 or bf16 without a
     decode region, weights with k as the last index, extras that n indexes at most
     as the last index, and an epilogue of elementwise ops.
+
+    A `moe.gate` that moe-gate-to-vector can lower (static E up to 512, static k up
+    to 64) gets `moe.lowering_config = {block_tokens = 32}`, the tokens of a task;
+    a `moe.plan` that moe-plan-to-loops can lower (no capacity) 256, the least.
 
     Before:
 
@@ -40,6 +44,34 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
   let options = [
     Option<"isa", "isa", "std::string", "\"generic\"",
            "The vector instructions: generic, avx2, avx512, avx512bf16 or amx-bf16">
+  ];
+}
+
+def MoESplitRoute : Pass<"moe-split-route"> {
+  let summary = "makes a moe.route matmul, gate and plan again";
+  let description = [{
+    On a CPU the parts of a route have code of their own: the logits are a grouped
+    matmul of dense rows, gate and plan are ops, which moe-select-cpu-strategy
+    decides on. The region of the logits is the matmul's epilogue where it has
+    nothing but ops of arith, which round alike in vectors; what else it may have
+    (a tanh) stays scalar, in loops between matmul and gate, as the region of the
+    weights does after the gate. Rows are cut into up to 16 groups, for threads.
+
+    Before: `%w, %ids, %offsets, %slots, %source = moe.route ... logits { ... }`
+
+    After (shortened):
+
+    ```mlir
+    %logits = moe.grouped_matmul offsets(%groups : tensor<17xi32>) products(%x[m, k] * %router[n, k] : ...)
+        outs(%empty : tensor<?x64xf32>) { ... }
+    %w, %ids = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(...)
+    %offsets, %slots, %source = moe.plan ids(%ids : tensor<?x8xi32>) outs(...)
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect", "::mlir::moe::MoEDialect"
   ];
 }
 
@@ -69,6 +101,10 @@ def MoEContractionToGroupedMatmul : Pass<"moe-contraction-to-grouped-matmul"> {
         outs(%empty : tensor<?x64xf32>) { ^bb0(%p: f32): moe.yield %p : f32 }
     ```
   }];
+  let options = [
+    Option<"cutRows", "cut-rows", "bool", "false",
+           "Make up to 16 groups of the rows of a router (at most 512 columns), for threads">
+  ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect",
     "::mlir::moe::MoEDialect"
@@ -131,6 +167,87 @@ def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
   ];
 }
 
+def MoEGateToVector : Pass<"moe-gate-to-vector"> {
+  let summary = "lowers configured gates on memrefs to vector code";
+  let description = [{
+    Takes each `moe.gate` on memrefs whose `moe.lowering_config` is
+    `{block_tokens = N}`; others are left alone. A task of a parallel loop has N
+    tokens.
+
+    The experts of a token are vectors of 16, the lanes of the fixed tree of sums,
+    and the recipe for exp runs on them: scores are those of `moe-decompose` bit
+    for bit. A key becomes an i64 that sorts as (key, −id), so that a choice is one
+    maximum over registers, ties and NaN included; k rounds take one each. Groups
+    are ranked in the same way.
+
+    Before:
+
+    ```mlir
+    moe.gate score(softmax) ins(%logits : memref<?x64xf32>) outs(%weights, %ids : memref<?x8xf32>, memref<?x8xi32>)
+        {moe.lowering_config = {block_tokens = 32 : i64}}
+    ```
+
+    After (shortened):
+
+    ```mlir
+    scf.parallel (%task) = (%c0) to (%num_tasks) step (%c1) {
+      scf.for %t = ... {
+        %x0 = vector.load %logits[%t, %c0] : memref<?x64xf32>, vector<16xf32>
+        ...
+        %chosen:9 = scf.for %j = %c0 to %c8 step %c1 iter_args(...) {
+          %max = arith.maxsi %number0, %number1 : vector<8xi64>
+          ...
+          memref.store %id, %ids[%t, %j] : memref<?x8xi32>
+          ...
+        }
+        vector.maskedstore %weights[%t, %c0], ...
+      }
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
+    "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoEPlanToLoops : Pass<"moe-plan-to-loops"> {
+  let summary = "lowers configured plans on memrefs to a parallel counting sort";
+  let description = [{
+    Takes each `moe.plan` on memrefs without a capacity whose
+    `moe.lowering_config` is `{block_tokens = N}`; others are left alone.
+
+    Tokens are cut into up to 32 chunks of a multiple of N, which follows from
+    their number alone. A parallel loop counts the choices of each expert in each
+    chunk, a scan over (expert, chunk) finds where a chunk's rows of an expert
+    begin, and another parallel loop hands them out: a stable sort, the same on
+    any number of threads.
+
+    Before:
+
+    ```mlir
+    moe.plan ids(%ids : memref<?x8xi32>) outs(%offsets, %slots, %source : ...)
+        {moe.lowering_config = {block_tokens = 256 : i64}}
+    ```
+
+    After (shortened):
+
+    ```mlir
+    %counts = memref.alloc() : memref<32x64xi32>
+    scf.parallel (%chunk) = (%c0) to (%num_chunks) step (%c1) { ... memref.store %more, %counts[%chunk, %e] }
+    scf.for %e = ... { scf.for %chunk = ... { memref.store %row, %counts[%chunk, %e] } }
+    scf.parallel (%chunk) = (%c0) to (%num_chunks) step (%c1) {
+      ... memref.store %row, %slots[%t, %j]; memref.store %choice, %source[%row]
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect"
+  ];
+}
+
 def MoEApproximateVectorMath : Pass<"moe-approximate-vector-math"> {
   let summary = "computes functions of vectors by polynomials";
   let description = [{
@@ -154,7 +271,8 @@ def MoEOutlineParallel : Pass<"moe-outline-parallel", "::mlir::ModuleOp"> {
     The body of each one-dimensional `scf.parallel` without results becomes a
     function, which `moe_rt_parallel_for` calls once for each task: an artifact
     knows no threads, its host brings them (`moe/Runtime/moe.h`). Without a host's
-    function the tasks run one after the other. The values that the body uses
+    function the tasks run one after the other, and so does a single one: no
+    thread is woken for it. The values that the body uses
     travel in a struct on the stack.
 
     Before:

@@ -24,8 +24,10 @@ namespace {
 
 class RouteBuilder {
 public:
-  RouteBuilder(OpBuilder &builder, RouteOp op)
-      : b(builder), op(op), loc(op.getLoc()), f32(builder.getF32Type()) {
+  /// `keepsOps`: leaves moe.gate and moe.plan as they are.
+  RouteBuilder(OpBuilder &builder, RouteOp op, bool keepsOps)
+      : b(builder), op(op), loc(op.getLoc()), keepsOps(keepsOps),
+        f32(builder.getF32Type()) {
     zero = buildIndex(b, loc, 0);
     numTokens = tensor::DimOp::create(b, loc, op.getX(), 0);
     numExperts = tensor::DimOp::create(b, loc, op.getRouter(),
@@ -33,8 +35,10 @@ public:
     topK = tensor::DimOp::create(b, loc, op.getIdsInit(), 1);
   }
 
-  SmallVector<Value> build() {
-    SmallVector<Value> logits = buildLogits();
+  /// `logits`, and the mix where the region yields one; none to build them.
+  SmallVector<Value> build(SmallVector<Value> logits = {}) {
+    if (logits.empty())
+      logits = buildLogits();
     SmallVector<Value> chosen = buildGate(logits);
     Value weights = buildWeights(chosen[0], chosen[1]);
     Value ids = mapIds(chosen[1]);
@@ -47,6 +51,7 @@ private:
   OpBuilder &b;
   RouteOp op;
   Location loc;
+  bool keepsOps;
   Type f32;
   Value zero, numTokens, numExperts, topK;
 
@@ -162,10 +167,12 @@ private:
     return replaced(plan, decomposePlan);
   }
 
-  /// What `inner` decomposes into; it goes.
+  /// What `inner` decomposes into, and goes; its results if ops are kept.
   template <typename OpTy>
   SmallVector<Value>
   replaced(OpTy inner, SmallVector<Value> (*decompose)(OpBuilder &, OpTy)) {
+    if (keepsOps)
+      return inner->getResults();
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(inner);
     SmallVector<Value> values = decompose(b, inner);
@@ -215,5 +222,11 @@ private:
 } // namespace
 
 SmallVector<Value> mlir::moe::decomposeRoute(OpBuilder &builder, RouteOp op) {
-  return RouteBuilder(builder, op).build();
+  return RouteBuilder(builder, op, /*keepsOps=*/false).build();
+}
+
+SmallVector<Value> mlir::moe::splitRoute(OpBuilder &builder, RouteOp op,
+                                         ValueRange logits) {
+  return RouteBuilder(builder, op, /*keepsOps=*/true)
+      .build(SmallVector<Value>(logits));
 }

@@ -15,7 +15,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
-#include "moe/Dialect/MoE/Transforms/Transforms.h"
+#include "moe/Dialect/MoE/Transforms/SplitRoute.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOESPLITROUTE

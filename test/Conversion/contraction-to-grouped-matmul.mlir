@@ -1,4 +1,5 @@
 // RUN: moe-opt %s --moe-contraction-to-grouped-matmul | FileCheck %s
+// RUN: moe-opt %s --moe-contraction-to-grouped-matmul=cut-rows | FileCheck %s --check-prefix=CUT
 
 #rows = affine_map<(m, n, k) -> (m, k)>
 #weights = affine_map<(m, n, k) -> (n, k)>
@@ -6,6 +7,15 @@
 #out = affine_map<(m, n, k) -> (m, n)>
 
 // One group of all rows.
+// Or a group for each thread of a large machine, of 120 rows or a multiple.
+// CUT-LABEL: func @router
+// CUT: %[[T:.*]] = tensor.dim
+// CUT: %[[BLOCKS:.*]] = arith.ceildivui %[[T]], %c1920
+// CUT: %[[SIZE:.*]] = arith.muli %[[BLOCKS]], %c120
+// CUT: %[[END:.*]] = arith.muli %[[SIZE]], %c1{{(_[0-9]+)?}} :
+// CUT: arith.minui %[[END]], %[[T]]
+// CUT: moe.grouped_matmul offsets(%{{.*}} : tensor<17xi32>)
+
 // CHECK-LABEL: func @router
 // CHECK: %[[OFFSETS:.*]] = tensor.from_elements %{{.*}}, %{{.*}} : tensor<2xi32>
 // CHECK: moe.grouped_matmul offsets(%[[OFFSETS]] : tensor<2xi32>) products(%{{.*}}[m, k] * %{{.*}}[n, k] : tensor<?x64xbf16>, tensor<8x64xbf16>) outs(
@@ -69,4 +79,14 @@ func.func @declined(%x: tensor<?x64xf32>, %w: tensor<64x8xf32>, %init: tensor<?x
   %z = linalg.matmul indexing_maps = [#rows, #weights, #out]
       ins(%b, %v : tensor<?x64xbf16>, tensor<8x64xbf16>) outs(%init16 : tensor<?x8xbf16>) -> tensor<?x8xbf16>
   return %y, %z : tensor<?x8xf32>, tensor<?x8xbf16>
+}
+
+// More columns than a router has: one group.
+// CHECK-LABEL: func @shared_expert
+// CUT-LABEL: func @shared_expert
+// CUT: moe.grouped_matmul offsets(%{{.*}} : tensor<2xi32>)
+func.func @shared_expert(%x: tensor<?x64xf32>, %w: tensor<513x64xf32>, %init: tensor<?x513xf32>) -> tensor<?x513xf32> {
+  %y = linalg.matmul indexing_maps = [#rows, #weights, #out]
+      ins(%x, %w : tensor<?x64xf32>, tensor<513x64xf32>) outs(%init : tensor<?x513xf32>) -> tensor<?x513xf32>
+  return %y : tensor<?x513xf32>
 }

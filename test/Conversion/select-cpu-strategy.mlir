@@ -156,3 +156,33 @@ func.func @dynamic_choices(%logits: tensor<?x64xf32>, %w: tensor<?x?xf32>, %i: t
   %0:2 = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(%w, %i : tensor<?x?xf32>, tensor<?x?xi32>)
   return %0#0, %0#1 : tensor<?x?xf32>, tensor<?x?xi32>
 }
+
+// A router's blocks of columns are narrow, so that there are some for each thread.
+// CHECK-LABEL: func @router
+// CHECK: #moe.cpu_matmul<tile_rows = 3, tile_columns = 8, block_rows = 126, block_columns = 16, block_sum = 2048, lanes = 16, bf16_dot = true>
+// AVX2-LABEL: func @router
+// AVX2: tile_rows = 3, tile_columns = 4, {{.*}}, block_columns = 16,
+// AMX-LABEL: func @router
+// AMX: tile_rows = 16, tile_columns = 16, {{.*}}, block_columns = 32,
+func.func @router(%offsets: tensor<2xi32>, %x: tensor<?x2048xbf16>, %w: tensor<64x2048xbf16>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<2xi32>)
+      products(%x[m, k] * %w[n, k] : tensor<?x2048xbf16>, tensor<64x2048xbf16>)
+      outs(%init : tensor<?x64xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x64xf32>
+}
+
+// Plans: how many tokens a chunk has at least. With a capacity they decompose.
+// CHECK-LABEL: func @plan
+// CHECK: moe.plan ids(%{{.*}} : tensor<?x8xi32>) outs({{.*}}) {moe.lowering_config = {block_tokens = 256 : i64}}
+// CHECK: moe.plan
+// CHECK-NOT: lowering_config
+// MISSED: with a capacity, what a token keeps depends on all tokens before it
+func.func @plan(%ids: tensor<?x8xi32>, %o: tensor<65xi32>, %s: tensor<?x8xi32>, %r: tensor<?xi32>, %c: index)
+    -> (tensor<65xi32>, tensor<?x8xi32>, tensor<?xi32>) {
+  %0:3 = moe.plan ids(%ids : tensor<?x8xi32>) outs(%o, %s, %r : tensor<65xi32>, tensor<?x8xi32>, tensor<?xi32>)
+  %1:3 = moe.plan ids(%ids : tensor<?x8xi32>) capacity(%c) outs(%0#0, %0#1, %0#2 : tensor<65xi32>, tensor<?x8xi32>, tensor<?xi32>)
+  return %1#0, %1#1, %1#2 : tensor<65xi32>, tensor<?x8xi32>, tensor<?xi32>
+}

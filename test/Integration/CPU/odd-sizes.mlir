@@ -21,6 +21,11 @@
 // RUN: moe-run %s --lowering=cpu --shape=x=150x37 --random-weights --threads=3 --output=y=%t.3.npy
 // RUN: cmp %t.1.npy %t.3.npy
 
+// With tasks for groups of rows, of tokens that choose, and of tokens to be sorted.
+// RUN: moe-run %s --lowering=cpu --shape=x=3001x37 --random-weights --threads=1 --output=y=%t.1.npy
+// RUN: moe-run %s --lowering=cpu --shape=x=3001x37 --random-weights --threads=3 --output=y=%t.3.npy
+// RUN: cmp %t.1.npy %t.3.npy
+
 // CHECK: check: 'y' against {{.*}}: ok
 func.func @layer(%x: tensor<?x37xf32>,
                  %router: tensor<5x37xf32> {moe.param = "router"},

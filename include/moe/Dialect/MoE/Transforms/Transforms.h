@@ -36,12 +36,6 @@ SmallVector<Value> decomposeGroupedMatmul(OpBuilder &builder,
                                           GroupedMatmulOp op);
 SmallVector<Value> decomposeRoute(OpBuilder &builder, RouteOp op);
 
-/// The same as decomposeRoute, but moe.gate and moe.plan are left as ops.
-/// `logits` are the T×E values that the region of the logits yields, where the
-/// caller has built them; none otherwise.
-SmallVector<Value> splitRoute(OpBuilder &builder, RouteOp op,
-                              ValueRange logits = {});
-
 /// Replaces one moe op by its decomposition through AggregatedOpInterface.
 /// Fails, without a change, on ops of other dialects and on ops that have none.
 LogicalResult decomposeOp(RewriterBase &rewriter, Operation *op);

@@ -39,22 +39,27 @@ public:
         b, loc, memref::DimOp::create(b, loc, op.getOffsetsInit(), zero), one);
     Value blocks = arith::CeilDivUIOp::create(
         b, loc, numTokens, buildIndex(b, loc, blockTokens * kMostChunks));
-    chunkTokens = arith::MulIOp::create(b, loc, blocks,
-                                        buildIndex(b, loc, blockTokens));
+    chunkTokens =
+        arith::MulIOp::create(b, loc, blocks, buildIndex(b, loc, blockTokens));
     // Without tokens there is no chunk; sizes of 0 would divide by it.
     chunkTokens = arith::MaxUIOp::create(b, loc, chunkTokens, one);
     numChunks = arith::CeilDivUIOp::create(b, loc, numTokens, chunkTokens);
+    mostChunks = arith::MinUIOp::create(
+        b, loc,
+        arith::CeilDivUIOp::create(b, loc, numTokens,
+                                   buildIndex(b, loc, blockTokens)),
+        buildIndex(b, loc, kMostChunks));
   }
 
   void lower(OpBuilder &b) {
-    Value experts = numExperts;
     int64_t numStatic = op.getNumExperts();
-    auto type = MemRefType::get({kMostChunks, numStatic}, b.getI32Type());
-    SmallVector<Value> sizes;
+    auto type =
+        MemRefType::get({ShapedType::kDynamic, numStatic}, b.getI32Type());
+    SmallVector<Value> sizes = {mostChunks};
     if (ShapedType::isDynamic(numStatic))
-      sizes.push_back(experts);
-    counts = memref::AllocOp::create(b, loc, type, sizes,
-                                     b.getI64IntegerAttr(64));
+      sizes.push_back(numExperts);
+    counts =
+        memref::AllocOp::create(b, loc, type, sizes, b.getI64IntegerAttr(64));
     forChunks(b, [&](OpBuilder &b, Value chunk) { count(b, chunk); });
     scan(b);
     forChunks(b, [&](OpBuilder &b, Value chunk) { place(b, chunk); });
@@ -69,6 +74,8 @@ private:
   PlanOp op;
   Location loc;
   Value zero, one, oneI32, numTokens, topK, numExperts, chunkTokens, numChunks;
+  /// What numChunks never exceeds, as a short formula of T: workspace has it.
+  Value mostChunks;
   Value counts; ///< chunks × E: choices, then the next row.
 
   using Visit = function_ref<void(OpBuilder &, Value)>;
@@ -101,13 +108,14 @@ private:
     Value first = arith::MulIOp::create(b, loc, chunk, chunkTokens);
     Value end = arith::MinUIOp::create(
         b, loc, arith::AddIOp::create(b, loc, first, chunkTokens), numTokens);
-    Value limit = arith::IndexCastOp::create(b, loc, b.getI32Type(), numExperts);
+    Value limit =
+        arith::IndexCastOp::create(b, loc, b.getI32Type(), numExperts);
     loop(b, first, end, [&](OpBuilder &b, Value t) {
       loop(b, zero, topK, [&](OpBuilder &b, Value j) {
         Value id = load(b, op.getIds(), {t, j});
         // As unsigned numbers, −1 is too large as well.
-        Value isExpert = arith::CmpIOp::create(
-            b, loc, arith::CmpIPredicate::ult, id, limit);
+        Value isExpert =
+            arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, id, limit);
         buildIf(
             b, loc, isExpert,
             [&](OpBuilder &b, Location) -> Carried {
@@ -144,14 +152,13 @@ private:
         b, loc, zero, numExperts, none,
         [&](OpBuilder &b, Location, Value e, ValueRange before) -> Carried {
           store(b, before[0], op.getOffsetsInit(), e);
-          return buildFor(
-              b, loc, zero, numChunks, before,
-              [&](OpBuilder &b, Location, Value chunk,
-                  ValueRange row) -> Carried {
-                Value count = load(b, counts, {chunk, e});
-                store(b, row[0], counts, {chunk, e});
-                return {addI32(b, row[0], count)};
-              });
+          return buildFor(b, loc, zero, numChunks, before,
+                          [&](OpBuilder &b, Location, Value chunk,
+                              ValueRange row) -> Carried {
+                            Value count = load(b, counts, {chunk, e});
+                            store(b, row[0], counts, {chunk, e});
+                            return {addI32(b, row[0], count)};
+                          });
         })[0];
     store(b, last, op.getOffsetsInit(), numExperts);
   }
@@ -165,8 +172,7 @@ private:
           store(b, row, op.getSlotsInit(), {t, j});
           Value choice = arith::AddIOp::create(
               b, loc, arith::MulIOp::create(b, loc, t, topK), j);
-          store(b,
-                arith::IndexCastOp::create(b, loc, b.getI32Type(), choice),
+          store(b, arith::IndexCastOp::create(b, loc, b.getI32Type(), choice),
                 op.getSourceInit(),
                 arith::IndexCastOp::create(b, loc, b.getIndexType(), row)
                     .getResult());

@@ -6,7 +6,9 @@
 // CHECK: %[[T:.*]] = memref.dim %[[IDS]], %c0
 // CHECK: %[[BLOCKS:.*]] = arith.ceildivui %[[T]], %c8192
 // CHECK: %[[SIZE:.*]] = arith.muli %[[BLOCKS]], %c256
-// CHECK: %[[COUNTS:.*]] = memref.alloc() {alignment = 64 : i64} : memref<32x64xi32>
+// CHECK: %[[BLOCKS:.*]] = arith.ceildivui %[[T]], %c256
+// CHECK: %[[MOST:.*]] = arith.minui %[[BLOCKS]], %c32
+// CHECK: %[[COUNTS:.*]] = memref.alloc(%[[MOST]]) {alignment = 64 : i64} : memref<?x64xi32>
 // Counts of each chunk.
 // CHECK: scf.parallel (%[[CHUNK:.*]]) =
 // CHECK: arith.cmpi ult
@@ -36,7 +38,7 @@ func.func @plan(%ids: memref<?x8xi32>, %o: memref<65xi32>, %s: memref<?x8xi32>, 
 
 // E may be unknown.
 // CHECK-LABEL: func @any_experts
-// CHECK: memref.alloc(%{{.*}}) {alignment = 64 : i64} : memref<32x?xi32>
+// CHECK: memref.alloc(%{{.*}}, %{{.*}}) {alignment = 64 : i64} : memref<?x?xi32>
 func.func @any_experts(%ids: memref<?x?xi32>, %o: memref<?xi32>, %s: memref<?x?xi32>, %r: memref<?xi32>) {
   moe.plan ids(%ids : memref<?x?xi32>) outs(%o, %s, %r : memref<?xi32>, memref<?x?xi32>, memref<?xi32>)
       {moe.lowering_config = {block_tokens = 256 : i64}}

@@ -52,9 +52,13 @@ static Text makeBinary(const Text &lhs, StringRef op, const Text &rhs) {
 
 /// Anything else: "max(T, 4)".
 Text SizePrinter::printCall(Operation *op) {
-  StringRef name = isa<arith::MaxSIOp, arith::MaxUIOp>(op)
-                       ? "max"
-                       : op->getName().stripDialect();
+  StringRef name = op->getName().stripDialect();
+  if (isa<arith::MaxSIOp, arith::MaxUIOp>(op))
+    name = "max";
+  else if (isa<arith::MinSIOp, arith::MinUIOp>(op))
+    name = "min";
+  else if (isa<arith::CeilDivSIOp, arith::CeilDivUIOp>(op))
+    name = "ceildiv";
   std::string text = name.str() + "(";
   llvm::interleave(
       op->getOperands(), [&](Value operand) { text += print(operand).text; },

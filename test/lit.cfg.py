@@ -5,6 +5,7 @@ Environment:
   MOE_PTXAS=PATH         NVIDIA's assembler, instead of the one that CMake found or PATH has.
   MOE_NVDISASM=PATH      The same for its disassembler. Tests that need either are left out without.
   MOE_LIT_PARTIAL=1      a tool that is not built yet is a warning instead of the end.
+  MOE_LIT_QUICK=1        without the test that builds the compiler once more, within another one.
 """
 
 import os
@@ -87,6 +88,8 @@ if config.enable_assertions:
     features.add("asserts")
 if config.link_mlir_dylib:
     features.add("mlir-dylib")
+if not os.environ.get("MOE_LIT_QUICK"):
+    features.add("second-build")
 if config.sanitizers:
     features.add("sanitizers")
     features.update({"asan"} if "address" in config.sanitizers else set())

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 from peers import PEERS
@@ -185,22 +186,23 @@ def _draw(axis, points: list[dict], dtype: str, colors: dict[str, str],
                           markerfacecolor=None if who == "ours" else "none")
 
 
-def main() -> None:
-    """Read the JSON; the table goes to standard output unless a file is named."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+def render(description: str, to_markdown: Callable[[dict], str],
+           to_picture: Callable[[dict, Path], None]) -> None:
+    """Read the JSON of the command line; the table goes to a file if one is named."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("json", type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     report = json.loads(arguments.json.read_text())
-    table = markdown(report)
+    table = to_markdown(report)
     if arguments.markdown:
         arguments.markdown.write_text(table)
     else:
         print(table, end="")
     if arguments.picture:
-        picture(report, arguments.picture)
+        to_picture(report, arguments.picture)
 
 
 if __name__ == "__main__":
-    main()
+    render(__doc__.split("\n", 1)[0], markdown, picture)

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -136,22 +134,5 @@ def picture(report: dict, path: Path) -> None:
     plain.draw_rooflines(entries, path, heading(report), points.PEERS)
 
 
-def main() -> None:
-    """Read the JSON; the table goes to standard output unless a file is named."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("json", type=Path)
-    parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    found = json.loads(arguments.json.read_text())
-    table = markdown(found)
-    if arguments.markdown:
-        arguments.markdown.write_text(table)
-    else:
-        print(table, end="")
-    if arguments.picture:
-        picture(found, arguments.picture)
-
-
 if __name__ == "__main__":
-    main()
+    plain.render(__doc__.split("\n", 1)[0], markdown, picture)

@@ -43,7 +43,15 @@ protected:
     return {"layer", images.data(), static_cast<uint32_t>(images.size()),
             nullptr};
   }
+  /// Of a program that is PTX for one device.
+  void beginCall(moe_cuda_call &call) {
+    images = {makeImage("sm_90", 90, 0, nullptr, "ptx")};
+    program = makeProgram(images);
+    ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  }
 
+  std::vector<moe_cuda_image> images;
+  moe_cuda_program program = {};
   moe_cuda_layer_kernel kernels[2] = {{"first", 64 << 10, 0}, {"second", 0, 0}};
   const char *(*take)() = nullptr;
   void (*fail)(const char *, int) = nullptr;
@@ -71,11 +79,8 @@ TEST_F(CUDALayer, LoadsOnceAndLaunches) {
 }
 
 TEST_F(CUDALayer, LimitsPersistentBlocks) {
-  std::vector<moe_cuda_image> images = {
-      makeImage("sm_90", 90, 0, nullptr, "ptx")};
-  moe_cuda_program program = makeProgram(images);
   moe_cuda_call call;
-  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  ASSERT_NO_FATAL_FAILURE(beginCall(call));
   int argument = 42;
   void *args[] = {&argument};
   const std::pair<int64_t, const char *> launches[] = {
@@ -89,11 +94,8 @@ TEST_F(CUDALayer, LimitsPersistentBlocks) {
 }
 
 TEST_F(CUDALayer, LaunchesBlocksThatWaitForEachOther) {
-  std::vector<moe_cuda_image> images = {
-      makeImage("sm_90", 90, 0, nullptr, "ptx")};
-  moe_cuda_program program = makeProgram(images);
   moe_cuda_call call;
-  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  ASSERT_NO_FATAL_FAILURE(beginCall(call));
   int argument = 42;
   uint64_t ticket = 0;
   void *args[] = {&argument, &ticket};
@@ -123,11 +125,8 @@ TEST_F(CUDALayer, LaunchesBlocksThatWaitForEachOther) {
 }
 
 TEST_F(CUDALayer, EncodesTensorMaps) {
-  std::vector<moe_cuda_image> images = {
-      makeImage("sm_90", 90, 0, nullptr, "ptx")};
-  moe_cuda_program program = makeProgram(images);
   moe_cuda_call call;
-  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  ASSERT_NO_FATAL_FAILURE(beginCall(call));
   take();
   moe_cuda_tensor_map map;
   moe_cuda_tensor tensor = {};
@@ -145,11 +144,8 @@ TEST_F(CUDALayer, EncodesTensorMaps) {
 }
 
 TEST_F(CUDALayer, KeepsTheFirstError) {
-  std::vector<moe_cuda_image> images = {
-      makeImage("sm_90", 90, 0, nullptr, "ptx")};
-  moe_cuda_program program = makeProgram(images);
   moe_cuda_call call;
-  ASSERT_EQ(moe_cuda_begin(&call, &program, nullptr), MOE_CUDA_OK);
+  ASSERT_NO_FATAL_FAILURE(beginCall(call));
   const int64_t tooMany[] = {int64_t(1) << 31, 1, 1, 256, 1, 1, 0, 0, 0, 0};
   moe_cuda_call_kernel(&call, 0, tooMany, 0, nullptr);
   EXPECT_EQ(call.status, MOE_CUDA_BAD_ARGUMENT);

@@ -137,11 +137,6 @@ private:
                                    index(b, whole));
   }
 
-  Value isAtMost(OpBuilder &b, Value x, int64_t y) {
-    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule, x,
-                                 index(b, y));
-  }
-
   /// Steps of k from `start` on, the k after them, and whether one element
   /// follows.
   struct Part {

@@ -45,16 +45,16 @@ DictionaryAttr mlir::moe::getTokenTasks(MLIRContext *context,
       b.getNamedAttr(kBlockTokens, b.getI64IntegerAttr(blockTokens)));
 }
 
-FailureOr<int64_t> mlir::moe::getBlockTokens(Operation *op) {
+FailureOr<int64_t> mlir::moe::checkTokenTasks(Operation *op,
+                                              StringRef obstacle) {
   Attribute config = op->getAttr(CPUMatmulAttr::kName);
-  if (!config)
-    return 0;
   auto dictionary = dyn_cast<DictionaryAttr>(config);
-  auto tokens = dictionary
-                    ? dictionary.getAs<IntegerAttr>(kBlockTokens)
-                    : IntegerAttr();
+  auto tokens =
+      dictionary ? dictionary.getAs<IntegerAttr>(kBlockTokens) : IntegerAttr();
   if (!tokens || !tokens.getType().isInteger(64) || tokens.getInt() < 1)
     return op->emitOpError("has a lowering_config ")
            << config << "; use {block_tokens = N : i64} with N of at least 1";
+  if (!obstacle.empty())
+    return op->emitOpError("has a lowering_config, but ") << obstacle;
   return tokens.getInt();
 }

@@ -24,9 +24,31 @@ std::string findPlanObstacle(PlanOp op);
 /// of threads, so are results the same.
 DictionaryAttr getTokenTasks(MLIRContext *context, int64_t blockTokens);
 
-/// The `block_tokens` that `op` has, 0 if it has no such strategy. Fails, with
-/// an error, where it is none.
-FailureOr<int64_t> getBlockTokens(Operation *op);
+/// The `block_tokens` of an op with a strategy. Fails, with an error, where
+/// that is of another kind, or where there is an `obstacle` (if not empty).
+FailureOr<int64_t> checkTokenTasks(Operation *op, StringRef obstacle);
+
+/// Replaces all `OpTy` on buffers below `root` that have a strategy by what
+/// `lower` builds with so many tokens a task.
+template <typename OpTy>
+LogicalResult
+lowerTokenTasks(Operation *root, function_ref<std::string(OpTy)> findObstacle,
+                function_ref<void(OpBuilder &, OpTy, int64_t)> lower) {
+  SmallVector<OpTy> ops;
+  root->walk([&](OpTy op) {
+    if (op.hasPureBufferSemantics() && op->hasAttr(CPUMatmulAttr::kName))
+      ops.push_back(op);
+  });
+  for (OpTy op : ops) {
+    FailureOr<int64_t> blockTokens = checkTokenTasks(op, findObstacle(op));
+    if (failed(blockTokens))
+      return failure();
+    OpBuilder builder(op);
+    lower(builder, op, *blockTokens);
+    op->erase();
+  }
+  return success();
+}
 
 } // namespace mlir::moe
 

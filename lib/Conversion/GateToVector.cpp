@@ -160,8 +160,8 @@ private:
     VectorRow bias = loadRow(b, op.getBias(), /*at=*/Value(), biasCopy);
     SmallVector<Value> sums;
     for (auto [key, value] : llvm::zip(keys.getVectors(), bias.getVectors()))
-      sums.push_back(buildNaNToNegInf(
-          b, loc, arith::AddFOp::create(b, loc, key, value)));
+      sums.push_back(
+          buildNaNToNegInf(b, loc, arith::AddFOp::create(b, loc, key, value)));
     return VectorRow(numExperts, sums);
   }
 
@@ -226,8 +226,8 @@ private:
           left.take(b, best);
           Carried next(left.getNumbers());
           llvm::append_range(
-              next, insert(b, chosen, loadMix(b, token, expert), j)
-                        .getVectors());
+              next,
+              insert(b, chosen, loadMix(b, token, expert), j).getVectors());
           return next;
         });
     return VectorRow(topK, ArrayRef(last).drop_front(numNumbers));
@@ -275,9 +275,10 @@ private:
       ranking.maskGroups(b, op.getGroupsAttr());
     VectorRow weights = select(b, token, ranking);
     if (isScopeSelected())
-      weights = weights.map([&](Value x) { return buildNaNToNegInf(b, loc, x); })
-                    .pad(b, loc, -kInfinity)
-                    .buildSoftmax(b, loc);
+      weights =
+          weights.map([&](Value x) { return buildNaNToNegInf(b, loc, x); })
+              .pad(b, loc, -kInfinity)
+              .buildSoftmax(b, loc);
     if (op.getRenormalizeAttr())
       weights = renormalize(b, weights);
     if (!op.getScale().isExactlyValue(1.0)) {
@@ -293,23 +294,12 @@ private:
 
 struct GateToVectorPass : moe::impl::MoEGateToVectorBase<GateToVectorPass> {
   void runOnOperation() override {
-    SmallVector<GateOp> gates;
-    getOperation()->walk([&](GateOp op) {
-      if (op.hasPureBufferSemantics() && op->hasAttr(CPUMatmulAttr::kName))
-        gates.push_back(op);
-    });
-    for (GateOp op : gates) {
-      FailureOr<int64_t> blockTokens = getBlockTokens(op);
-      if (failed(blockTokens))
-        return signalPassFailure();
-      if (std::string obstacle = findGateObstacle(op); !obstacle.empty()) {
-        op.emitOpError("has a lowering_config, but ") << obstacle;
-        return signalPassFailure();
-      }
-      OpBuilder builder(op);
-      GateLowering(op, *blockTokens).lower(builder);
-      op->erase();
-    }
+    auto lower = [](OpBuilder &b, GateOp op, int64_t blockTokens) {
+      GateLowering(op, blockTokens).lower(b);
+    };
+    if (failed(
+            lowerTokenTasks<GateOp>(getOperation(), findGateObstacle, lower)))
+      signalPassFailure();
   }
 };
 

@@ -189,9 +189,7 @@ private:
     if (narrow == wide) {
       wholeTiles(b, wide, config.getBlockRows());
     } else {
-      Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule,
-                                           rows.count, index(b, few));
-      either(b, areFew, [&](OpBuilder &b, bool areFew) {
+      either(b, isAtMost(b, rows.count, few), [&](OpBuilder &b, bool areFew) {
         wholeTiles(b, areFew ? narrow : wide,
                    areFew ? few : config.getBlockRows());
       });

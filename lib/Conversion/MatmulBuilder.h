@@ -53,6 +53,10 @@ protected:
             function_ref<void(OpBuilder &, Value)> body) {
     buildLoop(b, loc, lower, upper, step, body);
   }
+  Value isAtMost(OpBuilder &b, Value x, int64_t y) {
+    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ule, x,
+                                 index(b, y));
+  }
   /// Code for both values of `condition`, which `branch` is called with.
   void either(OpBuilder &b, Value condition,
               function_ref<void(OpBuilder &, bool)> branch);

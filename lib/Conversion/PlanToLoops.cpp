@@ -195,23 +195,12 @@ private:
 
 struct PlanToLoopsPass : moe::impl::MoEPlanToLoopsBase<PlanToLoopsPass> {
   void runOnOperation() override {
-    SmallVector<PlanOp> plans;
-    getOperation()->walk([&](PlanOp op) {
-      if (op.hasPureBufferSemantics() && op->hasAttr(CPUMatmulAttr::kName))
-        plans.push_back(op);
-    });
-    for (PlanOp op : plans) {
-      FailureOr<int64_t> blockTokens = getBlockTokens(op);
-      if (failed(blockTokens))
-        return signalPassFailure();
-      if (std::string obstacle = findPlanObstacle(op); !obstacle.empty()) {
-        op.emitOpError("has a lowering_config, but ") << obstacle;
-        return signalPassFailure();
-      }
-      OpBuilder builder(op);
-      PlanLowering(builder, op, *blockTokens).lower(builder);
-      op->erase();
-    }
+    auto lower = [](OpBuilder &b, PlanOp op, int64_t blockTokens) {
+      PlanLowering(b, op, blockTokens).lower(b);
+    };
+    if (failed(
+            lowerTokenTasks<PlanOp>(getOperation(), findPlanObstacle, lower)))
+      signalPassFailure();
   }
 };
 } // namespace

@@ -153,24 +153,13 @@ public:
   void add(Phase &phase) {
     for (auto [i, operand] : llvm::enumerate(phase.launch.getKernelOperands()))
       if (!matchPattern(operand, m_Constant()))
-        add(operand, phase.kernel.getArgument(i).getType(),
+        add(operand, operand, phase.kernel.getArgument(i).getType(),
             phase.kernel.getArgAttrDict(i));
-  }
-  void add(Value operand, Type type, DictionaryAttr attrs = {}) {
-    if (!numbers.try_emplace({operand, type}, operands.size()).second)
-      return;
-    operands.push_back(operand);
-    types.push_back(type);
-    attributes.push_back(attrs);
   }
 
   /// A number of the host, which is passed as `asI64`.
   void addNumber(Value number, Value asI64) {
-    if (!numbers.try_emplace({number, asI64.getType()}, operands.size()).second)
-      return;
-    operands.push_back(asI64);
-    types.push_back(asI64.getType());
-    attributes.push_back({});
+    add(number, asI64, asI64.getType(), {});
   }
 
   ArrayRef<Value> getOperands() const { return operands; }
@@ -195,6 +184,15 @@ private:
   SmallVector<Value> operands;
   SmallVector<Type> types;
   SmallVector<DictionaryAttr> attributes;
+
+  /// What `find` looks for as `operand` and `type` is passed as `passed`.
+  void add(Value operand, Value passed, Type type, DictionaryAttr attrs) {
+    if (!numbers.try_emplace({operand, type}, operands.size()).second)
+      return;
+    operands.push_back(passed);
+    types.push_back(type);
+    attributes.push_back(attrs);
+  }
 };
 
 //===----------------------------------------------------------------------===//

@@ -196,22 +196,6 @@ private:
     });
   }
 
-  /// Code for each number of rows up to `most`; none for 0.
-  void switchRows(OpBuilder &b, Value count, int64_t most,
-                  function_ref<void(OpBuilder &, int64_t)> body) {
-    auto cases = llvm::to_vector(llvm::seq_inclusive<int64_t>(1, most));
-    auto choice = scf::IndexSwitchOp::create(b, loc, TypeRange(), count, cases,
-                                             cases.size());
-    OpBuilder::InsertionGuard guard(b);
-    for (auto [i, height] : llvm::enumerate(cases)) {
-      b.createBlock(&choice.getCaseRegions()[i]);
-      body(b, height);
-      scf::YieldOp::create(b, loc);
-    }
-    b.createBlock(&choice.getDefaultRegion());
-    scf::YieldOp::create(b, loc);
-  }
-
   void buildTile(OpBuilder &b, const Part &part, Value column, int64_t width,
                  const Tile &tile) {
     MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));

@@ -329,20 +329,6 @@ private:
         build(b, place, height, numPrefetched);
       });
     };
-    auto lastTile = [&](OpBuilder &b, int64_t numPrefetched) {
-      auto cases = llvm::to_vector(llvm::seq<int64_t>(0, height - 1));
-      auto rest = scf::IndexSwitchOp::create(b, loc, TypeRange(), last, cases,
-                                             cases.size());
-      auto fill = [&](Region &region, int64_t numRows) {
-        OpBuilder::InsertionGuard guard(b);
-        b.createBlock(&region);
-        build(b, whole, numRows, numPrefetched);
-        scf::YieldOp::create(b, loc);
-      };
-      for (int64_t before : cases)
-        fill(rest.getCaseRegions()[before], before + 1);
-      fill(rest.getDefaultRegion(), height);
-    };
     int64_t few = width * height;
     if (columns.mostRows <= few) {
       wholeTiles(b, llvm::divideCeil(width, 2));
@@ -353,7 +339,10 @@ private:
         wholeTiles(b, areFew ? llvm::divideCeil(width, 2) : 1);
       });
     }
-    lastTile(b, width);
+    switchRows(b, add(b, last, one), height,
+               [&](OpBuilder &b, int64_t numRows) {
+                 build(b, whole, numRows, width);
+               });
   }
 
   /// `height` rows from `place` on and `width` columns from `column` on.

@@ -23,6 +23,23 @@ void MatmulBuilder::either(OpBuilder &b, Value condition,
   scf::IfOp::create(b, loc, condition, fill(true), fill(false));
 }
 
+void MatmulBuilder::switchRows(OpBuilder &b, Value count, int64_t most,
+                               function_ref<void(OpBuilder &, int64_t)> body) {
+  auto cases = llvm::to_vector(llvm::seq<int64_t>(0, most));
+  auto choice = scf::IndexSwitchOp::create(b, loc, TypeRange(), count, cases,
+                                           cases.size());
+  OpBuilder::InsertionGuard guard(b);
+  auto fill = [&](Region &region, int64_t height) {
+    b.createBlock(&region);
+    if (height)
+      body(b, height);
+    scf::YieldOp::create(b, loc);
+  };
+  for (int64_t height : cases)
+    fill(choice.getCaseRegions()[height], height);
+  fill(choice.getDefaultRegion(), most);
+}
+
 Value MatmulBuilder::loadIndex(OpBuilder &b, Value buffer, ValueRange at) {
   Value id = memref::LoadOp::create(b, loc, buffer, at);
   return arith::IndexCastOp::create(b, loc, b.getIndexType(), id);

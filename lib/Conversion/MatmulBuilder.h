@@ -60,6 +60,10 @@ protected:
   /// Code for both values of `condition`, which `branch` is called with.
   void either(OpBuilder &b, Value condition,
               function_ref<void(OpBuilder &, bool)> branch);
+  /// Code for each number of rows up to `most`, which `count` is at most; none
+  /// for 0.
+  void switchRows(OpBuilder &b, Value count, int64_t most,
+                  function_ref<void(OpBuilder &, int64_t)> body);
   Value loadIndex(OpBuilder &b, Value buffer, ValueRange at);
 
   /// t and j of a row.

@@ -1,5 +1,4 @@
-//===- Warps.cpp - Shuffles, votes and other operations of a warp -*- C++
-//-*-===//
+//===- Warps.cpp - Shuffles, votes and other operations of a warp ---------===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -19,6 +18,74 @@ static void forLanes(uint32_t mask, Fn fn) {
   for (uint32_t lane = 0; lane < kWarpSize; ++lane)
     if (mask >> lane & 1)
       fn(lane);
+}
+
+//===----------------------------------------------------------------------===//
+// Meetings
+//===----------------------------------------------------------------------===//
+
+Thread &Warp::lane(uint32_t lane) {
+  return *block->threads[index * kWarpSize + lane];
+}
+
+static Meeting *findMeeting(Warp &warp, uint32_t mask) {
+  for (Meeting &meeting : warp.meetings)
+    if (meeting.mask & mask)
+      return &meeting;
+  return nullptr;
+}
+
+void Machine::meet(const char *kind, uint32_t mask, const char *site,
+                   Compute compute, uint64_t extra, bool aligned,
+                   bool ordersMemory) {
+  Thread &thread = *current;
+  Warp &warp = thread.block->warps[thread.warpIndex()];
+  uint32_t bit = 1u << thread.lane();
+  mask &= warp.existing;
+  if (!(mask & bit))
+    fail(site, "%s: lane %u is not in its own mask %#x", kind, thread.lane(),
+         mask);
+  if (uint32_t gone = mask & warp.exited)
+    fail(site, "%s: lanes %#x of the mask %#x have ended", kind, gone, mask);
+  if (aligned && mask != ~0u)
+    fail(site, "%s needs all 32 lanes of a warp; here are %#x", kind, mask);
+  Meeting *meeting = findMeeting(warp, mask);
+  if (!meeting) {
+    warp.meetings.push_back({kind, site, mask, 0, ordersMemory});
+    meeting = &warp.meetings.back();
+  }
+  if (meeting->mask != mask || strcmp(meeting->kind, kind) ||
+      (aligned && meeting->site != site))
+    fail(site,
+         "diverged warp: this lane comes to %s with mask %#x while others wait "
+         "in %s with mask %#x\n  there: %s",
+         kind, mask, meeting->kind, meeting->mask, meeting->site);
+  meeting->arrived |= bit;
+  if (meeting->arrived != mask) {
+    block(kind, site, mask);
+    return;
+  }
+  warp.meetings.erase(warp.meetings.begin() + (meeting - warp.meetings.data()));
+  if (ordersMemory)
+    joinLanes(warp, mask);
+  if (compute)
+    compute(warp, mask, extra);
+  for (uint32_t lane = 0; lane < kWarpSize; ++lane)
+    if (mask >> lane & 1 && lane != thread.lane())
+      wake(&warp.lane(lane));
+  progress();
+}
+
+void Machine::joinLanes(Warp &warp, uint32_t mask) {
+  VectorClock joined;
+  for (uint32_t lane = 0; lane < kWarpSize; ++lane)
+    if (mask >> lane & 1)
+      joined.join(warp.lane(lane).clock);
+  for (uint32_t lane = 0; lane < kWarpSize; ++lane)
+    if (mask >> lane & 1) {
+      warp.lane(lane).clock.join(joined);
+      tick(warp.lane(lane));
+    }
 }
 
 //===----------------------------------------------------------------------===//

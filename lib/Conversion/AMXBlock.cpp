@@ -39,12 +39,6 @@ using Matmul = GroupedMatmulOp;
 /// Elements of k in a row of a tile.
 static constexpr int64_t kStep = 2 * kAMXTile;
 
-bool mlir::moe::isAMX(CPUMatmulAttr config) {
-  return config.getTileRows() == kAMXTile &&
-         config.getTileColumns() == kAMXTile && config.getLanes() == kAMXTile &&
-         config.getBf16Dot();
-}
-
 /// By how much the index that `expr` computes grows from a column to the next;
 /// none if that differs.
 static std::optional<int64_t> getGrowth(AffineExpr expr, unsigned numDims) {
@@ -55,19 +49,30 @@ static std::optional<int64_t> getGrowth(AffineExpr expr, unsigned numDims) {
   return constant ? std::optional(constant.getValue()) : std::nullopt;
 }
 
-bool mlir::moe::canUseAMX(Matmul op) {
+static std::string findAMXObstacle(const Matmul::Term &term) {
+  if (term.prologue)
+    return "a prologue computes rows";
+  if (term.decode)
+    return "a weight is decoded";
+  if (!runsAlongSum(term))
+    return "a weight does not have k as its last index; store it as E×N×K";
+  AffineMap map = term.getWeightMap();
+  auto isLinear = [&](AffineExpr expr) {
+    return getGrowth(expr, map.getNumDims()).has_value();
+  };
+  if (!llvm::all_of(map.getResults(), isLinear))
+    return "the columns of a weight are not at one distance";
+  return "";
+}
+
+std::string mlir::moe::findAMXObstacle(Matmul op) {
+  if (!multipliesBf16(op))
+    return "not all rows and weights are bf16";
   for (const Matmul::Product &product : op.getProducts())
-    for (const Matmul::Term &term : product) {
-      AffineMap map = term.getWeightMap();
-      auto isLinear = [&](AffineExpr expr) {
-        return getGrowth(expr, map.getNumDims()).has_value();
-      };
-      if (term.prologue || term.decode || !getRowType(term).isBF16() ||
-          !getWeightType(term).isBF16() || !runsAlongSum(term) ||
-          !llvm::all_of(map.getResults(), isLinear))
-        return false;
-    }
-  return true;
+    for (const Matmul::Term &term : product)
+      if (std::string obstacle = ::findAMXObstacle(term); !obstacle.empty())
+        return obstacle;
+  return "";
 }
 
 /// Turns 16 vectors of 16 lanes: lane j of vector i becomes lane i of vector j.

@@ -15,13 +15,10 @@ namespace mlir::moe {
 /// Rows of a tile register, and columns of one of f32.
 inline constexpr int64_t kAMXTile = 16;
 
-/// Whether `config` means AMX: a tile of 16 × 16 results with products of bf16
-/// is one of its registers, and more than any vector unit keeps.
-bool isAMX(CPUMatmulAttr config);
-
-/// Whether AMX can do all of `op`: bf16 times bf16, weights with k last and
-/// columns at one distance, rows that no prologue computes.
-bool canUseAMX(GroupedMatmulOp op);
+/// Why AMX cannot do all of `op`, and what to change; empty if it can: bf16
+/// times bf16, weights with k last and columns at one distance, rows that no
+/// prologue computes.
+std::string findAMXObstacle(GroupedMatmulOp op);
 
 /// Memory for tiles on the stack of a task.
 AMXBuffers buildAMXBuffers(OpBuilder &builder, const MatmulBuilder &matmul);

@@ -35,12 +35,13 @@ using namespace mlir::moe;
 using Matmul = GroupedMatmulOp;
 
 ColumnShape::ColumnShape(CPUMatmulAttr config, const ColumnGroup &group)
-    : group(group), lanes(config.getLanes()), step(config.getBf16Dot() ? 2 : 1),
+    : group(group), lanes(config.getLanes()),
+      step(config.usesBf16Dot() ? 2 : 1),
       columnsOfLoad(lanes * (group.stride == 1 ? step : 1)) {
   loadsOfTile =
       std::max<int64_t>(1, config.getTileColumns() / getVectorsOfLoad());
   Builder b(config.getContext());
-  Type element = config.getBf16Dot() ? Type(b.getBF16Type()) : b.getF32Type();
+  Type element = config.usesBf16Dot() ? Type(b.getBF16Type()) : b.getF32Type();
   operandType = VectorType::get({lanes * step}, element);
 }
 
@@ -139,7 +140,7 @@ private:
   }
 
   Value multiplyAdd(Value lhs, Value weight, Value sum) {
-    if (tile.config.getBf16Dot())
+    if (tile.config.usesBf16Dot())
       return x86vector::DotBF16Op::create(b, loc, accType, sum, lhs, weight);
     return vector::FMAOp::create(b, loc, lhs, weight, sum);
   }
@@ -156,7 +157,7 @@ private:
     dims[Matmul::kToken] = token;
     dims[Matmul::kSum] = k;
     SmallVector<Value> at = buildIndices(b, loc, tile.lhs.map, dims);
-    if (!tile.config.getBf16Dot()) {
+    if (!tile.config.usesBf16Dot()) {
       Value element = buildExtensionToF32(
           b, loc, memref::LoadOp::create(b, loc, tile.lhs.buffer, at));
       return vector::BroadcastOp::create(b, loc, accType, element);
@@ -252,8 +253,8 @@ private:
     if (shape.getStep() != 1 || tile.group.stride != 1)
       operand =
           vector::ShuffleOp::create(b, loc, rows.front(), rows.back(), mask);
-    return tile.config.getBf16Dot() ? operand
-                                    : buildExtensionToF32(b, loc, operand);
+    return tile.config.usesBf16Dot() ? operand
+                                     : buildExtensionToF32(b, loc, operand);
   }
 
   SmallVector<Value> panelIndex(Value step, int64_t vector) {

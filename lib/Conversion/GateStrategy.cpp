@@ -12,8 +12,6 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-static constexpr StringLiteral kBlockTokens = "block_tokens";
-
 std::string mlir::moe::findGateObstacle(GateOp op) {
   // The code of a token grows with both.
   constexpr int64_t kMostExperts = 512, kMostChoices = 64;
@@ -36,25 +34,4 @@ std::string mlir::moe::findPlanObstacle(PlanOp op) {
     return "with a capacity, what a token keeps depends on all tokens before "
            "it";
   return "";
-}
-
-DictionaryAttr mlir::moe::getTokenTasks(MLIRContext *context,
-                                        int64_t blockTokens) {
-  Builder b(context);
-  return b.getDictionaryAttr(
-      b.getNamedAttr(kBlockTokens, b.getI64IntegerAttr(blockTokens)));
-}
-
-FailureOr<int64_t> mlir::moe::checkTokenTasks(Operation *op,
-                                              StringRef obstacle) {
-  Attribute config = op->getAttr(CPUMatmulAttr::kName);
-  auto dictionary = dyn_cast<DictionaryAttr>(config);
-  auto tokens =
-      dictionary ? dictionary.getAs<IntegerAttr>(kBlockTokens) : IntegerAttr();
-  if (!tokens || !tokens.getType().isInteger(64) || tokens.getInt() < 1)
-    return op->emitOpError("has a lowering_config ")
-           << config << "; use {block_tokens = N : i64} with N of at least 1";
-  if (!obstacle.empty())
-    return op->emitOpError("has a lowering_config, but ") << obstacle;
-  return tokens.getInt();
 }

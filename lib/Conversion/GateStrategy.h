@@ -19,15 +19,6 @@ std::string findGateObstacle(GateOp op);
 /// The same for moe-plan-to-loops.
 std::string findPlanObstacle(PlanOp op);
 
-/// What moe-select-cpu-strategy writes on such ops: a dictionary that says how
-/// many tokens a task has. As the same tokens are in a task whatever the number
-/// of threads, so are results the same.
-DictionaryAttr getTokenTasks(MLIRContext *context, int64_t blockTokens);
-
-/// The `block_tokens` of an op with a strategy. Fails, with an error, where
-/// that is of another kind, or where there is an `obstacle` (if not empty).
-FailureOr<int64_t> checkTokenTasks(Operation *op, StringRef obstacle);
-
 /// Replaces all `OpTy` on buffers below `root` that have a strategy by what
 /// `lower` builds with so many tokens a task.
 template <typename OpTy>
@@ -36,15 +27,17 @@ lowerTokenTasks(Operation *root, function_ref<std::string(OpTy)> findObstacle,
                 function_ref<void(OpBuilder &, OpTy, int64_t)> lower) {
   SmallVector<OpTy> ops;
   root->walk([&](OpTy op) {
-    if (op.hasPureBufferSemantics() && op->hasAttr(CPUMatmulAttr::kName))
+    if (op.hasPureBufferSemantics() &&
+        op->hasAttr(LoweringConfigInterface::kName))
       ops.push_back(op);
   });
   for (OpTy op : ops) {
-    FailureOr<int64_t> blockTokens = checkTokenTasks(op, findObstacle(op));
-    if (failed(blockTokens))
-      return failure();
+    if (std::string obstacle = findObstacle(op); !obstacle.empty())
+      return op->emitOpError("has a lowering_config, but ") << obstacle;
+    auto config = op->template getAttrOfType<CPURoutingAttr>(
+        LoweringConfigInterface::kName);
     OpBuilder builder(op);
-    lower(builder, op, *blockTokens);
+    lower(builder, op, config.getBlockTokens());
     op->erase();
   }
   return success();

@@ -9,11 +9,13 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "AMXBlock.h"
 #include "ColumnBlock.h"
 #include "ColumnVectors.h"
 #include "MatmulBlock.h"
 #include "VectorAccess.h"
 #include "VectorRegion.h"
+#include "WeightLayout.h"
 #include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -364,17 +366,33 @@ LogicalResult checkColumnBlocks(Matmul op, CPUMatmulAttr config) {
   return success();
 }
 
+/// A pinned kernel may be none for these factors.
+LogicalResult checkKernel(Matmul op, CPUMatmulAttr config) {
+  std::string obstacle;
+  if (config.usesAMX())
+    obstacle = findAMXObstacle(op);
+  else if (config.usesBf16Dot() && !multipliesBf16(op))
+    obstacle = "not all rows and weights are bf16";
+  if (obstacle.empty())
+    return success();
+  return op.emitOpError("has a lowering_config with kernel = ")
+         << stringifyCPUKernel(config.getKernel()) << ", but " << obstacle
+         << "; use another kernel";
+}
+
 struct GroupedMatmulToVectorPass
     : moe::impl::MoEGroupedMatmulToVectorBase<GroupedMatmulToVectorPass> {
   void runOnOperation() override {
     SmallVector<std::pair<Matmul, CPUMatmulAttr>> configured;
     getOperation()->walk([&](Matmul op) {
-      auto config = op->getAttrOfType<CPUMatmulAttr>(CPUMatmulAttr::kName);
+      auto config =
+          op->getAttrOfType<CPUMatmulAttr>(LoweringConfigInterface::kName);
       if (config && op.hasPureBufferSemantics())
         configured.emplace_back(op, config);
     });
     for (auto [op, config] : configured) {
-      if (failed(checkColumnBlocks(op, config)))
+      if (failed(checkKernel(op, config)) ||
+          failed(checkColumnBlocks(op, config)))
         return signalPassFailure();
       OpBuilder builder(op);
       MatmulLowering(builder, op, config).lower(builder);

@@ -83,7 +83,7 @@ public:
                         b.getF32Type());
     MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Value(),
                       buildRowPanels(b)};
-    if (isAMX(config))
+    if (config.usesAMX())
       at.amx = buildAMXBuffers(b, *this);
     if (MemRefType panel =
             getColumnPanelType(config, findColumnGroups(products)))

@@ -141,13 +141,13 @@ private:
         loadVector(b, loc, buffer, buildIndices(b, loc, operand.map, dims),
                    tile.config.getStep(), mask);
     Type elementType = getElementTypeOrSelf(buffer.getType());
-    if (tile.config.getBf16Dot() || elementType.isF32())
+    if (tile.config.usesBf16Dot() || elementType.isF32())
       return loaded;
     return arith::ExtFOp::create(b, loc, accType, loaded);
   }
 
   Value multiplyAdd(Value lhs, Value weight, Value sum) {
-    if (tile.config.getBf16Dot())
+    if (tile.config.usesBf16Dot())
       return x86vector::DotBF16Op::create(b, loc, accType, sum, lhs, weight);
     return vector::FMAOp::create(b, loc, lhs, weight, sum);
   }

@@ -35,22 +35,24 @@ struct VectorISA {
   int64_t lanes;       ///< f32 in a register
   int64_t tileRows;    ///< with tileColumns: accumulators that fit
   int64_t tileColumns; ///< beside the operands of a step
-  bool bf16Dot;
-  bool amx = false; ///< Where canUseAMX; other matmuls are as without.
+  CPUKernel kernel;    ///< Where all factors are bf16; else fma.
+  bool amx =
+      false; ///< Where there is no obstacle; other matmuls are as without.
 };
 } // namespace
 
 static std::optional<VectorISA> findISA(StringRef name) {
+  using Kernel = CPUKernel;
   return llvm::StringSwitch<std::optional<VectorISA>>(name)
       // Sixteen registers: 12 sums, 3 rows, 1 weight.
-      .Case("generic", VectorISA{4, 3, 4, false})
-      .Case("avx2", VectorISA{8, 3, 4, false})
+      .Case("generic", VectorISA{4, 3, 4, Kernel::Fma})
+      .Case("avx2", VectorISA{8, 3, 4, Kernel::Fma})
       // Thirty-two: 24 sums, 4 rows, 1 weight and what the scheduler wants.
-      .Case("avx512", VectorISA{16, 4, 6, false})
-      .Case("avx512bf16", VectorISA{16, 4, 6, true})
-      .Case("amx-bf16", VectorISA{16, 4, 6, true, true})
+      .Case("avx512", VectorISA{16, 4, 6, Kernel::Fma})
+      .Case("avx512bf16", VectorISA{16, 4, 6, Kernel::Bf16Dot})
+      .Case("amx-bf16", VectorISA{16, 4, 6, Kernel::Bf16Dot, true})
       // Its products of tiles, for machines without; for tests.
-      .Case("amx-bf16-emulated", VectorISA{16, 4, 6, false, true})
+      .Case("amx-bf16-emulated", VectorISA{16, 4, 6, Kernel::Fma, true})
       .Default(std::nullopt);
 }
 
@@ -98,13 +100,13 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
     width = std::lcm(width, ColumnShape(config, group).getColumnsOfTile());
   int64_t columns = op.getNumColumns();
   int64_t numBlocks = llvm::divideCeil(columns, std::max(kBlockColumns, width));
-  int64_t bytes = config.getBf16Dot() ? 2 : 4;
+  int64_t bytes = config.usesBf16Dot() ? 2 : 4;
   return CPUMatmulAttr::get(
       op.getContext(), config.getTileRows(), config.getTileColumns(),
       config.getBlockRows(),
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), width),
       llvm::alignTo(kPartBytes / bytes, config.getStep()), config.getLanes(),
-      config.getBf16Dot());
+      config.getKernel());
 }
 
 /// Rows are turned for each block of columns, so blocks are wide, but where
@@ -120,14 +122,15 @@ static CPUMatmulAttr chooseAMXConfig(Matmul op) {
   return CPUMatmulAttr::get(
       op.getContext(), kAMXTile, kAMXTile, kBlockRows,
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), 2 * kAMXTile),
-      kBlockSum, kAMXTile, /*bf16Dot=*/true);
+      kBlockSum, kAMXTile, CPUKernel::Amx);
 }
 
 /// Columns of a task. A wide block reads long runs of weights, and its rows
 /// fewer times; but the blocks of a combining matmul are all its tasks, and
 /// have to be enough for the threads of a large machine.
 static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
-  // A router's are few, and one token's logits come from memory: by all threads.
+  // A router's are few, and one token's logits come from memory: by all
+  // threads.
   constexpr int64_t kRouterColumns = 16;
   if (isRouterLike(op))
     return llvm::alignTo(kRouterColumns, unit);
@@ -141,13 +144,12 @@ static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
 }
 
 static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
-  if (isa.amx && canUseAMX(op))
+  if (isa.amx && findAMXObstacle(op).empty())
     return chooseAMXConfig(op);
-  bool bf16Dot = isa.bf16Dot, hasPrologue = false, hasColumns = false;
+  bool hasPrologue = false, hasColumns = false;
   int64_t bytes = 1;
   for (const Matmul::Product &product : op.getProducts())
     for (const Matmul::Term &term : product) {
-      bf16Dot &= getRowType(term).isBF16() && getWeightType(term).isBF16();
       hasPrologue |= static_cast<bool>(term.prologue);
       hasColumns |= !runsAlongSum(term);
       int64_t bits = getWeightType(term).getIntOrFloatBitWidth();
@@ -170,13 +172,14 @@ static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
     tileBytes /= 4;
     width *= 4;
   }
-  int64_t step = (bf16Dot ? 2 : 1) * isa.lanes;
+  CPUKernel kernel = multipliesBf16(op) ? isa.kernel : CPUKernel::Fma;
+  int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
   int64_t blockSum =
       llvm::alignDown(tileBytes / (bytes * isa.tileColumns), step);
-  auto config = CPUMatmulAttr::get(
-      op.getContext(), tileRows, tileColumns,
-      llvm::alignDown(kBlockRows, tileRows), chooseBlockColumns(op, width),
-      blockSum, isa.lanes, bf16Dot);
+  auto config = CPUMatmulAttr::get(op.getContext(), tileRows, tileColumns,
+                                   llvm::alignDown(kBlockRows, tileRows),
+                                   chooseBlockColumns(op, width), blockSum,
+                                   isa.lanes, kernel);
   return hasColumns ? widenBlocks(op, config) : config;
 }
 
@@ -192,14 +195,17 @@ struct SelectCPUStrategyPass
           << isa << "'; use generic, avx2, avx512, avx512bf16 or amx-bf16";
       return signalPassFailure();
     }
-    getOperation()->walk([&](Operation *op) {
+    WalkResult result = getOperation()->walk([&](Operation *op) {
       if (auto matmul = dyn_cast<Matmul>(op))
-        select(matmul, *vectorISA);
-      else if (auto gate = dyn_cast<GateOp>(op))
+        return WalkResult(select(matmul, *vectorISA));
+      if (auto gate = dyn_cast<GateOp>(op))
         select(gate);
       else if (auto plan = dyn_cast<PlanOp>(op))
         select(plan);
+      return WalkResult::advance();
     });
+    if (result.wasInterrupted())
+      signalPassFailure();
   }
 
   remark::RemarkOpts remarkOptions() {
@@ -214,30 +220,35 @@ struct SelectCPUStrategyPass
 
   void select(Operation *op, const std::string &obstacle, int64_t blockTokens) {
     if (!obstacle.empty()) {
-      op->removeAttr(CPUMatmulAttr::kName);
+      op->removeAttr(LoweringConfigInterface::kName);
       remark::missed(op->getLoc(), remarkOptions()) << obstacle;
       return;
     }
-    if (!op->hasAttr(CPUMatmulAttr::kName))
-      op->setAttr(CPUMatmulAttr::kName,
-                  getTokenTasks(&getContext(), blockTokens));
+    if (!op->hasAttr(LoweringConfigInterface::kName))
+      op->setAttr(LoweringConfigInterface::kName,
+                  CPURoutingAttr::get(&getContext(), blockTokens));
   }
 
-  void select(Matmul op, const VectorISA &vectorISA) {
+  LogicalResult select(Matmul op, const VectorISA &vectorISA) {
     auto options = remarkOptions();
     std::string obstacle = findObstacle(op);
     if (!obstacle.empty()) {
-      op->removeAttr(CPUMatmulAttr::kName);
+      op->removeAttr(LoweringConfigInterface::kName);
       remark::missed(op.getLoc(), options) << obstacle;
-      return;
+      return success();
     }
-    if (op->hasAttr(CPUMatmulAttr::kName))
-      return;
+    if (Attribute pinned = op->getAttr(LoweringConfigInterface::kName)) {
+      if (llvm::isa<CPUMatmulAttr>(pinned))
+        return success();
+      return op.emitOpError("cannot use its ")
+             << pinned << " on a CPU; use #moe.cpu_matmul, or leave it out";
+    }
     CPUMatmulAttr config = chooseConfig(op, vectorISA);
-    op->setAttr(CPUMatmulAttr::kName, config);
+    op->setAttr(LoweringConfigInterface::kName, config);
     std::string text;
     llvm::raw_string_ostream(text) << config;
     remark::passed(op.getLoc(), options) << text;
+    return success();
   }
 };
 } // namespace

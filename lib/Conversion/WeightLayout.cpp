@@ -8,6 +8,7 @@
 #include "WeightLayout.h"
 
 #include "ColumnVectors.h"
+#include "RowPanel.h"
 #include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
@@ -17,6 +18,14 @@ using Matmul = GroupedMatmulOp;
 
 Type mlir::moe::getWeightType(const Matmul::Term &term) {
   return getElementTypeOrSelf(term.getWeight().getType());
+}
+
+bool mlir::moe::multipliesBf16(Matmul op) {
+  return llvm::all_of(op.getProducts(), [](const Matmul::Product &product) {
+    return llvm::all_of(product, [](const Matmul::Term &term) {
+      return getRowType(term).isBF16() && getWeightType(term).isBF16();
+    });
+  });
 }
 
 bool mlir::moe::runsAlongSum(const Matmul::Term &term) {

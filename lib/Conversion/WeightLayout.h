@@ -14,6 +14,9 @@ namespace mlir::moe {
 
 Type getWeightType(const GroupedMatmulOp::Term &term);
 
+/// True if all rows and all weights of `op` are bf16.
+bool multipliesBf16(GroupedMatmulOp op);
+
 /// True if the weights of `term` are stored with k last, E×N×K: what
 /// MicroKernel.h reads.
 bool runsAlongSum(const GroupedMatmulOp::Term &term);

@@ -27,7 +27,7 @@
 // CHECK-NOT: moe.gate
 func.func @olmoe(%logits: memref<?x64xf32>, %weights: memref<?x8xf32>, %ids: memref<?x8xi32>) {
   moe.gate score(softmax) ins(%logits : memref<?x64xf32>) outs(%weights, %ids : memref<?x8xf32>, memref<?x8xi32>)
-      {moe.lowering_config = {block_tokens = 32 : i64}}
+      {moe.lowering_config = #moe.cpu_routing<block_tokens = 32>}
   return
 }
 
@@ -50,7 +50,7 @@ func.func @strided(%logits: memref<?x20xf32, strided<[40, 2]>>, %weights: memref
                    %ids: memref<?x2xi32>) {
   moe.gate score(none) ins(%logits : memref<?x20xf32, strided<[40, 2]>>)
       outs(%weights, %ids : memref<?x2xf32, strided<[4, 2]>>, memref<?x2xi32>)
-      {moe.lowering_config = {block_tokens = 32 : i64}}
+      {moe.lowering_config = #moe.cpu_routing<block_tokens = 32>}
   return
 }
 

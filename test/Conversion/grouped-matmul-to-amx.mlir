@@ -27,7 +27,7 @@ func.func @rows(%offsets: memref<5xi32>, %x: memref<?x70xbf16>, %w: memref<4x40x
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
       products(%x[m, k] * %w[e, n, k] : memref<?x70xbf16>, memref<4x40x70xbf16>)
       outs(%y : memref<?x40xf32>)
-      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 64, block_sum = 2048, lanes = 16, bf16_dot = true>} {
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 64, block_sum = 2048, lanes = 16, kernel = amx>} {
   ^bb0(%p: f32):
     moe.yield %p : f32
   }

@@ -22,7 +22,7 @@ func.func @rows(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memref<4x32x
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
       products(%x[m, k] * %w[e, n, k] : memref<?x64xbf16>, memref<4x32x64xbf16>)
       outs(%y : memref<?x32xbf16>)
-      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 16, block_sum = 64, lanes = 16, bf16_dot = true>} {
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 16, block_sum = 64, lanes = 16, kernel = bf16_dot>} {
   ^bb0(%p: f32):
     %r = arith.truncf %p : f32 to bf16
     moe.yield %r : bf16
@@ -73,7 +73,7 @@ func.func @columns(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memref<4x
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
       products(%x[m, k] * %w[e, k, n] : memref<?x64xbf16>, memref<4x64x128xbf16>)
       outs(%y : memref<?x128xf32>)
-      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 64, block_sum = 64, lanes = 16, bf16_dot = true>} {
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 64, block_sum = 64, lanes = 16, kernel = bf16_dot>} {
   ^bb0(%p: f32):
     moe.yield %p : f32
   }

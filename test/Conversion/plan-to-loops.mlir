@@ -30,7 +30,7 @@
 // CHECK-NOT: moe.plan
 func.func @plan(%ids: memref<?x8xi32>, %o: memref<65xi32>, %s: memref<?x8xi32>, %r: memref<?xi32>) {
   moe.plan ids(%ids : memref<?x8xi32>) outs(%o, %s, %r : memref<65xi32>, memref<?x8xi32>, memref<?xi32>)
-      {moe.lowering_config = {block_tokens = 256 : i64}}
+      {moe.lowering_config = #moe.cpu_routing<block_tokens = 256>}
   return
 }
 
@@ -41,7 +41,7 @@ func.func @plan(%ids: memref<?x8xi32>, %o: memref<65xi32>, %s: memref<?x8xi32>, 
 // CHECK: memref.alloc(%{{.*}}, %{{.*}}) {alignment = 64 : i64} : memref<?x?xi32>
 func.func @any_experts(%ids: memref<?x?xi32>, %o: memref<?xi32>, %s: memref<?x?xi32>, %r: memref<?xi32>) {
   moe.plan ids(%ids : memref<?x?xi32>) outs(%o, %s, %r : memref<?xi32>, memref<?x?xi32>, memref<?xi32>)
-      {moe.lowering_config = {block_tokens = 256 : i64}}
+      {moe.lowering_config = #moe.cpu_routing<block_tokens = 256>}
   return
 }
 

@@ -7,11 +7,11 @@
 // UNKNOWN: error: moe-select-cpu-strategy: unknown isa 'mmx'; use generic, avx2, avx512, avx512bf16 or amx-bf16
 
 // CHECK-LABEL: func @bf16
-// CHECK: #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128, block_columns = 48, block_sum = 2048, lanes = 16, bf16_dot = true>
+// CHECK: #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128, block_columns = 48, block_sum = 2048, lanes = 16, kernel = bf16_dot>
 // AVX2-LABEL: func @bf16
 // AVX2: #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 126, block_columns = 32, block_sum = {{[0-9]+}}, lanes = 8>
 // AMX-LABEL: func @bf16
-// AMX: #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 32, block_sum = 2048, lanes = 16, bf16_dot = true>
+// AMX: #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 32, block_sum = 2048, lanes = 16, kernel = amx>
 func.func @bf16(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(%x[m, k] * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x32x64xbf16>)
@@ -68,7 +68,7 @@ func.func @transposed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<
 
 // Rows that are computed first: the type that the prologue yields decides.
 // CHECK-LABEL: func @prologue
-// CHECK: block_columns = 192, block_sum = 512, lanes = 16, bf16_dot = true>
+// CHECK: block_columns = 192, block_sum = 512, lanes = 16, kernel = bf16_dot>
 func.func @prologue(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
       products(prologue(%x[m, k]) * %w[e, n, k] : tensor<?x64xf32>, tensor<4x32x64xbf16>)
@@ -129,13 +129,13 @@ func.func @dynamic(%offsets: tensor<5xi32>, %x: tensor<?x?xf32>, %w: tensor<4x32
 
 // Gates: how many tokens a task has.
 // CHECK-LABEL: func @gate
-// CHECK: moe.gate {{.*}} {moe.lowering_config = {block_tokens = 32 : i64}}
-// CHECK: moe.gate {{.*}} {moe.lowering_config = {block_tokens = 7 : i64}}
+// CHECK: moe.gate {{.*}} {moe.lowering_config = #moe.cpu_routing<block_tokens = 32>}
+// CHECK: moe.gate {{.*}} {moe.lowering_config = #moe.cpu_routing<block_tokens = 7>}
 func.func @gate(%logits: tensor<?x64xf32>, %w: tensor<?x8xf32>, %i: tensor<?x8xi32>)
     -> (tensor<?x8xf32>, tensor<?x8xi32>) {
   %0:2 = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(%w, %i : tensor<?x8xf32>, tensor<?x8xi32>)
   %1:2 = moe.gate score(softmax) ins(%logits : tensor<?x64xf32>) outs(%0#0, %0#1 : tensor<?x8xf32>, tensor<?x8xi32>)
-      {moe.lowering_config = {block_tokens = 7 : i64}}
+      {moe.lowering_config = #moe.cpu_routing<block_tokens = 7>}
   return %1#0, %1#1 : tensor<?x8xf32>, tensor<?x8xi32>
 }
 
@@ -159,7 +159,7 @@ func.func @dynamic_choices(%logits: tensor<?x64xf32>, %w: tensor<?x?xf32>, %i: t
 
 // A router's blocks of columns are narrow, so that there are some for each thread.
 // CHECK-LABEL: func @router
-// CHECK: #moe.cpu_matmul<tile_rows = 3, tile_columns = 8, block_rows = 126, block_columns = 16, block_sum = 2048, lanes = 16, bf16_dot = true>
+// CHECK: #moe.cpu_matmul<tile_rows = 3, tile_columns = 8, block_rows = 126, block_columns = 16, block_sum = 2048, lanes = 16, kernel = bf16_dot>
 // AVX2-LABEL: func @router
 // AVX2: tile_rows = 3, tile_columns = 4, {{.*}}, block_columns = 16,
 // AMX-LABEL: func @router
@@ -176,7 +176,7 @@ func.func @router(%offsets: tensor<2xi32>, %x: tensor<?x2048xbf16>, %w: tensor<6
 
 // Plans: how many tokens a chunk has at least. With a capacity they decompose.
 // CHECK-LABEL: func @plan
-// CHECK: moe.plan ids(%{{.*}} : tensor<?x8xi32>) outs({{.*}}) {moe.lowering_config = {block_tokens = 256 : i64}}
+// CHECK: moe.plan ids(%{{.*}} : tensor<?x8xi32>) outs({{.*}}) {moe.lowering_config = #moe.cpu_routing<block_tokens = 256>}
 // CHECK: moe.plan
 // CHECK-NOT: lowering_config
 // MISSED: with a capacity, what a token keeps depends on all tokens before it

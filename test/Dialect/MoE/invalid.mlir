@@ -707,6 +707,42 @@ func.func private @f(f32, tensor<4xf32> {moe.param = 7})
 // expected-error @+1 {{result 0: 'moe.name' must be a non-empty string, got ""}}
 func.func private @f() -> (tensor<4xf32> {moe.name = ""})
 
+// -----
+// lowering_config_c1
+func.func @f(%l: tensor<16x4xf32>, %w: tensor<16x2xf32>, %i: tensor<16x2xi32>) {
+  // expected-error @+1 {{'moe.gate' op 'moe.lowering_config' is {block_tokens = 32 : i64}; use #moe.cpu_routing<block_tokens = N>}}
+  %0:2 = moe.gate score(softmax) ins(%l : tensor<16x4xf32>)
+      outs(%w, %i : tensor<16x2xf32>, tensor<16x2xi32>) {moe.lowering_config = {block_tokens = 32 : i64}}
+  return
+}
+
+// -----
+// lowering_config_c1: of other ops
+// expected-error @+1 {{'func.func' op 'moe.lowering_config' is "fast"; use it on moe.grouped_matmul, moe.gate and moe.plan}}
+func.func private @f() attributes {moe.lowering_config = "fast"}
+
+// -----
+// lowering_config_c2
+func.func @f(%ids: tensor<16x2xi32>, %o: tensor<5xi32>, %s: tensor<16x2xi32>, %r: tensor<32xi32>) {
+  // expected-error @+1 {{'moe.plan' op 'moe.lowering_config' is #moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64, groups = 2, stages = 4>, which does not say how such an op runs; use #moe.cpu_routing<block_tokens = N>}}
+  %0:3 = moe.plan ids(%ids : tensor<16x2xi32>) outs(%o, %s, %r : tensor<5xi32>, tensor<16x2xi32>, tensor<32xi32>)
+      {moe.lowering_config = #moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64, groups = 2, stages = 4>}
+  return
+}
+
+// -----
+// lowering_config_c2: of a matmul
+func.func @f(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %w: tensor<4x6x8xf32>, %y: tensor<?x6xf32>) {
+  // expected-error @+1 {{'moe.lowering_config' is #moe.cpu_routing<block_tokens = 32>, which does not say how such an op runs; use #moe.cpu_matmul, #moe.gpu_matmul or #moe.gpu_wgmma}}
+  %0 = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x6x8xf32>) outs(%y : tensor<?x6xf32>)
+      attributes {moe.lowering_config = #moe.cpu_routing<block_tokens = 32>} {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
 //===----------------------------------------------------------------------===//
 // What the syntax and the operand types rule out
 //===----------------------------------------------------------------------===//

@@ -132,6 +132,26 @@ TEST_F(BytecodeTest, HugeCase) {
   EXPECT_FALSE(read(write(encoding)));
 }
 
+/// A flag, which is 1 for products of bf16, became a number of kernels. AMX's
+/// tile with that flag was AMX.
+TEST_F(BytecodeTest, KernelsBeforeTheyHadNames) {
+  auto readKernel = [&](SmallVector<uint64_t> numbers) {
+    Encoding encoding;
+    encoding.attribute = std::move(numbers);
+    auto config = dyn_cast_or_null<CPUMatmulAttr>(read(write(encoding)));
+    return config ? std::optional(config.getKernel()) : std::nullopt;
+  };
+  EXPECT_EQ(readKernel({6, 4, 6, 128, 48, 2048, 16, 0}), CPUKernel::Fma);
+  EXPECT_EQ(readKernel({6, 4, 6, 128, 48, 2048, 16, 1}), CPUKernel::Bf16Dot);
+  EXPECT_EQ(readKernel({6, 16, 16, 64, 64, 2048, 16, 1}), CPUKernel::Amx);
+  EXPECT_EQ(readKernel({6, 16, 16, 64, 64, 2048, 16, 2}), CPUKernel::Amx);
+  EXPECT_TRUE(errors.empty()) << errors;
+  EXPECT_EQ(readKernel({6, 16, 16, 64, 64, 2048, 16, 3}), std::nullopt);
+  EXPECT_NE(errors.find("unknown code 3 for the kernel of a CPU"),
+            std::string::npos)
+      << errors;
+}
+
 TEST_F(BytecodeTest, GroupsOutOfRange) {
   Encoding encoding;
   encoding.attribute = {4, /*count=*/2, /*keep=*/3, 0, 0};

@@ -33,6 +33,7 @@ enum AttributeCode : uint64_t {
   kCPUMatmul = 6,
   kGPUMatmul = 7,
   kGPUWgmma = 8,
+  kCPURouting = 9,
 };
 
 struct Version : DialectVersion {
@@ -95,6 +96,8 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
       return readRenormalize(reader);
     case kCPUMatmul:
       return readCPUMatmul(reader);
+    case kCPURouting:
+      return readCPURouting(reader);
     case kGPUMatmul:
       return readGPUMatmul(reader);
     case kGPUWgmma:
@@ -143,7 +146,12 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
                {a.getTileRows(), a.getTileColumns(), a.getBlockRows(),
                 a.getBlockColumns(), a.getBlockSum(), a.getLanes()})
             writer.writeVarInt(size);
-          writer.writeVarInt(a.getBf16Dot());
+          writer.writeVarInt(static_cast<uint64_t>(a.getKernel()));
+          return success();
+        })
+        .Case([&](CPURoutingAttr a) {
+          writer.writeVarInt(kCPURouting);
+          writer.writeVarInt(a.getBlockTokens());
           return success();
         })
         .Case([&](GPUMatmulAttr a) {
@@ -212,12 +220,29 @@ private:
 
   Attribute readCPUMatmul(DialectBytecodeReader &reader) const {
     SmallVector<int64_t> sizes;
-    uint64_t bf16Dot;
-    if (failed(readSizes(reader, sizes)) || failed(reader.readVarInt(bf16Dot)))
+    if (failed(readSizes(reader, sizes)))
       return Attribute();
-    return CPUMatmulAttr::getChecked(
-        [&] { return reader.emitError(); }, getContext(), sizes[0], sizes[1],
-        sizes[2], sizes[3], sizes[4], sizes[5], bf16Dot != 0);
+    auto kernel = readEnum(reader, symbolizeCPUKernel, "the kernel of a CPU");
+    if (failed(kernel))
+      return Attribute();
+    // Before kernels had names, products of bf16 with a register of AMX for a
+    // tile meant AMX; no vector kernel has such a tile.
+    constexpr int64_t kAMXTile = 16;
+    if (*kernel == CPUKernel::Bf16Dot && sizes[0] == kAMXTile &&
+        sizes[1] == kAMXTile && sizes[5] == kAMXTile)
+      kernel = CPUKernel::Amx;
+    return CPUMatmulAttr::getChecked([&] { return reader.emitError(); },
+                                     getContext(), sizes[0], sizes[1], sizes[2],
+                                     sizes[3], sizes[4], sizes[5], *kernel);
+  }
+
+  Attribute readCPURouting(DialectBytecodeReader &reader) const {
+    uint64_t blockTokens;
+    if (failed(reader.readVarInt(blockTokens)))
+      return Attribute();
+    return CPURoutingAttr::getChecked([&] { return reader.emitError(); },
+                                      getContext(),
+                                      static_cast<int64_t>(blockTokens));
   }
 
   Attribute readGPUMatmul(DialectBytecodeReader &reader) const {

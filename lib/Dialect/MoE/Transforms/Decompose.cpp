@@ -35,7 +35,7 @@ struct DecomposePass : moe::impl::MoEDecomposeBase<DecomposePass> {
     getOperation()->walk([&](linalg::AggregatedOpInterface op) {
       if (!isa_and_nonnull<MoEDialect>(op->getDialect()))
         return;
-      if (!keepConfigured || !op->hasAttr(CPUMatmulAttr::kName))
+      if (!keepConfigured || !op->hasAttr(LoweringConfigInterface::kName))
         ops.push_back(op);
     });
     IRRewriter rewriter(&getContext());

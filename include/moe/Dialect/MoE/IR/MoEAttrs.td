@@ -10,9 +10,18 @@
 
 include "mlir/IR/AttrTypeBase.td"
 include "moe/Dialect/MoE/IR/MoEEnums.td"
+include "moe/Dialect/MoE/IR/MoEInterfaces.td"
 
-class MoE_Attr<string name, string attrMnemonic> : AttrDef<MoE_Dialect, name> {
+class MoE_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<MoE_Dialect, name, traits> {
   let mnemonic = attrMnemonic;
+}
+
+/// A value of `moe.lowering_config`.
+class MoE_LoweringConfig<string name, string attrMnemonic>
+    : MoE_Attr<name, attrMnemonic, [DeclareAttrInterfaceMethods<MoE_LoweringConfigInterface>]> {
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
 }
 
 def MoE_GroupsAttr : MoE_Attr<"Groups", "groups"> {
@@ -57,45 +66,71 @@ def MoE_RenormalizeAttr : MoE_Attr<"Renormalize", "renormalize"> {
   let genVerifyDecl = 1;
 }
 
-def MoE_CPUMatmulAttr : MoE_Attr<"CPUMatmul", "cpu_matmul"> {
+def MoE_CPUMatmulAttr : MoE_LoweringConfig<"CPUMatmul", "cpu_matmul"> {
   let summary = "how a grouped matmul runs on a CPU";
   let description = [{
-    A tile of `tile_rows` × `tile_columns` results is kept in vector registers of
-    `lanes` f32 partial sums each, which run along k; with `bf16_dot` a step
-    multiplies pairs of bf16. `block_sum` elements of k are added before the lanes
-    are, so that the operands of a tile stay in the first cache. A task computes
-    `block_columns` columns, `block_rows` rows at a time.
+    `kernel` names the instructions that multiply: `fma` vectors of f32, which
+    bf16 and f16 are extended to; `bf16_dot` pairs of bf16 (AVX512_BF16); `amx`
+    tiles of bf16 (AMX-BF16).
+
+    With the first two, a tile of `tile_rows` × `tile_columns` results is kept in
+    vector registers of `lanes` f32 partial sums each, which run along k.
+    `block_sum` elements of k are added before the lanes are, so that the operands
+    of a tile stay in the first cache. A task computes `block_columns` columns,
+    `block_rows` rows at a time.
 
     Where weights have n last, vectors run along n: a tile has `tile_columns`
     vectors of sums a row, and `block_sum` elements of k are multiplied before
     the sums go to memory and the next columns follow. `block_columns` is a
     multiple of such a tile's columns.
 
+    With `amx` a tile is one of its registers, and a step multiplies two by two of
+    them; rows of weights and of the epilogue are vectors of `lanes`.
+
     * cpu_matmul_c1: all sizes are at least 1; lanes is a power of two, at least 4 and
       tile_columns rounded up to one.
     * cpu_matmul_c2: block_rows is a multiple of tile_rows, block_columns one of
       tile_columns and of lanes, block_sum one of what a step takes (lanes, or
-      2 · lanes with bf16_dot).
+      2 · lanes with bf16_dot and amx).
+    * cpu_matmul_c3: with amx, tiles have 16 rows, 16 columns and 16 lanes, and
+      block_columns is a multiple of 32, two tiles.
+    * cpu_matmul_c4: with fma and bf16_dot, a tile has at most 32 results, as no
+      CPU has more vector registers; bf16_dot has at most 16 lanes.
 
     Example: `#moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128,
-    block_columns = 48, block_sum = 2048, lanes = 16, bf16_dot = true>`
+    block_columns = 48, block_sum = 2048, lanes = 16, kernel = bf16_dot>`
   }];
   let parameters = (ins
     "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$block_rows,
     "int64_t":$block_columns, "int64_t":$block_sum, "int64_t":$lanes,
-    DefaultValuedParameter<"bool", "false">:$bf16_dot
+    DefaultValuedParameter<"::mlir::moe::CPUKernel", "::mlir::moe::CPUKernel::Fma">:$kernel
   );
-  let assemblyFormat = "`<` struct(params) `>`";
-  let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// The attribute's name on an op.
-    static constexpr ::llvm::StringLiteral kName = "moe.lowering_config";
+    bool usesAMX() const { return getKernel() == ::mlir::moe::CPUKernel::Amx; }
+    /// Whether vectors of bf16 are multiplied in pairs.
+    bool usesBf16Dot() const { return getKernel() == ::mlir::moe::CPUKernel::Bf16Dot; }
     /// Elements of k that a step multiplies.
-    int64_t getStep() const { return getBf16Dot() ? 2 * getLanes() : getLanes(); }
+    int64_t getStep() const {
+      return getKernel() == ::mlir::moe::CPUKernel::Fma ? getLanes() : 2 * getLanes();
+    }
   }];
 }
 
-def MoE_GPUMatmulAttr : MoE_Attr<"GPUMatmul", "gpu_matmul"> {
+def MoE_CPURoutingAttr : MoE_LoweringConfig<"CPURouting", "cpu_routing"> {
+  let summary = "how a gate or a plan runs on a CPU";
+  let description = [{
+    A task of a `moe.gate` has `block_tokens` tokens; one of a `moe.plan` a multiple
+    of that. As the same tokens are in a task whatever the number of threads, so
+    are results the same.
+
+    * cpu_routing_c1: block_tokens is at least 1.
+
+    Example: `#moe.cpu_routing<block_tokens = 32>`
+  }];
+  let parameters = (ins "int64_t":$block_tokens);
+}
+
+def MoE_GPUMatmulAttr : MoE_LoweringConfig<"GPUMatmul", "gpu_matmul"> {
   let summary = "how a grouped matmul runs on an NVIDIA GPU";
   let description = [{
     A block of `warp_rows` × `warp_columns` warps computes a tile of `tile_rows` ×
@@ -119,11 +154,7 @@ def MoE_GPUMatmulAttr : MoE_Attr<"GPUMatmul", "gpu_matmul"> {
     "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$tile_sum,
     "int64_t":$warp_rows, "int64_t":$warp_columns, "int64_t":$stages
   );
-  let assemblyFormat = "`<` struct(params) `>`";
-  let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// The attribute's name on an op; a CPU's has the same.
-    static constexpr ::llvm::StringLiteral kName = "moe.lowering_config";
     int64_t getNumThreads() const { return 32 * getWarpRows() * getWarpColumns(); }
     /// Rows and columns of the tile of a warp.
     int64_t getWarpTileRows() const { return getTileRows() / getWarpRows(); }
@@ -131,7 +162,7 @@ def MoE_GPUMatmulAttr : MoE_Attr<"GPUMatmul", "gpu_matmul"> {
   }];
 }
 
-def MoE_GPUWgmmaAttr : MoE_Attr<"GPUWgmma", "gpu_wgmma"> {
+def MoE_GPUWgmmaAttr : MoE_LoweringConfig<"GPUWgmma", "gpu_wgmma"> {
   let summary = "how a grouped matmul runs on an NVIDIA GPU with TMA and wgmma (sm_90a)";
   let description = [{
     A persistent block of `groups` + 1 warp groups (of 128 threads) computes tile after
@@ -155,11 +186,7 @@ def MoE_GPUWgmmaAttr : MoE_Attr<"GPUWgmma", "gpu_wgmma"> {
     "int64_t":$groups, "int64_t":$stages,
     DefaultValuedParameter<"bool", "false">:$swapped
   );
-  let assemblyFormat = "`<` struct(params) `>`";
-  let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// The attribute's name on an op; others that configure a kernel have the same.
-    static constexpr ::llvm::StringLiteral kName = "moe.lowering_config";
     /// Threads that multiply, and all.
     int64_t getNumConsumers() const { return 128 * getGroups(); }
     int64_t getNumThreads() const { return getNumConsumers() + 128; }

@@ -51,10 +51,19 @@ def MoE_Dialect : Dialect {
       `moe.name`.
     * argument_c3: the value is a string, and not empty.
 
+    A `moe.lowering_config` on an op carries every decision on how it runs on one
+    kind of machine: on a `moe.grouped_matmul` a `#moe.cpu_matmul`, `#moe.gpu_matmul`
+    or `#moe.gpu_wgmma`, on a `moe.gate` or `moe.plan` a `#moe.cpu_routing`. A
+    strategy pass writes it, a user can pin it, later passes only read it.
+
+    * lowering_config_c1: its value is one of these attributes.
+    * lowering_config_c2: it configures the op that it is on.
+
     The version of the dialect that bytecode carries is 0.2.
   }];
   let useDefaultAttributePrinterParser = 1;
   let hasConstantMaterializer = 0;
+  let hasOperationAttrVerify = 1;
   let hasRegionArgAttrVerify = 1;
   let hasRegionResultAttrVerify = 1;
   let dependentDialects = ["::mlir::affine::AffineDialect", "::mlir::tensor::TensorDialect"];

@@ -66,4 +66,10 @@ def MoE_CapacityOrder : MoE_I32Enum<"CapacityOrder", "which choices a full exper
 ]>;
 def MoE_CapacityOrderAttr : MoE_EnumAttr<MoE_CapacityOrder, "capacity_order">;
 
+def MoE_CPUKernel : MoE_I32Enum<"CPUKernel", "what multiplies on a CPU", [
+  I32EnumAttrCase<"Fma", 0, "fma">,
+  I32EnumAttrCase<"Bf16Dot", 1, "bf16_dot">,
+  I32EnumAttrCase<"Amx", 2, "amx">
+]>;
+
 #endif // MOE_ENUMS_TD

@@ -80,7 +80,7 @@ def compile_kernels(text: str, passes: Sequence[str] = ()) -> Kernels:
     lowering = f"gpu.module({','.join(passes)})," if passes else ""
     pipeline = f"builtin.module({lowering}moe-emulate-nvvm)"
     lowered = _run([str(build / "bin" / "moe-opt"), f"--pass-pipeline={pipeline}"], text.encode())
-    ir = _run(["mlir-translate-22", "--mlir-to-llvmir"], lowered)
+    ir = _run(["mlir-translate-22", "--mlir-to-llvmir", "--allow-unregistered-dialect"], lowered)
     folder = tempfile.TemporaryDirectory()
     library = Path(folder.name) / "kernels.so"
     _run(["clang-22", "-x", "ir", "-", "-O1", "-w", "-fPIC", "-shared", "-o", str(library),

@@ -146,14 +146,18 @@ func.func private @attributes() attributes {
 // CHECK-SAME: test.f32 = #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 126, block_columns = 32, block_sum = 512, lanes = 8>
 // CHECK-SAME: test.gate = #moe.cpu_routing<block_tokens = 32>
 // CHECK-SAME: test.mma = #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>
+// CHECK-SAME: test.mma_permuted = #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4, permuted = true>
 // CHECK-SAME: test.wgmma = #moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64, groups = 2, stages = 4>
+// CHECK-SAME: test.wgmma_permuted = #moe.gpu_wgmma<tile_rows = 16, tile_columns = 128, tile_sum = 64, groups = 2, stages = 4, swapped = true, permuted = true>
 func.func private @lowering_configs() attributes {
   test.amx = #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 64, block_sum = 2048, lanes = 16, kernel = amx>,
   test.bf16 = #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128, block_columns = 48, block_sum = 2048, lanes = 16, kernel = bf16_dot>,
   test.f32 = #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 126, block_columns = 32, block_sum = 512, lanes = 8>,
   test.gate = #moe.cpu_routing<block_tokens = 32>,
   test.mma = #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4>,
-  test.wgmma = #moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64, groups = 2, stages = 4>}
+  test.mma_permuted = #moe.gpu_matmul<tile_rows = 128, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 4, stages = 4, permuted = true>,
+  test.wgmma = #moe.gpu_wgmma<tile_rows = 128, tile_columns = 256, tile_sum = 64, groups = 2, stages = 4>,
+  test.wgmma_permuted = #moe.gpu_wgmma<tile_rows = 16, tile_columns = 128, tile_sum = 64, groups = 2, stages = 4, swapped = true, permuted = true>}
 
 // CHECK-LABEL: func private @tensor_names
 // CHECK-SAME: (tensor<?x8xf32> {moe.name = "x", moe.param = "p.{expert}.weight"}) -> (tensor<?x8xf32> {moe.name = "y"})

@@ -25,7 +25,9 @@ def MoESelectGPUStrategy : Pass<"moe-select-gpu-strategy"> {
     of rows and one weight each, all f16, all bf16 or all f32 (three products of
     tf32 for each, of which docs/GPU.md says how exact they are) without a decode region,
     static N and K, weights as E×N×K or E×K×N (by linear index expressions) with
-    places that are multiples of 16 bytes, any epilogue of scalar ops.
+    places that are multiples of 16 bytes, or one E×K×2N in which the columns of two
+    products alternate, any epilogue of scalar ops. Rows that a prologue computes are
+    stored first: `permuted = true`, which can be pinned for others, too.
 
     Before:
 
@@ -81,6 +83,8 @@ def MoELowerToGPU : Pass<"moe-lower-to-gpu", "::mlir::ModuleOp"> {
     whose parameters are plain pointers, in the order of the op's operands (each
     buffer once), then scalars that the epilogue uses from above, then E where it
     is not static. `docs/GPU.md` has a picture of the kernel.
+    A configuration with `permuted` makes two launches: the first stores the rows, as
+    a prologue makes them, in the order of the experts.
 
     Nothing waits for the host: a block finds its tiles from the offsets, on the
     device, and the number of blocks launched is a bound that shapes alone tell

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// For what the tensor cores' kernels do not take: sums of terms, rows that are
-// computed, weights that are decoded or of another type than rows. An iteration finds its expert from
+// For what the tensor cores' kernels do not take: sums of terms, weights that
+// are decoded or of another type than rows. An iteration finds its expert from
 // the offsets, so that all of them are independent.
 //
 //===----------------------------------------------------------------------===//

@@ -57,7 +57,8 @@ SmallVector<Value> MatmulEpilogue::inlineEpilogue(const Row &row, Value column,
 /// Two neighbours are stored at once where N is even, so that all pairs are
 /// whole and aligned.
 bool MatmulEpilogue::storesPairs(const LinearAccess &result) const {
-  return problem.numColumns % 2 == 0 && result.constant % 2 == 0 &&
+  return problem.getLaneColumns().next == 1 && problem.numColumns % 2 == 0 &&
+         result.constant % 2 == 0 &&
          result.coefficients[Matmul::kRow] % 2 == 0 &&
          result.getElementType().getIntOrFloatBitWidth() >= 8;
 }
@@ -72,8 +73,9 @@ void MatmulEpilogue::storePair(const Row &row, Value column,
   auto sumsOf = [&](unsigned i) {
     return llvm::map_to_vector(sums, [&](const auto &pair) { return pair[i]; });
   };
-  Value next = b.add(column, 1);
-  bool pairsAreWhole = problem.numColumns % 2 == 0;
+  int64_t apart = problem.getLaneColumns().next;
+  Value next = b.add(column, apart);
+  bool pairsAreWhole = problem.numColumns % (2 * apart) == 0;
   if (pairsAreWhole) {
     SmallVector<Value> first = inlineEpilogue(row, column, sumsOf(0));
     SmallVector<Value> second = inlineEpilogue(row, next, sumsOf(1));
@@ -133,18 +135,32 @@ static void transposeInQuad(KernelBuilder &b, Value lane,
   }
 }
 
+/// Words (a₀ b₀) … (a₃ b₃), a in the lower halves, become (a₀ a₁) (a₂ a₃)
+/// (b₀ b₁) (b₂ b₃).
+static void sortHalves(KernelBuilder &b, MutableArrayRef<Value> words) {
+  constexpr int64_t kLower = 0xffff, kUpper = -0x10000;
+  Value sorted[4];
+  for (int64_t i = 0; i < 2; ++i) {
+    Value x = words[2 * i], y = words[2 * i + 1];
+    sorted[i] = b.bitOr(b.bitAnd(x, kLower), b.shiftLeft(y, 16));
+    sorted[2 + i] = b.bitOr(b.shiftRight(x, 16), b.bitAnd(y, kUpper));
+  }
+  llvm::copy(sorted, words.begin());
+}
+
 void MatmulEpilogue::storeQuads(const Row &row, Value isRow, Value column,
                                 Value lane,
                                 ArrayRef<SmallVector<Pair>> sums) const {
   Value place = b.rem(lane, 4);
-  Value own = b.add(column, b.mul(place, 2));
+  auto [step, apart] = problem.getLaneColumns();
+  Value own = b.add(column, b.mul(place, step));
   // Of each result, two columns a word.
   SmallVector<SmallVector<Value>> words(problem.results.size());
   for (auto [i, pairs] : llvm::enumerate(sums)) {
     SmallVector<Value> halves[2];
     for (int64_t next = 0; next < 2; ++next)
       halves[next] = inlineEpilogue(
-          row, b.add(own, i * 8 + next),
+          row, b.add(own, i * 8 + next * apart),
           llvm::map_to_vector(pairs, [&](Pair pair) { return pair[next]; }));
     for (auto [word, x, y] : llvm::zip(words, halves[0], halves[1])) {
       auto type = VectorType::get({2}, x.getType());
@@ -152,8 +168,11 @@ void MatmulEpilogue::storeQuads(const Row &row, Value isRow, Value column,
       word.push_back(LLVM::BitcastOp::create(b, b.getI32Type(), pair));
     }
   }
-  for (SmallVector<Value> &word : words)
+  for (SmallVector<Value> &word : words) {
     transposeInQuad(b, lane, word);
+    if (apart != 1)
+      sortHalves(b, word);
+  }
   b.onlyIf(isRow, [&] {
     auto type = VectorType::get({4}, b.getI32Type());
     for (auto [result, word] : llvm::zip(problem.results, words))

@@ -31,12 +31,13 @@ public:
   };
   Row enterRow(Value expert, Value row) const;
 
-  /// Stores the results in columns `column` (i32, even) and the next one:
-  /// `sums` has a pair of sums for each product. Columns beyond N are left out.
+  /// Stores the results in column `column` (i32) and the one that a lane has
+  /// beside it (MatmulProblem::getLaneColumns): `sums` has a pair of sums for
+  /// each product. Columns beyond N are left out.
   void storePair(const Row &row, Value column,
                  ArrayRef<std::array<Value, 2>> sums) const;
 
-  /// Of a product, the sums of two neighbouring columns.
+  /// Of a product, the sums of two columns.
   using Pair = std::array<Value, 2>;
 
   /// True if storeQuads can be used: results of 16 bits, in rows that begin at
@@ -46,8 +47,8 @@ public:
   /// Stores the results in the 32 columns from `column` (i32, a multiple of 8)
   /// on, all of them below N, 16 bytes at a time, where `isRow` holds. All
   /// lanes of a warp come here; four neighbours have the sums of a row: place q
-  /// of them has, of each 8 columns i, columns 2·q and 2·q + 1, and gives a
-  /// pair for each product in `sums[i]`.
+  /// of them has, of each 8 columns i, those that getLaneColumns() says, and
+  /// gives a pair for each product in `sums[i]`.
   void storeQuads(const Row &row, Value isRow, Value column, Value lane,
                   ArrayRef<SmallVector<Pair>> sums) const;
 

@@ -8,6 +8,7 @@
 #include "MatmulLaunch.h"
 
 #include "MmaSyncKernel.h"
+#include "PermuteKernel.h"
 #include "WgmmaKernel.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 
@@ -106,6 +107,46 @@ static Value buildNumBlocks(ImplicitLocOpBuilder &b,
 }
 
 //===----------------------------------------------------------------------===//
+// Permuted rows
+//===----------------------------------------------------------------------===//
+
+/// Launches a kernel that stores the rows in the order of the experts, as the
+/// prologue makes them.
+static MatmulProblem permuteRows(const MatmulProblem &problem,
+                                 KernelModule &kernels) {
+  Matmul op = problem.op;
+  ImplicitLocOpBuilder b(op.getLoc(), op);
+  HostSizes sizes = buildSizes(b, problem);
+  auto type =
+      MemRefType::get({op.getNumRows(), problem.length}, problem.elementType);
+  Value rows = memref::AllocOp::create(
+      b, type, type.isDynamicDim(0) ? ValueRange(sizes.numRows) : ValueRange());
+  KernelParameters parameters;
+  parameters.addBuffer(problem.offsets);
+  if (permuteReadsSource(problem))
+    parameters.addBuffer(problem.source);
+  parameters.addBuffer(problem.rows.buffer);
+  for (Value extra : problem.prologue.extras)
+    parameters.addBuffer(extra);
+  parameters.addBuffer(rows);
+  for (Value scalar : problem.prologue.scalars)
+    parameters.addScalar(scalar);
+  NumExperts numExperts(b, problem, sizes.numExperts, parameters);
+  SymbolRefAttr kernel = kernels.addKernel(
+      op, "permute", kPermuteThreads, parameters,
+      [&](KernelBuilder &b, const IRMapping &toDevice, Value) {
+        buildPermuteKernel(b, problem, rows, toDevice,
+                           numExperts.get(b, toDevice));
+      });
+  Value blocks = arith::MulIOp::create(
+      b, sizes.numRows, buildConstant(b, getPermuteBlocks(problem)));
+  blocks = arith::MaxUIOp::create(b, blocks, buildConstant(b, 1));
+  buildLaunch(b, kernel, blocks, kPermuteThreads, /*sharedBytes=*/0,
+              parameters);
+  return withStoredRows(problem, rows);
+}
+
+//===----------------------------------------------------------------------===//
 // mma.sync
 //===----------------------------------------------------------------------===//
 
@@ -199,7 +240,8 @@ static LogicalResult lower(Matmul op, Config config, KernelModule &kernels) {
   if (llvm::Error error = checkConfig(*problem, config))
     return op.emitOpError("cannot use its ")
            << name << ": " << llvm::toString(std::move(error));
-  build(*problem, config, kernels);
+  build(config.getPermuted() ? permuteRows(*problem, kernels) : *problem,
+        config, kernels);
   op.erase();
   return success();
 }

@@ -8,7 +8,6 @@
 #include "MatmulProblem.h"
 
 #include "DeviceMath.h"
-#include "DeviceRegion.h"
 #include "StageRing.h"
 #include "TileCopy.h"
 #include "mlir/IR/Matchers.h"
@@ -29,11 +28,24 @@ int64_t LinearAccess::getElementBytes() const {
 }
 
 int64_t MatmulProblem::getPieceElements() const {
-  return kPieceBytes / rows.getElementBytes();
+  return kPieceBytes * 8 / elementType.getIntOrFloatBitWidth();
 }
 
 int64_t MatmulProblem::getRowElements() const {
-  return kRowBytes / rows.getElementBytes();
+  return kRowBytes * 8 / elementType.getIntOrFloatBitWidth();
+}
+
+int64_t MatmulProblem::getNumProducts() const {
+  return alternates() ? 2 : static_cast<int64_t>(weights.size());
+}
+
+/// A lane has two neighbouring columns of weights of 16 bits: a column of both
+/// products where they alternate, and one of the next 8. Of f32, whose columns
+/// are read in another order (WarpMatmul), it has four.
+MatmulProblem::LaneColumns MatmulProblem::getLaneColumns() const {
+  if (alternates() && !elementType.isF32())
+    return {/*step=*/1, /*next=*/4};
+  return {/*step=*/2, /*next=*/1};
 }
 
 bool MatmulProblem::readsSource() const {
@@ -130,6 +142,16 @@ static bool isAligned(const LinearAccess &access, unsigned dim) {
 // Analysis
 //===----------------------------------------------------------------------===//
 
+/// True if two terms multiply the same rows.
+static bool haveSameRows(const Matmul::Term &x, const Matmul::Term &y) {
+  if (x.lhs != y.lhs || x.lhsMap != y.lhsMap || x.lhsExtras != y.lhsExtras ||
+      x.lhsExtraMaps != y.lhsExtraMaps || !x.prologue != !y.prologue)
+    return false;
+  return !x.prologue ||
+         OperationEquivalence::isRegionEquivalentTo(
+             x.prologue, y.prologue, OperationEquivalence::IgnoreLocations);
+}
+
 namespace {
 
 /// Fills a problem, or says in an error why it cannot.
@@ -179,12 +201,9 @@ private:
       if (product.size() != 1)
         return decline("a product is a sum of terms; concatenate them along k");
       const Matmul::Term &term = product[0];
-      if (term.prologue)
-        return decline("rows are computed by a prologue; store them first");
       if (term.decode)
         return decline("a weight is decoded; decode it before the layer");
-      if (term.lhs != op.getProducts()[0][0].lhs ||
-          term.lhsMap != op.getProducts()[0][0].lhsMap)
+      if (!haveSameRows(term, op.getProducts()[0][0]))
         return decline("products read different rows; make them one op each");
     }
     return llvm::Error::success();
@@ -200,48 +219,93 @@ private:
           "K, the length of a sum, is not a positive constant; make it static");
     problem.elementType =
         cast<ShapedType>(first.lhs.getType()).getElementType();
-    int64_t piece =
-        kPieceBytes * 8 / problem.elementType.getIntOrFloatBitWidth();
+    if (first.prologue)
+      if (llvm::Error error = readPrologue(first))
+        return error;
+    int64_t piece = problem.getPieceElements();
     std::optional<LinearAccess> rows = getAccess(first.lhs, first.lhsMap);
-    if (!rows || !isAligned(*rows, Matmul::kSum) || problem.length % piece != 0)
+    bool canBeCopied =
+        rows && (problem.prologue || isAligned(*rows, Matmul::kSum));
+    if (!canBeCopied || problem.length % piece != 0)
       return decline(llvm::formatv(
           "rows of K = {0} elements cannot be copied 16 bytes at a time; make "
           "K and the distance of rows multiples of {1}",
           problem.length, piece));
     problem.rows = *rows;
-    for (const Matmul::Product &product : products)
-      if (llvm::Error error = readWeight(product[0]))
+    for (const Matmul::Product &product : products) {
+      const Matmul::Term &term = product[0];
+      auto weight = getAccess(term.getWeight(), term.getWeightMap());
+      if (!weight)
+        return decline("the place of a weight's element is not a linear "
+                       "function of e, n and k; store it as E×N×K or E×K×N");
+      problem.weights.push_back(*weight);
+    }
+    joinAlternating();
+    for (auto [i, weight] : llvm::enumerate(problem.weights))
+      if (llvm::Error error = checkWeight(weight, /*isFirst=*/i == 0))
         return error;
     return llvm::Error::success();
   }
 
-  llvm::Error readWeight(const Matmul::Term &term) {
-    std::optional<LinearAccess> weight =
-        getAccess(term.getWeight(), term.getWeightMap());
-    if (!weight)
-      return decline("the place of a weight's element is not a linear function "
-                     "of e, n and k; store it as E×N×K or E×K×N");
-    if (weight->getElementType() != problem.elementType)
+  llvm::Error readPrologue(const Matmul::Term &term) {
+    Builder b(term.lhs.getContext());
+    llvm::Expected<DeviceRegion> region =
+        analyzeRegion(*term.prologue, term.lhsExtras,
+                      b.getAffineMapArrayAttr(term.lhsExtraMaps), "prologue");
+    if (!region)
+      return region.takeError();
+    if (!problem.elementType.isIntOrFloat() ||
+        problem.elementType.getIntOrFloatBitWidth() % 8 != 0)
+      return decline(
+          llvm::formatv("the rows of a prologue have elements of {0}; "
+                        "a kernel reads numbers of whole bytes",
+                        problem.elementType));
+    problem.prologue = *region;
+    problem.elementType =
+        term.prologue->front().getTerminator()->getOperand(0).getType();
+    return llvm::Error::success();
+  }
+
+  /// Makes one weight of two whose columns alternate in memory.
+  void joinAlternating() {
+    if (problem.weights.size() != 2)
+      return;
+    LinearAccess &first = problem.weights[0], &second = problem.weights[1];
+    bool alternate = first.buffer == second.buffer &&
+                     first.coefficients == second.coefficients &&
+                     first.coefficients[Matmul::kColumn] == 2 &&
+                     std::abs(first.constant - second.constant) == 1;
+    if (!alternate)
+      return;
+    problem.alternating = {first.constant > second.constant,
+                           second.constant > first.constant};
+    first.constant = std::min(first.constant, second.constant);
+    first.coefficients[Matmul::kColumn] = 1;
+    problem.weights.pop_back();
+  }
+
+  llvm::Error checkWeight(const LinearAccess &weight, bool isFirst) {
+    if (weight.getElementType() != problem.elementType)
       return decline(
           llvm::formatv("rows are {0} and weights {1}; make them one "
                         "type",
-                        problem.elementType, weight->getElementType()));
+                        problem.elementType, weight.getElementType()));
     int64_t piece = problem.getPieceElements();
-    bool sumIsLast = weight->coefficients[Matmul::kSum] == 1;
-    if (!isAligned(*weight, sumIsLast ? Matmul::kSum : Matmul::kColumn))
+    bool sumIsLast = weight.coefficients[Matmul::kSum] == 1;
+    if (!isAligned(weight, sumIsLast ? Matmul::kSum : Matmul::kColumn))
       return decline(llvm::formatv(
           "a weight cannot be copied 16 bytes at a time along k or n; make K "
           "and N multiples of {0} and store it as E×N×K or E×K×N",
           piece));
-    if (!sumIsLast && problem.numColumns % piece != 0)
+    int64_t columns = problem.getWeightColumns(problem.numColumns);
+    if (!sumIsLast && columns % piece != 0)
       return decline(llvm::formatv("N = {0} of a weight with n as its last "
                                    "index is not a multiple of {1}",
-                                   problem.numColumns, piece));
-    if (!problem.weights.empty() && sumIsLast != problem.sumIsLast)
+                                   columns, piece));
+    if (!isFirst && sumIsLast != problem.sumIsLast)
       return decline("k is the last index of one weight and n that of another; "
                      "store both alike");
     problem.sumIsLast = sumIsLast;
-    problem.weights.push_back(*weight);
     return llvm::Error::success();
   }
 
@@ -294,6 +358,15 @@ llvm::Expected<MatmulProblem> mlir::moe::analyzeMatmul(Matmul op) {
   return Analysis(op).run();
 }
 
+MatmulProblem mlir::moe::withStoredRows(MatmulProblem problem, Value rows) {
+  problem.rows = {rows, 0, SmallVector<int64_t, 6>(Matmul::kNumDims, 0)};
+  problem.rows.coefficients[Matmul::kRow] = problem.length;
+  problem.rows.coefficients[Matmul::kSum] = 1;
+  problem.isGathered = false;
+  problem.prologue = DeviceRegion();
+  return problem;
+}
+
 //===----------------------------------------------------------------------===//
 // Configurations
 //===----------------------------------------------------------------------===//
@@ -301,16 +374,14 @@ llvm::Expected<MatmulProblem> mlir::moe::analyzeMatmul(Matmul op) {
 int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
                                   GPUMatmulAttr config) {
   int64_t rows =
-      config.getTileRows() +
-      static_cast<int64_t>(problem.weights.size()) * config.getTileColumns();
+      config.getTileRows() + problem.getNumProducts() * config.getTileColumns();
   return config.getStages() * rows * kRowBytes;
 }
 
 int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
                                   GPUWgmmaAttr config) {
   int64_t rows =
-      config.getTileRows() +
-      static_cast<int64_t>(problem.weights.size()) * config.getTileColumns();
+      config.getTileRows() + problem.getNumProducts() * config.getTileColumns();
   return StageRing::getBytes(config.getStages(),
                              rows * config.getTileSum() * 2);
 }
@@ -320,11 +391,11 @@ int64_t mlir::moe::getSharedBytes(const MatmulProblem &problem,
 template <typename Config>
 static llvm::Error checkSums(const MatmulProblem &problem, Config config,
                              int64_t numThreads, StringRef more) {
-  // Of 255 registers a thread, what indices and operands leave; those of f32 are
-  // in two parts, and have products beside the sums.
+  // Of 255 registers a thread, what indices and operands leave; those of f32
+  // are in two parts, and have products beside the sums.
   int64_t maxSums = problem.elementType.isF32() ? 64 : 128;
-  int64_t sums = static_cast<int64_t>(problem.weights.size()) *
-                 config.getTileRows() * config.getTileColumns() / numThreads;
+  int64_t sums = problem.getNumProducts() * config.getTileRows() *
+                 config.getTileColumns() / numThreads;
   if (sums <= maxSums)
     return llvm::Error::success();
   return llvm::createStringError(llvm::formatv(
@@ -337,13 +408,23 @@ static llvm::Error checkSums(const MatmulProblem &problem, Config config,
 /// a tile.
 template <typename Config>
 static llvm::Error checkPanels(const MatmulProblem &problem, Config config) {
-  int64_t panel = problem.getRowElements();
+  int64_t panel = problem.getRowElements() / problem.getColumnRatio();
   if (problem.sumIsLast || config.getTileColumns() % panel == 0)
     return llvm::Error::success();
   return llvm::createStringError(llvm::formatv(
       "tile_columns = {0} must be a multiple of {1} where n is the last index "
       "of a weight of {2}",
       config.getTileColumns(), panel, problem.elementType));
+}
+
+/// Fails if rows are computed where they are multiplied.
+template <typename Config>
+static llvm::Error checkRows(const MatmulProblem &problem, Config config) {
+  if (!problem.prologue || config.getPermuted())
+    return llvm::Error::success();
+  return llvm::createStringError("rows are computed by a prologue; let a "
+                                 "kernel store them first: permuted "
+                                 "= true");
 }
 
 /// Fails if a bulk copy cannot say where the elements of `access` lie.
@@ -369,6 +450,8 @@ llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
   if (problem.elementType.isF32())
     return llvm::createStringError(
         "factors are f32, which wgmma would cut to tf32; take a gpu_matmul");
+  if (llvm::Error error = checkRows(problem, config))
+    return error;
   if (llvm::Error error =
           checkSums(problem, config, config.getNumConsumers(), "groups"))
     return error;
@@ -378,6 +461,8 @@ llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
     if (llvm::Error error =
             checkTensorMap("a weight", weight, {Matmul::kColumn, Matmul::kSum}))
       return error;
+  if (config.getPermuted())
+    return llvm::Error::success();
   if (!problem.isGathered)
     return checkTensorMap("the rows", problem.rows,
                           {Matmul::kRow, Matmul::kSum});
@@ -396,21 +481,26 @@ llvm::Error mlir::moe::checkConfig(const MatmulProblem &problem,
         "tile_sum = {0} must be {1} where factors are {2}: rows of {3} bytes",
         config.getTileSum(), problem.getRowElements(), problem.elementType,
         kRowBytes));
+  if (llvm::Error error = checkRows(problem, config))
+    return error;
   if (llvm::Error error =
           checkSums(problem, config, config.getNumThreads(), "warps"))
     return error;
-  auto checkCopies = [&](StringRef name, int64_t rows) -> llvm::Error {
+  auto checkCopies = [&](StringRef name, int64_t size,
+                         int64_t rows) -> llvm::Error {
     int64_t pieces = rows * 8, threads = config.getNumThreads();
     if (pieces % threads == 0 || threads % pieces == 0)
       return llvm::Error::success();
     return llvm::createStringError(llvm::formatv(
         "{0} = {1} has {2} pieces of 16 bytes a step, which {3} threads cannot "
         "share evenly",
-        name, rows, pieces, threads));
+        name, size, pieces, threads));
   };
-  if (llvm::Error error = checkCopies("tile_rows", config.getTileRows()))
+  int64_t rows = config.getTileRows(), columns = config.getTileColumns();
+  if (llvm::Error error = checkCopies("tile_rows", rows, rows))
     return error;
   if (llvm::Error error = checkPanels(problem, config))
     return error;
-  return checkCopies("tile_columns", config.getTileColumns());
+  return checkCopies("tile_columns", columns,
+                     problem.getWeightColumns(columns));
 }

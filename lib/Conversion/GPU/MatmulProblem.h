@@ -8,6 +8,7 @@
 #ifndef LIB_CONVERSION_GPU_MATMULPROBLEM_H
 #define LIB_CONVERSION_GPU_MATMULPROBLEM_H
 
+#include "DeviceRegion.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "llvm/Support/Error.h"
 
@@ -28,7 +29,7 @@ struct LinearAccess {
 
 /// A grouped matmul that the kernels can do: products of one set of rows and a
 /// weight each, all f16, all bf16 or all f32, in a layout that 16 bytes at a
-/// time can be copied from.
+/// time can be copied from. Rows that a prologue makes have to be stored first.
 struct MatmulProblem {
   GroupedMatmulOp op;
   Value offsets;
@@ -39,15 +40,19 @@ struct MatmulProblem {
   Region *epilogue;
   /// N and K.
   int64_t numColumns, length;
-  /// f16, bf16 or f32.
+  /// Of what is multiplied: f16, bf16 or f32.
   Type elementType;
   /// The rows, by m or, gathered, by t.
   LinearAccess rows;
   bool isGathered;
+  /// What makes elements of a row before they are multiplied, if anything does.
+  DeviceRegion prologue;
   /// The weight of each product; k runs last in all of them (E×N×K), or n does
-  /// (E×K×N).
+  /// (E×K×N). One of 2·N columns if those of two products alternate in it.
   SmallVector<LinearAccess, 2> weights;
   bool sumIsLast;
+  /// If columns alternate: of each product, which one of two neighbours is its.
+  SmallVector<int64_t, 2> alternating;
   SmallVector<LinearAccess, 2> extras;
   SmallVector<LinearAccess, 1> results;
   /// What the epilogue uses from above, constants apart: scalars.
@@ -57,6 +62,20 @@ struct MatmulProblem {
   int64_t getPieceElements() const;
   /// And in a row of a tile in shared memory.
   int64_t getRowElements() const;
+  int64_t getNumProducts() const;
+  bool alternates() const { return !alternating.empty(); }
+  /// How many columns of a weight are for one of the results.
+  int64_t getColumnRatio() const { return alternates() ? 2 : 1; }
+  /// Columns of a weight for `columns` columns of the results.
+  int64_t getWeightColumns(int64_t columns) const {
+    return columns * getColumnRatio();
+  }
+  /// How four neighbouring lanes share the sums for 8 columns of results: lane
+  /// q has those of columns step · q and step · q + next.
+  struct LaneColumns {
+    int64_t step, next;
+  };
+  LaneColumns getLaneColumns() const;
   /// True if t or j of a row is needed.
   bool readsSource() const;
 };
@@ -64,6 +83,10 @@ struct MatmulProblem {
 /// The problem that `op` is, on tensors or memrefs; an error says why it is
 /// none and what to change.
 llvm::Expected<MatmulProblem> analyzeMatmul(GroupedMatmulOp op);
+
+/// The same problem with its rows where a kernel before has stored them: in
+/// `rows`, M×K of its element type.
+MatmulProblem withStoredRows(MatmulProblem problem, Value rows);
 
 /// Shared memory that a kernel needs, in bytes.
 int64_t getSharedBytes(const MatmulProblem &problem, GPUMatmulAttr config);

@@ -129,6 +129,12 @@ private:
       return Value();
     return b.less(column, problem.numColumns);
   }
+  /// The same of a weight.
+  Value isWeightColumn(Value column) {
+    if (problem.numColumns % config.getTileColumns() == 0)
+      return Value();
+    return b.less(column, problem.getWeightColumns(problem.numColumns));
+  }
 
   /// A weight with k last: a row of the tile is a column n, 128 bytes of k
   /// long.
@@ -156,9 +162,10 @@ private:
       Value sum = b.rem(row, config.getTileSum());
       Value panel = b.div(row, config.getTileSum());
       Value column =
-          b.add(b.add(tile.firstColumn, b.mul(panel, problem.getRowElements())),
+          b.add(b.add(b.mul(tile.firstColumn, problem.getColumnRatio()),
+                      b.mul(panel, problem.getRowElements())),
                 b.mul(piece, pieceElements));
-      Value valid = isColumn(column);
+      Value valid = isWeightColumn(column);
       if (valid)
         column = b.select(valid, column, b.i32(0));
       return {pointerTo(weight, {{Matmul::kExpert, tile.expert},
@@ -168,7 +175,8 @@ private:
     };
     int64_t stepBytes = weight.getElementBytes() * config.getTileSum() *
                         weight.coefficients[Matmul::kSum];
-    return TileCopy(b, thread, config.getNumThreads(), config.getTileColumns(),
+    return TileCopy(b, thread, config.getNumThreads(),
+                    problem.getWeightColumns(config.getTileColumns()),
                     stepBytes, config.getTileSum(), problem.length, sourceOf,
                     problem.elementType.isF32() ? kPanelPhaseOfWords : 1);
   }

@@ -49,18 +49,26 @@ static std::optional<int64_t> findRowsPerExpert(Matmul op) {
   return llvm::divideCeil(numRows, std::max<int64_t>(numExperts, 1));
 }
 
+/// Whether rows are stored in the order of the experts by a kernel before. What
+/// is gathered on the way to shared memory saves writing and reading them once
+/// more; a prologue cannot run on that way.
+static bool mustPermute(const MatmulProblem &problem) {
+  return static_cast<bool>(problem.prologue);
+}
+
 /// 128 rows by 256 columns of all products together. Where an expert has few
 /// rows, weights are all that moves, and become the side of 64: 128 columns of
 /// each product, and as many rows as an expert may have.
 static GPUWgmmaAttr chooseWgmma(const MatmulProblem &problem,
                                 int64_t sharedBytes) {
-  auto numProducts = static_cast<int64_t>(problem.weights.size());
+  int64_t numProducts = problem.getNumProducts();
   Matmul op = problem.op;
-  int64_t rows = 128, unit = problem.sumIsLast ? 8 : kPanelColumns;
+  int64_t panel = kPanelColumns / problem.getColumnRatio();
+  int64_t rows = 128, unit = problem.sumIsLast ? 8 : panel;
   int64_t columns = llvm::alignDown(256 / numProducts, unit), groups = 2;
   columns = std::min<int64_t>(columns, llvm::alignTo(problem.numColumns, unit));
   int64_t perExpert = findRowsPerExpert(op).value_or(INT64_MAX);
-  bool swapped = perExpert <= 32;
+  bool swapped = perExpert <= 32, permuted = mustPermute(problem);
   if (swapped) {
     rows = perExpert <= 4 ? 16 : perExpert <= 16 ? 32 : 64;
     groups = problem.numColumns <= 64 ? 1 : 2;
@@ -71,7 +79,7 @@ static GPUWgmmaAttr chooseWgmma(const MatmulProblem &problem,
   constexpr int64_t kTileSum = 64, kMaxStages = 8;
   for (int64_t stages = kMaxStages; stages >= 2; --stages) {
     auto config = GPUWgmmaAttr::get(op.getContext(), rows, columns, kTileSum,
-                                    groups, stages, swapped);
+                                    groups, stages, swapped, permuted);
     if (getSharedBytes(problem, config) > sharedBytes)
       continue;
     if (!llvm::errorToBool(checkConfig(problem, config)))
@@ -86,12 +94,13 @@ static GPUWgmmaAttr chooseWgmma(const MatmulProblem &problem,
 /// moves and several blocks share a multiprocessor.
 static GPUMatmulAttr chooseMmaSync(const MatmulProblem &problem,
                                    int64_t sharedBytes) {
-  auto numProducts = static_cast<int64_t>(problem.weights.size());
+  int64_t numProducts = problem.getNumProducts();
   Matmul op = problem.op;
   MLIRContext *context = op.getContext();
   bool fewRows = findRowsPerExpert(op).value_or(INT64_MAX) <= 16;
   // Panels of a weight with n last are as wide as a row.
-  int64_t minColumns = problem.sumIsLast ? 32 : problem.getRowElements();
+  int64_t panel = problem.getRowElements() / problem.getColumnRatio();
+  int64_t minColumns = problem.sumIsLast ? 32 : panel;
   int64_t columns = numProducts == 1 ? 128 : numProducts == 2 ? 64 : minColumns;
   if (problem.numColumns <= 64)
     columns = std::min<int64_t>(columns, 64);
@@ -99,11 +108,12 @@ static GPUMatmulAttr chooseMmaSync(const MatmulProblem &problem,
   int64_t warpColumns = std::min<int64_t>(4, columns / 16);
   if (!fewRows)
     warpRows = 8 / warpColumns;
+  bool permuted = mustPermute(problem);
   constexpr int64_t kMaxStages = 4;
   for (int64_t stages = kMaxStages; stages >= 2; --stages) {
     auto config =
         GPUMatmulAttr::get(context, rows, columns, problem.getRowElements(),
-                           warpRows, warpColumns, stages);
+                           warpRows, warpColumns, stages, permuted);
     if (getSharedBytes(problem, config) <= sharedBytes)
       return config;
   }
@@ -169,7 +179,7 @@ struct SelectGPUStrategyPass
     }
     if (chip == kWgmmaChip)
       if (GPUWgmmaAttr config = chooseWgmma(*problem, sharedBytes))
-        return take(op, config);
+        return take(*problem, config);
     GPUMatmulAttr config = chooseMmaSync(*problem, sharedBytes);
     if (!config) {
       decline(op, "the operands of a step need more shared memory than there "
@@ -181,13 +191,17 @@ struct SelectGPUStrategyPass
                       " (split the products into several ops)");
       return success();
     }
-    return take(op, config);
+    return take(*problem, config);
   }
 
-  LogicalResult take(Matmul op, Attribute config) {
+  LogicalResult take(const MatmulProblem &problem, Attribute config) {
+    Matmul op = problem.op;
     op->setAttr(GPUMatmulAttr::kName, config);
     std::string text;
-    llvm::raw_string_ostream(text) << config;
+    llvm::raw_string_ostream stream(text);
+    stream << config;
+    if (mustPermute(problem))
+      stream << "; rows are permuted first, as a prologue computes them";
     remark::passed(op.getLoc(), remarkOptions()) << text;
     return success();
   }

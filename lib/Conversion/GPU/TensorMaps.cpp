@@ -53,7 +53,8 @@ static TensorMap makeWeightMap(const MatmulProblem &problem,
                                GPUWgmmaAttr config,
                                const LinearAccess &weight) {
   constexpr int64_t kDynamic = ShapedType::kDynamic;
-  int64_t columns = problem.numColumns, length = problem.length;
+  int64_t columns = problem.getWeightColumns(problem.numColumns);
+  int64_t length = problem.length;
   int64_t step = config.getTileSum();
   if (problem.sumIsLast)
     return makeMap(weight, {{Matmul::kExpert, kDynamic, 1},
@@ -87,7 +88,8 @@ MatmulMaps mlir::moe::planTensorMaps(const MatmulProblem &problem,
     TensorMap &map = plan.maps[place.map];
     for (auto [dim, size] : llvm::zip(map.dims, map.sizes))
       if (dim == Matmul::kColumn)
-        size = std::max(size, place.firstColumn + problem.numColumns);
+        size = std::max(size, place.firstColumn +
+                                  problem.getWeightColumns(problem.numColumns));
     plan.weights.push_back(place);
   }
   return plan;

@@ -20,14 +20,16 @@ WarpMatmul::WarpMatmul(KernelBuilder &b, const MatmulProblem &problem,
                        GPUMatmulAttr config, Value thread)
     : b(b), problem(problem), config(config),
       isF32(problem.elementType.isF32()),
-      numProducts(static_cast<int64_t>(problem.weights.size())),
+      numWeights(static_cast<int64_t>(problem.weights.size())),
       rowFragments(config.getWarpTileRows() / kMmaRows),
-      columnFragments(config.getWarpTileColumns() / kMmaColumns),
+      columnFragments(problem.getWeightColumns(config.getWarpTileColumns()) /
+                      kMmaColumns),
       lane(b.rem(thread, kWarpSize)) {
   Value warp = b.div(thread, kWarpSize);
   warpRow = b.mul(b.rem(warp, config.getWarpRows()), config.getWarpTileRows());
-  warpColumn =
+  resultColumn =
       b.mul(b.div(warp, config.getWarpRows()), config.getWarpTileColumns());
+  warpColumn = b.mul(resultColumn, problem.getColumnRatio());
 }
 
 //===----------------------------------------------------------------------===//
@@ -39,11 +41,11 @@ int64_t WarpMatmul::getRowsBytes() const {
 }
 
 int64_t WarpMatmul::getWeightBytes() const {
-  return config.getTileColumns() * kRowBytes;
+  return problem.getWeightColumns(config.getTileColumns()) * kRowBytes;
 }
 
 int64_t WarpMatmul::getStageBytes() const {
-  return getRowsBytes() + numProducts * getWeightBytes();
+  return getRowsBytes() + numWeights * getWeightBytes();
 }
 
 /// Four matrices of 8 rows of 16 bytes; each lane names a row of one of them,
@@ -240,7 +242,7 @@ void WarpMatmul::multiplyStage(Value stage, MutableArrayRef<Value> sums) {
     if (isF32 && piece > 0)
       b.syncWarp();
     SmallVector<Parts> rows = loadRows(stage, piece);
-    for (int64_t p = 0; p < numProducts; ++p) {
+    for (int64_t p = 0; p < numWeights; ++p) {
       Value tile = b.advance(stage, getRowsBytes() + p * getWeightBytes());
       for (int64_t n = 0; n < columnFragments; n += 2) {
         Parts weights = loadWeights(tile, n * kMmaColumns, piece);
@@ -269,19 +271,36 @@ Value WarpMatmul::getRow(int64_t row) const {
 /// times two.
 Value WarpMatmul::getColumn(int64_t pair) const {
   Value place = b.rem(lane, 4);
+  if (problem.alternates())
+    return b.add(
+        b.add(resultColumn, b.mul(place, problem.getLaneColumns().step)),
+        pair * kMmaColumns);
   if (readsColumnPairs())
     return b.add(b.add(warpColumn, b.mul(place, 4)),
                  pair / 2 * 2 * kMmaColumns + pair % 2 * 2);
   return b.add(b.add(warpColumn, b.mul(place, 2)), pair * kMmaColumns);
 }
 
+/// Where columns of two products alternate, a pair of fragments has 8 columns
+/// of results. Of 16 bits, a lane has both sums of one in each fragment; of
+/// f32, the first fragment is of one product and the second of the other.
 SmallVector<std::array<Value, 2>>
 WarpMatmul::getPairs(ArrayRef<Value> sums, int64_t row, int64_t pair) const {
-  auto sumOf = [&](int64_t product, int64_t column, int64_t i) {
-    return sums[indexOf(product, row / 2, column) + row % 2 * 2 + i];
+  auto sumOf = [&](int64_t weight, int64_t column, int64_t i) {
+    return sums[indexOf(weight, row / 2, column) + row % 2 * 2 + i];
   };
   SmallVector<std::array<Value, 2>> pairs;
-  for (int64_t p = 0; p < numProducts; ++p) {
+  for (int64_t which : problem.alternating) {
+    if (readsColumnPairs())
+      pairs.push_back(
+          {sumOf(0, 2 * pair + which, 0), sumOf(0, 2 * pair + which, 1)});
+    else
+      pairs.push_back(
+          {sumOf(0, 2 * pair, which), sumOf(0, 2 * pair + 1, which)});
+  }
+  if (problem.alternates())
+    return pairs;
+  for (int64_t p = 0; p < numWeights; ++p) {
     if (readsColumnPairs())
       pairs.push_back({sumOf(p, pair / 2 * 2, pair % 2),
                        sumOf(p, pair / 2 * 2 + 1, pair % 2)});

@@ -38,14 +38,16 @@ public:
   int64_t getStageBytes() const;
 
   /// Of a lane, for all products.
-  int64_t getNumSums() const { return indexOf(numProducts, 0, 0); }
+  int64_t getNumSums() const { return indexOf(numWeights, 0, 0); }
   /// Adds the products of the stage at `stage` to `sums`.
   void multiplyStage(Value stage, MutableArrayRef<Value> sums);
 
-  /// A lane has pairs of sums of neighbouring columns: in each of
-  /// getNumRowsOfLane() rows, `getNumPairs()` of them.
+  /// A lane has pairs of sums of two columns (MatmulProblem::getLaneColumns):
+  /// in each of getNumRowsOfLane() rows, `getNumPairs()` of them.
   int64_t getNumRowsOfLane() const { return 2 * rowFragments; }
-  int64_t getNumPairs() const { return columnFragments; }
+  int64_t getNumPairs() const {
+    return columnFragments / problem.getColumnRatio();
+  }
   /// In the tile.
   Value getRow(int64_t row) const;
   /// The first column of a pair, in the tile.
@@ -85,8 +87,8 @@ private:
   void multiplyFactors(ArrayRef<Factors> factors, MutableArrayRef<Value> sums);
 
   /// Where the four sums of a fragment are among all.
-  int64_t indexOf(int64_t product, int64_t row, int64_t column) const {
-    return 4 * ((product * rowFragments + row) * columnFragments + column);
+  int64_t indexOf(int64_t weight, int64_t row, int64_t column) const {
+    return 4 * ((weight * rowFragments + row) * columnFragments + column);
   }
   /// True if lanes read pairs of columns of f32, which changes the columns that
   /// their sums are of.
@@ -96,8 +98,10 @@ private:
   const MatmulProblem &problem;
   GPUMatmulAttr config;
   bool isF32;
-  int64_t numProducts, rowFragments, columnFragments;
+  int64_t numWeights, rowFragments, columnFragments;
   Value lane, warpRow, warpColumn;
+  /// The first column of the results that the warp's first column is for.
+  Value resultColumn;
 };
 
 } // namespace mlir::moe

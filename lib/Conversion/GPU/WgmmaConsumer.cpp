@@ -28,7 +28,7 @@ WgmmaConsumer::WgmmaConsumer(KernelBuilder &b, const WgmmaTask &task,
                              StageRing &ring, Value group, Value warp,
                              Value lane)
     : b(b), task(task), ring(ring), epilogue(b, task.problem, task.toDevice),
-      numFragments(task.config.getTileM() / kWgmmaM / task.config.getGroups()),
+      numFragments(task.sideM() / kWgmmaM / task.config.getGroups()),
       swapped(task.config.getSwapped()), sumIsLast(task.problem.sumIsLast),
       group(group), warp(warp), lane(lane) {
   Value address = LLVM::PtrToIntOp::create(b, b.getI32Type(), task.shared);
@@ -85,8 +85,8 @@ Value WgmmaConsumer::multiply(Value m, Value n, Value sums) {
                                                : NVVM::WGMMATypes::bf16;
   bool sumIsLastInM = !swapped || sumIsLast,
        sumIsLastInN = swapped || sumIsLast;
-  auto shape = NVVM::MMAShapeAttr::get(b.getContext(), kWgmmaM,
-                                       task.config.getTileN(), kWgmmaSum);
+  auto shape =
+      NVVM::MMAShapeAttr::get(b.getContext(), kWgmmaM, task.sideN(), kWgmmaSum);
   return NVVM::WgmmaMmaAsyncOp::create(
       b, sums.getType(), sums, m, n, shape, type, type, NVVM::WGMMATypes::f32,
       NVVM::WGMMAScaleOut::one, NVVM::WGMMAScaleIn::one,
@@ -106,7 +106,7 @@ SmallVector<Value> WgmmaConsumer::multiplyStage(Value stage, ValueRange sums) {
   NVVM::WgmmaFenceAlignedOp::create(b);
   for (int64_t k = 0; k < task.config.getTileSum(); k += kWgmmaSum) {
     int64_t weightStep = stepOf(k, sumIsLast), rowStep = stepOf(k, true);
-    for (int64_t p = 0; p < task.numProducts(); ++p)
+    for (int64_t p = 0; p < task.numWeights(); ++p)
       for (int64_t i = 0; i < numFragments; ++i) {
         int64_t weight = p * task.weightBytes() + weightStep;
         int64_t fragment = i * kFragmentBytes;
@@ -129,15 +129,14 @@ void WgmmaConsumer::release(Value stage, Value condition) {
 StageRing::Cursor WgmmaConsumer::computeTile(const Tile &tile,
                                              StageRing::Cursor at) {
   auto type = LLVM::LLVMStructType::getLiteral(
-      b.getContext(),
-      SmallVector<Type>(task.config.getTileN() / 2, b.getF32Type()));
+      b.getContext(), SmallVector<Type>(task.sideN() / 2, b.getF32Type()));
   Value none = LLVM::ZeroOp::create(b, type);
   // Beside the sums, the loop carries the cursor and the stage that is read
   // still: a test of `step` instead would make LLVM peel the first step off,
   // and the sums would move to other registers between the two.
   constexpr int64_t kCarried = 3;
   SmallVector<Value> inits = {at.stage, at.parity, b.i32(-1)};
-  inits.append(task.numProducts() * numFragments, none);
+  inits.append(task.numWeights() * numFragments, none);
   auto body = [&](Value, ValueRange carried) -> SmallVector<Value> {
     StageRing::Cursor cursor = {carried[0], carried[1]};
     ring.waitFull(cursor);
@@ -162,10 +161,30 @@ StageRing::Cursor WgmmaConsumer::computeTile(const Tile &tile,
 // Results
 //===----------------------------------------------------------------------===//
 
-Value WgmmaConsumer::takeSum(ValueRange sums, int64_t product, int64_t fragment,
+Value WgmmaConsumer::takeSum(ValueRange sums, int64_t weight, int64_t fragment,
                              int64_t index) {
-  return LLVM::ExtractValueOp::create(
-      b, sums[product * numFragments + fragment], ArrayRef<int64_t>{index});
+  return LLVM::ExtractValueOp::create(b, sums[weight * numFragments + fragment],
+                                      ArrayRef<int64_t>{index});
+}
+
+/// Pairs for the n-th 8 columns of results. Where columns of two products
+/// alternate, these are 16 of the weight: a lane has both sums of a column in
+/// the first 8, and those of another in the next.
+SmallVector<MatmulEpilogue::Pair> WgmmaConsumer::takePairs(ValueRange sums,
+                                                           int64_t fragment,
+                                                           int64_t half,
+                                                           int64_t n) {
+  auto take = [&](int64_t weight, int64_t n, int64_t next) {
+    return takeSum(sums, weight, fragment, 4 * n + 2 * half + next);
+  };
+  SmallVector<MatmulEpilogue::Pair> pairs;
+  for (int64_t which : task.problem.alternating)
+    pairs.push_back({take(0, 2 * n, which), take(0, 2 * n + 1, which)});
+  if (!pairs.empty())
+    return pairs;
+  for (int64_t p = 0; p < task.numWeights(); ++p)
+    pairs.push_back({take(p, n, 0), take(p, n, 1)});
+  return pairs;
 }
 
 /// Null where all tiles of columns are whole.
@@ -189,12 +208,8 @@ void WgmmaConsumer::storeRows(const Tile &tile, ValueRange sums) {
         auto at =
             epilogue.enterRow(tile.expert, b.min(row, b.sub(tile.endRow, 1)));
         SmallVector<SmallVector<MatmulEpilogue::Pair>> pairs;
-        for (int64_t n = 0; n < task.config.getTileN() / 8; ++n) {
-          pairs.emplace_back();
-          for (int64_t p = 0; p < task.numProducts(); ++p)
-            pairs.back().push_back({takeSum(sums, p, i, 4 * n + 2 * half),
-                                    takeSum(sums, p, i, 4 * n + 2 * half + 1)});
-        }
+        for (int64_t n = 0; n < task.config.getTileColumns() / 8; ++n)
+          pairs.push_back(takePairs(sums, i, half, n));
         storeRow(at, b.less(row, tile.endRow), tile.firstColumn, pairs);
       });
     }
@@ -206,7 +221,8 @@ void WgmmaConsumer::storeRow(
     const MatmulEpilogue::Row &row, Value isRow, Value column,
     ArrayRef<SmallVector<MatmulEpilogue::Pair>> pairs) {
   constexpr size_t kTogether = 4;
-  Value own = b.add(column, b.mul(b.rem(lane, 4), 2));
+  Value own =
+      b.add(column, b.mul(b.rem(lane, 4), task.problem.getLaneColumns().step));
   for (size_t n = 0; n < pairs.size();) {
     bool together = epilogue.storesQuads() && n + kTogether <= pairs.size();
     size_t count = together ? kTogether : 1;
@@ -234,28 +250,61 @@ void WgmmaConsumer::storeRow(
   }
 }
 
+/// Gate and up of a column are in lanes 4 apart, as first products and second
+/// ones: `upper` of column `first`, `lower` of the column 4 further on. A lane
+/// of the first ones takes both of column `first`, one of the second ones both
+/// of the other. All lanes of a warp come here.
+WgmmaConsumer::Column WgmmaConsumer::takeAlternating(Value first, Value upper,
+                                                     Value lower) {
+  Value isSecond = b.equal(b.bitAnd(lane, 4), 4);
+  Value got = b.shuffleXor(b.select(isSecond, upper, lower), 4);
+  Value both[] = {b.select(isSecond, got, upper),
+                  b.select(isSecond, lower, got)};
+  Column column = {b.select(isSecond, b.add(first, 4), first), {}};
+  for (int64_t which : task.problem.alternating)
+    column.sums.push_back(both[which]);
+  return column;
+}
+
+/// All columns that a lane has of its row number `row`: of each 8 rows, two.
+SmallVector<WgmmaConsumer::Column>
+WgmmaConsumer::takeColumns(const Tile &tile, ValueRange sums, int64_t row) {
+  int64_t ratio = task.problem.getColumnRatio();
+  Value inWarp = b.div(b.div(lane, 4), ratio);
+  Value own = b.add(tile.firstColumn,
+                    b.add(b.mul(group, numFragments * kWgmmaM / ratio),
+                          b.add(b.mul(warp, 16 / ratio), inWarp)));
+  auto take = [&](int64_t weight, int64_t fragment, int64_t half) {
+    return takeSum(sums, weight, fragment, row / 2 * 4 + half * 2 + row % 2);
+  };
+  SmallVector<Column> columns;
+  for (int64_t i = 0; i < numFragments; ++i) {
+    Value first = b.add(own, i * kWgmmaM / ratio);
+    if (task.problem.alternates()) {
+      columns.push_back(takeAlternating(first, take(0, i, 0), take(0, i, 1)));
+      continue;
+    }
+    for (int64_t half = 0; half < 2; ++half) {
+      columns.push_back({b.add(first, half * 8), {}});
+      for (int64_t p = 0; p < task.numWeights(); ++p)
+        columns.back().sums.push_back(take(p, i, half));
+    }
+  }
+  return columns;
+}
+
 /// M is columns: a lane has pairs of neighbouring rows.
 void WgmmaConsumer::storeColumns(const Tile &tile, ValueRange sums) {
   Value numRows = b.sub(tile.endRow, tile.firstRow);
-  Value ownColumn =
-      b.add(tile.firstColumn, b.add(b.mul(group, numFragments * kWgmmaM),
-                                    b.add(b.mul(warp, 16), b.div(lane, 4))));
   Value ownRow = b.mul(b.rem(lane, 4), 2);
-  for (int64_t n = 0; n < task.config.getTileN() / 8; ++n)
-    for (int64_t next = 0; next < 2; ++next) {
-      Value row = b.add(ownRow, n * 8 + next);
-      b.onlyIf(b.less(row, numRows), [&] {
-        auto at = epilogue.enterRow(tile.expert, b.add(tile.firstRow, row));
-        for (int64_t i = 0; i < numFragments; ++i)
-          for (int64_t half = 0; half < 2; ++half) {
-            Value column = b.add(ownColumn, i * kWgmmaM + half * 8);
-            b.onlyIf(isColumn(column), [&] {
-              SmallVector<Value> all;
-              for (int64_t p = 0; p < task.numProducts(); ++p)
-                all.push_back(takeSum(sums, p, i, 4 * n + 2 * half + next));
-              epilogue.storeOne(at, column, all);
-            });
-          }
-      });
-    }
+  for (int64_t i = 0; i < task.sideN() / 4; ++i) {
+    SmallVector<Column> columns = takeColumns(tile, sums, i);
+    Value row = b.add(ownRow, i / 2 * 8 + i % 2);
+    b.onlyIf(b.less(row, numRows), [&] {
+      auto at = epilogue.enterRow(tile.expert, b.add(tile.firstRow, row));
+      for (const Column &column : columns)
+        b.onlyIf(isColumn(column.column),
+                 [&] { epilogue.storeOne(at, column.column, column.sums); });
+    });
+  }
 }

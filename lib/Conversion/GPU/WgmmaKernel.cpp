@@ -36,7 +36,7 @@ static std::optional<Registers> splitRegisters(const WgmmaTask &task,
                                                const MatmulMaps &maps) {
   constexpr int64_t kFewSums = 96;
   GPUWgmmaAttr config = task.config;
-  int64_t sums = task.numProducts() * config.getTileRows() *
+  int64_t sums = task.problem.getNumProducts() * config.getTileRows() *
                  config.getTileColumns() / config.getNumConsumers();
   if (config.getGroups() == 1 || sums <= kFewSums)
     return std::nullopt;

@@ -101,23 +101,23 @@ WgmmaProducer::Progress WgmmaProducer::copyTile(const Tile &tile, Progress at) {
 
 void WgmmaProducer::copyBoxes(const Tile &tile, Value stage, Value step) {
   Value barrier = ring.getFull(stage), shared = ring.getStage(stage);
-  int64_t weights = task.numProducts() * task.weightBytes();
+  int64_t weights = task.numWeights() * task.weightBytes();
   ring.expectBytes(stage, weights + (maps.rows ? task.rowsBytes() : 0));
   Value sum = b.mul(step, task.config.getTileSum());
   if (maps.rows)
     copyBox(*maps.rows, shared, barrier,
             {{Matmul::kRow, tile.firstRow}, {Matmul::kSum, sum}});
   // Weights with n last come in panels of as many columns as a swizzle spans.
-  int64_t columns = task.config.getTileColumns();
+  int64_t columns = task.weightColumns();
+  Value firstColumn = b.mul(tile.firstColumn, task.problem.getColumnRatio());
   int64_t boxColumns = task.problem.sumIsLast ? columns : kPanelColumns;
   for (auto [p, weight] : llvm::enumerate(maps.weights)) {
     int64_t place = task.rowsBytes() + p * task.weightBytes();
     for (int64_t at = 0; at < columns; at += boxColumns)
-      copyBox(
-          weight.map, b.advance(shared, place + at * kRowBytes), barrier,
-          {{Matmul::kExpert, tile.expert},
-           {Matmul::kColumn, b.add(tile.firstColumn, weight.firstColumn + at)},
-           {Matmul::kSum, sum}});
+      copyBox(weight.map, b.advance(shared, place + at * kRowBytes), barrier,
+              {{Matmul::kExpert, tile.expert},
+               {Matmul::kColumn, b.add(firstColumn, weight.firstColumn + at)},
+               {Matmul::kSum, sum}});
   }
 }
 

@@ -32,17 +32,28 @@ struct WgmmaTask {
   const IRMapping &toDevice;
   Value shared;
 
-  int64_t numProducts() const {
+  int64_t numWeights() const {
     return static_cast<int64_t>(problem.weights.size());
+  }
+  /// Of each weight.
+  int64_t weightColumns() const {
+    return problem.getWeightColumns(config.getTileColumns());
+  }
+  /// The side that instructions take 64 of, and the other.
+  int64_t sideM() const {
+    return config.getSwapped() ? weightColumns() : config.getTileRows();
+  }
+  int64_t sideN() const {
+    return config.getSwapped() ? config.getTileRows() : weightColumns();
   }
   int64_t numSteps() const {
     return llvm::divideCeil(problem.length, config.getTileSum());
   }
   /// A stage has the rows, then each weight, in bytes.
   int64_t rowsBytes() const { return config.getTileRows() * kRowBytes; }
-  int64_t weightBytes() const { return config.getTileColumns() * kRowBytes; }
+  int64_t weightBytes() const { return weightColumns() * kRowBytes; }
   int64_t stageBytes() const {
-    return rowsBytes() + numProducts() * weightBytes();
+    return rowsBytes() + numWeights() * weightBytes();
   }
 };
 
@@ -113,11 +124,21 @@ private:
   void release(Value stage, Value condition);
   StageRing::Cursor computeTile(const Tile &tile, StageRing::Cursor at);
 
-  Value takeSum(ValueRange sums, int64_t product, int64_t fragment,
+  Value takeSum(ValueRange sums, int64_t weight, int64_t fragment,
                 int64_t index);
+  SmallVector<MatmulEpilogue::Pair> takePairs(ValueRange sums, int64_t fragment,
+                                              int64_t half, int64_t n);
   void storeRows(const Tile &tile, ValueRange sums);
   void storeRow(const MatmulEpilogue::Row &row, Value isRow, Value column,
                 ArrayRef<SmallVector<MatmulEpilogue::Pair>> pairs);
+  /// A column of results, and a sum for each product.
+  struct Column {
+    Value column;
+    SmallVector<Value> sums;
+  };
+  Column takeAlternating(Value first, Value upper, Value lower);
+  SmallVector<Column> takeColumns(const Tile &tile, ValueRange sums,
+                                  int64_t row);
   void storeColumns(const Tile &tile, ValueRange sums);
   Value isColumn(Value column);
 

@@ -100,3 +100,38 @@ func.func @registers_of_f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: t
   }
   return %y : tensor<?x256xf32>
 }
+
+// -----
+
+func.func @alternating_panels(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x64x512xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{tile_columns = 16 must be a multiple of 32 where n is the last index of a weight of bf16}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, k, n * 2], %x[m, k] * %w[e, k, n * 2 + 1]
+               : tensor<?x64xbf16>, tensor<4x64x512xbf16>, tensor<?x64xbf16>, tensor<4x64x512xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 64, tile_columns = 16, tile_sum = 64, warp_rows = 4, warp_columns = 1, stages = 2>} {
+  ^bb0(%g: f32, %u: f32):
+    %r = arith.truncf %g : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}
+
+// -----
+
+func.func @prologue(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{cannot use its gpu_matmul: rows are computed by a prologue; let a kernel store them first: permuted = true}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_matmul<tile_rows = 64, tile_columns = 64, tile_sum = 64, warp_rows = 2, warp_columns = 2, stages = 2>} {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  } prologue {
+  ^bb0(%row: bf16):
+    %r = arith.negf %row : bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}

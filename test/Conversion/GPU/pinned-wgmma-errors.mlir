@@ -106,3 +106,22 @@ func.func @f32(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x256x6
   }
   return %y : tensor<?x256xf32>
 }
+
+// -----
+
+func.func @prologue(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x256x64xbf16>, %init: tensor<?x256xbf16>) -> tensor<?x256xbf16> {
+  // expected-error @+1 {{cannot use its gpu_wgmma: rows are computed by a prologue; let a kernel store them first: permuted = true}}
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, n, k] : tensor<?x64xbf16>, tensor<4x256x64xbf16>)
+      outs(%init : tensor<?x256xbf16>)
+      attributes {moe.lowering_config = #moe.gpu_wgmma<tile_rows = 64, tile_columns = 64, tile_sum = 64, groups = 1, stages = 2>} {
+  ^bb0(%p: f32):
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  } prologue {
+  ^bb0(%row: bf16):
+    %r = arith.negf %row : bf16
+    moe.yield %r : bf16
+  }
+  return %y : tensor<?x256xbf16>
+}

@@ -129,3 +129,50 @@ func.func @few_down(%offsets: memref<65xi32>, %h: memref<2048x1024xbf16>, %w: me
   }
   return
 }
+
+// Gate and up alternate: a product of 64 × 256, and 16 bytes a lane in the epilogue.
+// CHECK-LABEL: .visible .entry alternating_matmul(
+// CHECK-COUNT-4: wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {{.*}}, p, 1, 1, 0, 1;
+// CHECK-NOT: wgmma.mma_async
+// CHECK: st.global.v4
+// CHECK-COUNT-4: cp.async.bulk.tensor.3d.shared::cluster.global
+func.func @alternating(%offsets: memref<33xi32>, %source: memref<?xi32>, %x: memref<?x2880xbf16>, %w: memref<32x2880x5760xbf16>, %h: memref<?x2880xbf16>) {
+  moe.grouped_matmul offsets(%offsets : memref<33xi32>) source(%source : memref<?xi32>) top_k(4)
+      products(%x[t, k] * %w[e, k, n * 2], %x[t, k] * %w[e, k, n * 2 + 1]
+               : memref<?x2880xbf16>, memref<32x2880x5760xbf16>, memref<?x2880xbf16>, memref<32x2880x5760xbf16>)
+      outs(%h : memref<?x2880xbf16>) {
+  ^bb0(%g: f32, %u: f32):
+    %one = arith.constant 1.0 : f32
+    %minus = arith.negf %g : f32
+    %e = math.exp %minus : f32
+    %d = arith.addf %e, %one : f32
+    %s = arith.divf %g, %d : f32
+    %p = arith.mulf %s, %u : f32
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return
+}
+
+// Of few rows, gate and up of a column are in lanes 4 apart.
+// CHECK-LABEL: .visible .entry few_alternating_matmul(
+// CHECK-COUNT-8: wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {{.*}}, p, 1, 1, 1, 0;
+// CHECK-NOT: wgmma.mma_async
+// CHECK: shfl.sync.bfly
+func.func @few_alternating(%offsets: memref<33xi32>, %source: memref<32xi32>, %x: memref<8x2880xbf16>, %w: memref<32x2880x5760xbf16>, %h: memref<32x2880xbf16>) {
+  moe.grouped_matmul offsets(%offsets : memref<33xi32>) source(%source : memref<32xi32>) top_k(4)
+      products(%x[t, k] * %w[e, k, n * 2], %x[t, k] * %w[e, k, n * 2 + 1]
+               : memref<8x2880xbf16>, memref<32x2880x5760xbf16>, memref<8x2880xbf16>, memref<32x2880x5760xbf16>)
+      outs(%h : memref<32x2880xbf16>) {
+  ^bb0(%g: f32, %u: f32):
+    %one = arith.constant 1.0 : f32
+    %minus = arith.negf %g : f32
+    %e = math.exp %minus : f32
+    %d = arith.addf %e, %one : f32
+    %s = arith.divf %g, %d : f32
+    %p = arith.mulf %s, %u : f32
+    %r = arith.truncf %p : f32 to bf16
+    moe.yield %r : bf16
+  }
+  return
+}

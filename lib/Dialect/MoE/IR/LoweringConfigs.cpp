@@ -128,7 +128,8 @@ CPURoutingAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 LogicalResult
 GPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                       int64_t tileRows, int64_t tileColumns, int64_t tileSum,
-                      int64_t warpRows, int64_t warpColumns, int64_t stages) {
+                      int64_t warpRows, int64_t warpColumns, int64_t stages,
+                      bool permuted) {
   for (int64_t size :
        {tileRows, tileColumns, tileSum, warpRows, warpColumns, stages})
     if (size < 1) // gpu_matmul_c1
@@ -167,7 +168,8 @@ GPUMatmulAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 LogicalResult GPUWgmmaAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tileRows, int64_t tileColumns,
                                    int64_t tileSum, int64_t groups,
-                                   int64_t stages, bool swapped) {
+                                   int64_t stages, bool swapped,
+                                   bool permuted) {
   for (int64_t size : {tileRows, tileColumns, tileSum, groups, stages})
     if (size < 1) // gpu_wgmma_c1
       return emitError() << "gpu_wgmma: sizes must be at least 1, got " << size;

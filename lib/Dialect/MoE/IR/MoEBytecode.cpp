@@ -34,6 +34,9 @@ enum AttributeCode : uint64_t {
   kGPUMatmul = 7,
   kGPUWgmma = 8,
   kCPURouting = 9,
+  // Those of GPUs with permuted = true.
+  kGPUMatmulPermuted = 10,
+  kGPUWgmmaPermuted = 11,
 };
 
 struct Version : DialectVersion {
@@ -99,9 +102,11 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
     case kCPURouting:
       return readCPURouting(reader);
     case kGPUMatmul:
-      return readGPUMatmul(reader);
+    case kGPUMatmulPermuted:
+      return readGPUMatmul(reader, code == kGPUMatmulPermuted);
     case kGPUWgmma:
-      return readGPUWgmma(reader);
+    case kGPUWgmmaPermuted:
+      return readGPUWgmma(reader, code == kGPUWgmmaPermuted);
     default:
       reader.emitError() << "moe: unknown attribute code " << code
                          << "; the file was written by a newer release";
@@ -155,7 +160,7 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
           return success();
         })
         .Case([&](GPUMatmulAttr a) {
-          writer.writeVarInt(kGPUMatmul);
+          writer.writeVarInt(a.getPermuted() ? kGPUMatmulPermuted : kGPUMatmul);
           for (int64_t size :
                {a.getTileRows(), a.getTileColumns(), a.getTileSum(),
                 a.getWarpRows(), a.getWarpColumns(), a.getStages()})
@@ -163,7 +168,7 @@ struct MoEBytecodeInterface : BytecodeDialectInterface {
           return success();
         })
         .Case([&](GPUWgmmaAttr a) {
-          writer.writeVarInt(kGPUWgmma);
+          writer.writeVarInt(a.getPermuted() ? kGPUWgmmaPermuted : kGPUWgmma);
           for (int64_t size : {a.getTileRows(), a.getTileColumns(),
                                a.getTileSum(), a.getGroups(), a.getStages()})
             writer.writeVarInt(size);
@@ -245,22 +250,22 @@ private:
                                       static_cast<int64_t>(blockTokens));
   }
 
-  Attribute readGPUMatmul(DialectBytecodeReader &reader) const {
+  Attribute readGPUMatmul(DialectBytecodeReader &reader, bool permuted) const {
     SmallVector<int64_t> sizes;
     if (failed(readSizes(reader, sizes)))
       return Attribute();
     return GPUMatmulAttr::getChecked([&] { return reader.emitError(); },
                                      getContext(), sizes[0], sizes[1], sizes[2],
-                                     sizes[3], sizes[4], sizes[5]);
+                                     sizes[3], sizes[4], sizes[5], permuted);
   }
 
-  Attribute readGPUWgmma(DialectBytecodeReader &reader) const {
+  Attribute readGPUWgmma(DialectBytecodeReader &reader, bool permuted) const {
     SmallVector<int64_t> sizes;
     if (failed(readSizes(reader, sizes)))
       return Attribute();
-    return GPUWgmmaAttr::getChecked([&] { return reader.emitError(); },
-                                    getContext(), sizes[0], sizes[1], sizes[2],
-                                    sizes[3], sizes[4], sizes[5] != 0);
+    return GPUWgmmaAttr::getChecked(
+        [&] { return reader.emitError(); }, getContext(), sizes[0], sizes[1],
+        sizes[2], sizes[3], sizes[4], sizes[5] != 0, permuted);
   }
 
   Attribute readRenormalize(DialectBytecodeReader &reader) const {

@@ -58,22 +58,41 @@ class Variant:
     gathered: bool = False
     transposed: bool = False
     gated: bool = False
+    alternating: tuple[int, ...] = ()  # which of two neighbouring columns gate has, and up
     extras: bool = False
+    permuted: bool = False
+    # What a row is multiplied by before: the weight of its choice, or scales of its expert, which
+    # are f32 as the rows then are.
+    prologue: str = ""
     dynamic_experts: bool = False
     grid: int = 0  # blocks; 0 for as many as the host would launch
     rows: tuple[tuple[int, ...], ...] = ((5, 0, 70, 1), (0, 0, 0, 0), (0, 90, 0, 0), (0, 0, 1, 0))
     schedules: int = 25  # runs, each with its own order of threads and numbers
 
     def columns(self) -> int:
-        """Columns of the weights: gate and up lie side by side."""
+        """Columns of the weights: gate and up lie side by side, or alternate."""
         return self.n * (2 if self.gated else 1)
+
+    def stored(self, w: np.ndarray) -> np.ndarray:
+        """Weights of gate, then those of up, as the op has them."""
+        if self.alternating:
+            places = np.empty(2 * self.n, np.int64)
+            for product, first in enumerate(self.alternating):
+                places[first::2] = np.arange(self.n) + product * self.n
+            w = w[:, places]
+        return w.swapaxes(1, 2) if self.transposed else w
 
     def attribute(self) -> str:
         """How the op runs."""
         rows, columns, warp_rows, warp_columns, stages = self.config
         return (f"#moe.gpu_matmul<tile_rows = {rows}, tile_columns = {columns}, "
                 f"tile_sum = {32 if self.kind == 'f32' else 64}, warp_rows = {warp_rows}, "
-                f"warp_columns = {warp_columns}, stages = {stages}>")
+                f"warp_columns = {warp_columns}, stages = {stages}"
+                f"{', permuted = true' * self.permuted}>")
+
+    def rows_kind(self) -> str:
+        """The type of the rows, before a prologue."""
+        return "f32" if self.prologue == "scales" else self.kind
 
     def factors(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Rows or weights, in f32."""
@@ -104,14 +123,27 @@ class Variant:
         e = "?" if self.dynamic_experts else self.experts
         offsets = "?" if self.dynamic_experts else self.experts + 1
         shape = (self.k, self.columns()) if self.transposed else (self.columns(), self.k)
-        rows, weight = f"memref<?x{self.k}x{self.kind}>", f"memref<{e}x{shape[0]}x{shape[1]}x{self.kind}>"
+        rows = f"memref<?x{self.k}x{self.rows_kind()}>"
+        weight = f"memref<{e}x{shape[0]}x{shape[1]}x{self.kind}>"
         dim = "t" if self.gathered else "m"
         place = (lambda n: f"e, k, {n}") if self.transposed else (lambda n: f"e, {n}, k")
-        products = [f"%x[{dim}, k] * %w[{place('n')}]"]
-        if self.gated:
-            products.append(f"%x[{dim}, k] * %w[{place(f'n + {self.n}')}]")
-        types = ", ".join([rows, weight] * len(products))
-        needs_source = self.gathered or self.extras
+        columns = ["n", f"n + {self.n}"] if self.gated else ["n"]
+        if self.alternating:
+            columns = [f"n * 2 + {first}" for first in self.alternating]
+        lhs, lhs_types, region = f"%x[{dim}, k]", [rows], ""
+        choices, scales = f"memref<?x2x{self.kind}>", f"memref<{e}x{self.k}xf32>"
+        if self.prologue == "weights":
+            lhs, lhs_types = f"prologue({lhs}, %choices[t, j])", [rows, choices]
+            region = (f"^bb0(%v: {self.kind}, %u: {self.kind}):\n%m = arith.mulf %v, %u : {self.kind}\n"
+                      f"moe.yield %m : {self.kind}")
+        if self.prologue == "scales":
+            lhs, lhs_types = f"prologue({lhs}, %scales[e, k])", [rows, scales]
+            region = (f"^bb0(%v: f32, %u: f32):\n%m = arith.mulf %v, %u : f32\n"
+                      f"%r = arith.truncf %m : f32 to {self.kind}\nmoe.yield %r : {self.kind}")
+        products = [f"{lhs} * %w[{place(column)}]" for column in columns]
+        regions = f" prologue {{\n{region}\n}}" * len(products) if region else ""
+        types = ", ".join([*lhs_types, weight] * len(products))
+        needs_source = self.gathered or self.extras or self.prologue == "weights"
         source = "source(%source : memref<?xi32>) top_k(2)" if needs_source else ""
         extras = (f"extras(%bias[e, n], %s[t, j] : memref<{e}x{self.n}xf32>, memref<?x2xf32>)"
                   if self.extras else "")
@@ -131,14 +163,15 @@ class Variant:
             value = "%r"
         return f"""
 func.func @v(%o: memref<{offsets}xi32>, %source: memref<?xi32>, %x: {rows}, %w: {weight},
-             %bias: memref<{e}x{self.n}xf32>, %s: memref<?x2xf32>, %y: memref<?x{self.n}x{self.out}>, %scale: f32) {{
+             %bias: memref<{e}x{self.n}xf32>, %s: memref<?x2xf32>, %y: memref<?x{self.n}x{self.out}>, %scale: f32,
+             %choices: {choices}, %scales: {scales}) {{
   moe.grouped_matmul offsets(%o : memref<{offsets}xi32>) {source}
       products({", ".join(products)} : {types}) {extras} outs(%y : memref<?x{self.n}x{self.out}>)
       attributes {{moe.lowering_config = {self.attribute()}}} {{
   ^bb0({", ".join(arguments)}):
     {chr(10).join(body)}
     moe.yield {value} : {self.out}
-  }}
+  }}{regions}
   return
 }}"""
 
@@ -154,6 +187,25 @@ VARIANTS = [
     Variant("gathered", gathered=True, k=192),
     Variant("gated", gated=True, gathered=True, n=48),
     Variant("gated-transposed", gated=True, gathered=True, transposed=True, n=64),
+    Variant("alternating", gated=True, alternating=(0, 1), gathered=True, transposed=True, n=36, k=72,
+            config=(64, 32, 2, 2, 3)),
+    Variant("alternating-up-first", kind="f16", out="f16", gated=True, alternating=(1, 0),
+            transposed=True, extras=True, n=128),
+    Variant("alternating-few-rows", gated=True, alternating=(1, 0), gathered=True, transposed=True,
+            out="f32", n=72, config=(16, 64, 1, 4, 4), rows=((1, 0, 17, 3), (0, 0, 0, 2))),
+    Variant("alternating-128x64", gated=True, alternating=(0, 1), gathered=True, transposed=True,
+            k=200, config=(128, 64, 2, 4, 3), rows=((150, 0, 1, 30), (0, 0, 0, 0), (0, 0, 140, 0)),
+            schedules=6),
+    Variant("alternating-rows", gated=True, alternating=(1, 0), n=40),
+    Variant("permuted", permuted=True, gathered=True, k=1096),
+    Variant("permuted-in-place", permuted=True, kind="f16", out="f32", k=72),
+    Variant("prologue", permuted=True, prologue="weights", gathered=True, gated=True, k=200),
+    Variant("prologue-in-place", permuted=True, prologue="weights", kind="f16", out="f16", grid=3),
+    Variant("prologue-of-experts", permuted=True, prologue="scales", gathered=True, transposed=True,
+            extras=True, out="f32", experts=9, dynamic_experts=True, k=136,
+            rows=((0, 3, 0, 0, 70, 1, 0, 2, 0), (0,) * 9, (0,) * 8 + (90,), (1,) + (0,) * 8)),
+    Variant("prologue-few-rows", permuted=True, prologue="weights", gathered=True,
+            config=(16, 64, 1, 4, 4), rows=((1, 0, 17, 3), (0, 0, 0, 2))),
     Variant("extras", extras=True, gathered=True, out="f32", n=40),
     Variant("few-rows", config=(16, 64, 1, 4, 4), rows=((1, 0, 17, 3), (0, 0, 0, 2))),
     Variant("two-stages", config=(32, 32, 1, 2, 2), k=320),
@@ -188,6 +240,46 @@ def exact(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return generator.integers(-64, 65, shape).astype(np.float32) / 64
 
 
+def rounded(values: np.ndarray, kind: str) -> np.ndarray:
+    """float64 values that f32 holds, in `kind`, to nearest even."""
+    if kind == "bf16":
+        bits = values.astype(np.float32).view(np.uint32)
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+        return bits.view(np.float32).astype(np.float64)
+    return values.astype(STORAGE[kind]).astype(np.float64)
+
+
+@dataclasses.dataclass
+class Factors:
+    """What prologues multiply rows by: a weight for each choice, or scales for each expert."""
+
+    choices: np.ndarray
+    scales: np.ndarray
+
+    def apply(self, variant: Variant, rows: np.ndarray, source: np.ndarray,
+              expert: int) -> np.ndarray:
+        """Rows of an expert after the prologue."""
+        if variant.prologue == "weights":
+            return rounded(rows * self.choices[source // 2, source % 2][:, None], variant.kind)
+        return rounded(rows * self.scales[expert], variant.kind) if variant.prologue else rows
+
+
+def permute(variant: Variant, kernels: emulation.Kernels, offsets: np.ndarray, source: np.ndarray,
+            x: np.ndarray, factors: Factors, seed: int) -> np.ndarray:
+    """The kernel before: rows in the order of the experts, in memory that had NaN."""
+    rows = encode(np.full((len(source), variant.k), np.nan), variant.kind)
+    unwritten = rows[offsets[-1]:].copy()
+    args = [offsets] + [source] * (variant.gathered or variant.prologue == "weights") + [x]
+    args += [encode(factors.choices, variant.kind)] * (variant.prologue == "weights")
+    args += [factors.scales] * (variant.prologue == "scales") + [rows]
+    args += [np.int32(variant.experts)] * variant.dynamic_experts
+    blocks = len(source) * -(-variant.k * rows.itemsize // 2048)
+    kernels.launch("v_permute", variant.grid or blocks, 128, args, seed=seed)
+    if rows[offsets[-1]:].tobytes() != unwritten.tobytes():
+        sys.exit(f"error: {variant.name}: rows that nobody owns are permuted")
+    return rows
+
+
 def run(variant: Variant, kernels: emulation.Kernels, lowered: str, rows: tuple[int, ...],
         seed: int) -> float:
     """One launch; returns the worst error as a share of the bound."""
@@ -203,10 +295,12 @@ def run(variant: Variant, kernels: emulation.Kernels, lowered: str, rows: tuple[
     scale = np.float32(0.5)
     y = encode(np.full((m, variant.n), 7.0), variant.out)
 
-    stored = w.swapaxes(1, 2) if variant.transposed else w
-    arrays = {"x": encode(x, variant.kind), "w": encode(stored, variant.kind), "y": y}
+    arrays = {"x": encode(x, variant.rows_kind()), "w": encode(variant.stored(w), variant.kind), "y": y}
+    factors = Factors(exact(generator, (tokens, 2)), exact(generator, (variant.experts, variant.k)))
+    if variant.permuted:
+        arrays["x"] = permute(variant, kernels, offsets, source, arrays["x"], factors, seed)
     args = [offsets]
-    if variant.gathered or variant.extras:
+    if variant.gathered and not variant.permuted or variant.extras:
         args.append(source)
     args += [arrays["x"], arrays["w"]]
     args += [bias, weights] * variant.extras + [y] + [scale] * variant.extras
@@ -220,6 +314,7 @@ def run(variant: Variant, kernels: emulation.Kernels, lowered: str, rows: tuple[
     for e in range(variant.experts):
         owned = np.arange(offsets[e], offsets[e + 1])
         lhs = x[source[owned] // 2 if variant.gathered else owned].astype(np.float64)
+        lhs = factors.apply(variant, lhs, source[owned], e)
         sums = lhs @ w[e].astype(np.float64).T
         size = np.abs(lhs) @ np.abs(w[e]).astype(np.float64).T
         errors = size * variant.rounding()
@@ -349,6 +444,17 @@ MUTANTS = {
         r"nvvm.read.ptx.sreg.nctaid.x : i32", "llvm.mlir.constant(3 : i32) : i32"))),
     "rows of choices, not of tokens": ("gathered", nth("llvm.udiv", 0, swap(
         r"llvm.udiv (%\w+), .* : i32", r"llvm.or \1, \1 : i32"), after="llvm.getelementptr %arg1[")),
+    "alternating: columns beyond N": (
+        "alternating", lambda t: t.replace("constant(36 : i32)", "constant(40 : i32)")),
+    "permute: weights of other choices": ("prologue", nth(
+        "llvm.urem", 0, swap("urem", "udiv"), after="llvm.func @v_permute")),
+    "permute: first rows are of the expert before": ("prologue-of-experts", nth(
+        'icmp "slt"', 3, swap('"slt"', '"sle"'), after="llvm.func @v_permute")),
+    "permute: pieces beyond K": ("prologue", nth('icmp "slt"', 1, constant(
+        100000, r'(icmp "slt" %\w+, )'), after="llvm.func @v_permute")),
+    "permute: rows that are passed over": ("prologue-in-place", nth("sreg.nctaid.x", 0, swap(
+        r"nvvm.read.ptx.sreg.nctaid.x : i32", "llvm.mlir.constant(4 : i32) : i32"),
+        after="llvm.func @v_permute")),
     "combine: a base that is not added": ("combine-base", each("llvm.fadd", "llvm.fadd", "llvm.fsub")),
     "combine: weights of other choices": ("combine-base", nth(
         "llvm.zext %28", 0, swap("%28", "%26"))),

@@ -106,6 +106,64 @@ func.func @layer(%x: tensor<{t}x{h}xbf16>, %router: tensor<{e}x{h}xbf16>, %gate:
 
 
 @dataclasses.dataclass
+class Special(Layer):
+    """Rows are multiplied by their weights first; gate and up alternate in one weight E×H×2I."""
+
+    def text(self, merged: bool) -> str:
+        """The layer, with other rows and weights."""
+        t, e, k, h, i = self.tokens, self.experts, self.k, self.hidden, self.inner
+        both, rows = f"tensor<{e}x{h}x{2 * i}xbf16>", f"tensor<{t * k}x{h}xbf16>"
+        stacked, of_rows = f"tensor<{e}x{i}x{h}xbf16>", f"tensor<{t * k}xf32>"
+        transposed = "affine_map<(m, n, k) -> (k, n)>"
+        replaced = {
+            f"%gate: {stacked},\n    %up: {stacked}": f"%gate_up: {both}",
+            "(%gate, %up, %down :": "(%gate_up, %down :", f": {stacked}, {stacked},": f": {both},",
+            "%slots, %rows = moe.dispatch": "%slots, %rows, %row_weights = moe.dispatch",
+            f"tokens(%x : tensor<{t}x{h}xbf16>)":
+                f"tokens(%x : tensor<{t}x{h}xbf16>) choices(%weights : tensor<{t}x{k}xf32>)",
+            f"outs(%offsets_empty, %ids_empty, %rows_empty : tensor<{e + 1}xi32>, tensor<{t}x{k}xi32>, {rows})":
+                f"outs(%offsets_empty, %ids_empty, %rows_empty, %row_weights_empty : tensor<{e + 1}xi32>, "
+                f"tensor<{t}x{k}xi32>, {rows}, {of_rows})",
+            f"%rows_empty = tensor.empty() : {rows}":
+                f"%rows_empty = tensor.empty() : {rows}\n%row_weights_empty = tensor.empty() : {of_rows}",
+            f"rows(%rows : {rows})\n      params": f"rows(%rows, %row_weights : {rows}, {of_rows})\n      params",
+            f"%xe: tensor<?x{h}xbf16>, %eg: tensor<{i}x{h}xbf16>, %eu: tensor<{i}x{h}xbf16>":
+                f"%xe: tensor<?x{h}xbf16>, %we: tensor<?xf32>, %both: tensor<{h}x{2 * i}xbf16>",
+            f"%n = tensor.dim %xe, %c0 : tensor<?x{h}xbf16>": f"""
+    %n = tensor.dim %xe, %c0 : tensor<?x{h}xbf16>
+    %eg = tensor.extract_slice %both[0, 0] [{h}, {i}] [1, 2] : tensor<{h}x{2 * i}xbf16> to tensor<{h}x{i}xbf16>
+    %eu = tensor.extract_slice %both[0, 1] [{h}, {i}] [1, 2] : tensor<{h}x{2 * i}xbf16> to tensor<{h}x{i}xbf16>
+    %xw_empty = tensor.empty(%n) : tensor<?x{h}xbf16>
+    %xw = linalg.generic {{indexing_maps = [affine_map<(m, n) -> (m, n)>, affine_map<(m, n) -> (m)>,
+        affine_map<(m, n) -> (m, n)>], iterator_types = ["parallel", "parallel"]}}
+        ins(%xe, %we : tensor<?x{h}xbf16>, tensor<?xf32>) outs(%xw_empty : tensor<?x{h}xbf16>) {{
+    ^bb0(%v: bf16, %w: f32, %init: bf16):
+      %wide = arith.extf %v : bf16 to f32
+      %product = arith.mulf %wide, %w : f32
+      %rounded = arith.truncf %product : f32 to bf16
+      linalg.yield %rounded : bf16
+    }} -> tensor<?x{h}xbf16>""",
+        }
+        text = super().text(merged)
+        for name, weight in ("g", "%eg"), ("u", "%eu"):
+            line = next(v for v in text.splitlines() if f"%{name} = linalg.matmul" in v)
+            replaced[line] = (line.replace("affine_map<(m, n, k) -> (n, k)>", transposed)
+                              .replace(f"ins(%xe, {weight} : tensor<?x{h}xbf16>, tensor<{i}x{h}xbf16>)",
+                                       f"ins(%xw, {weight} : tensor<?x{h}xbf16>, tensor<{h}x{i}xbf16>)"))
+        for old, new in replaced.items():
+            if text.count(old) != 1:
+                sys.exit(f"error: {self.name}: '{old}' is there {text.count(old)} times")
+            text = text.replace(old, new)
+        return text
+
+    def draw(self, seed: int) -> list[np.ndarray]:
+        """Gate and up as one array: any values do."""
+        x, router, gate, up, down, y = super().draw(seed)
+        both = np.concatenate([gate, up], axis=1).swapaxes(1, 2)
+        return [x, router, np.ascontiguousarray(both), down, y]
+
+
+@dataclasses.dataclass
 class Pair(Layer):
     """One grouped matmul and a combine: one hand-off. `config` pins the tile and its warps."""
 
@@ -154,6 +212,8 @@ LAYERS = [
     Layer("one-token", tokens=1, k=4, hidden=72, inner=40),
     Layer("sixteen-tokens", tokens=16, experts=3, k=2, hidden=64, inner=64),
     Layer("wgmma", tokens=5, chip="sm_90a", inner=72),
+    Special("special"),
+    Special("special-wgmma", tokens=5, chip="sm_90a", inner=72),
     Pair("two-phases"),
     Pair("fewer-threads", tokens=3, hidden=40, config=(16, 32, 1, 2, 2)),
     Pair("more-threads", tokens=7, hidden=72, config=(32, 64, 2, 4, 2)),

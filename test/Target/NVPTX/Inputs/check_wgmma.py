@@ -18,14 +18,14 @@ import numpy as np
 import check_kernels
 from check_kernels import Damage, Variant, constant, drop, each, emulation, nth, swap
 
-VIEW = re.compile(r"(%\w+) = memref.reinterpret_cast %arg(\d+) to offset: \[(\d+)\], "
+VIEW = re.compile(r"(%\w+) = memref.reinterpret_cast %(\w+) to offset: \[(\d+)\], "
                   r"sizes: \[([^]]*)\], strides: \[([^]]*)\]")
 CAST = re.compile(r"(%\w+) = memref.cast (%\w+) :")
 MAP = re.compile(r"(%\w+) = nvgpu.tma.create.descriptor (%\w+) box\[([^]]*)\].*swizzle = (\w+),")
 CONSTANT = re.compile(r"(%\w+) = arith.constant (\d+) : index")
-ARGUMENTS = re.compile(r"gpu.launch_func.*args\((.*)\)")
-# Arguments of the function that are read by TMA.
-BUFFERS = {2: "x", 3: "w"}
+ARGUMENTS = re.compile(r"gpu.launch_func.*@v_matmul .*args\((.*)\)")
+# What is read by TMA: arguments of the function, and rows that a kernel before stores.
+BUFFERS = {"arg2": "x", "alloc": "x", "arg3": "w"}
 
 
 @dataclasses.dataclass
@@ -38,7 +38,8 @@ class Wgmma(Variant):
     def attribute(self) -> str:
         """How the op runs."""
         tile = "tile_rows = {}, tile_columns = {}, tile_sum = 64, groups = {}, stages = {}"
-        return f"#moe.gpu_wgmma<{tile.format(*self.config)}{', swapped = true' * self.swapped}>"
+        return (f"#moe.gpu_wgmma<{tile.format(*self.config)}{', swapped = true' * self.swapped}"
+                f"{', permuted = true' * self.permuted}>")
 
     def launch(self, kernels: emulation.Kernels, lowered: str, arrays: dict[str, np.ndarray],
                args: list[np.ndarray | np.generic], seed: int) -> None:
@@ -47,7 +48,7 @@ class Wgmma(Variant):
         maps = self.tensor_maps(lowered[:lowered.index("gpu.module ")], arrays)
         bound = self.bound(len(arrays["y"]), tile_rows, tile_columns)
         # What only tensor maps tell of is no parameter.
-        mapped = [arrays["w"]] + [arrays["x"]] * (not self.gathered)
+        mapped = [arrays["w"]] + [arrays["x"]] * (not self.gathered or self.permuted)
         args = [a for a in args if not any(a is m for m in mapped)]
         kernels.launch("v_matmul", self.grid or bound, 128 * (groups + 1), [*maps, *args], seed=seed,
                        buffers=mapped,
@@ -60,9 +61,8 @@ class Wgmma(Variant):
         views |= {name: views[of] for name, of in CAST.findall(host) if of in views}
         maps = {}
         for name, view, box, swizzle in MAP.findall(host):
-            argument, offset, sizes, strides = views[view]
-            buffer = BUFFERS[int(argument)]
-            data = arrays[buffer]
+            memory, offset, sizes, strides = views[view]
+            data = arrays[BUFFERS[memory]]
             # A size that is not constant is the number of rows, or of experts.
             numbers = [len(data) if s.startswith("%") else int(s) for s in sizes.split(", ")]
             maps[name] = emulation.encode_tensor_map(
@@ -87,6 +87,22 @@ VARIANTS = [
     Wgmma("gated", gated=True, gathered=True, n=48, config=(64, 24, 1, 3)),
     Wgmma("gated-in-place", gated=True, n=40, config=(64, 32, 1, 3)),
     Wgmma("gated-transposed", gated=True, gathered=True, transposed=True),
+    Wgmma("alternating", gated=True, alternating=(0, 1), gathered=True, transposed=True, n=36, k=72,
+          config=(64, 32, 1, 3)),
+    Wgmma("alternating-up-first", kind="f16", out="f16", gated=True, alternating=(1, 0),
+          transposed=True, n=96, config=(128, 64, 2, 2), rows=((150, 0, 1, 30), (0, 0, 0, 0))),
+    Wgmma("alternating-to-f32", gated=True, alternating=(1, 0), transposed=True, gathered=True,
+          extras=True, out="f32", n=68, config=(64, 64, 1, 2)),
+    Wgmma("alternating-128x128", gated=True, alternating=(0, 1), gathered=True, transposed=True,
+          n=136, k=64, config=(128, 128, 2, 4), experts=2, rows=((129, 1), (0, 140)), schedules=3),
+    Wgmma("alternating-few-blocks", grid=2, gated=True, alternating=(0, 1), transposed=True, n=104,
+          k=72, config=(64, 32, 1, 3)),
+    Wgmma("alternating-rows", gated=True, alternating=(1, 0), n=40, config=(64, 32, 1, 3)),
+    Wgmma("permuted", permuted=True, gathered=True, k=328, config=(64, 64, 1, 4)),
+    Wgmma("prologue", permuted=True, prologue="weights", gathered=True, gated=True, transposed=True,
+          k=200),
+    Wgmma("prologue-of-experts", permuted=True, prologue="scales", kind="f16", out="f32", k=72,
+          grid=3),
     Wgmma("extras", extras=True, gathered=True, out="f32", n=40),
     Wgmma("two-fragments", config=(128, 40, 1, 2), n=40),
     Wgmma("two-groups", config=(128, 64, 2, 2), k=200, gated=True, rows=((150, 0, 1, 30),)),
@@ -104,6 +120,12 @@ VARIANTS = [
     Wgmma("swapped-gated", swapped=True, config=(24, 128, 2, 3), gated=True, n=136, k=72, rows=FEW),
     Wgmma("swapped-transposed", swapped=True, config=(16, 128, 2, 2), gated=True, gathered=True,
           transposed=True, n=72, rows=FEW),
+    Wgmma("swapped-alternating", swapped=True, config=(16, 64, 1, 3), gated=True, alternating=(0, 1),
+          gathered=True, transposed=True, n=36, rows=FEW),
+    Wgmma("swapped-alternating-up-first", swapped=True, config=(24, 128, 2, 2), gated=True,
+          alternating=(1, 0), transposed=True, n=136, k=72, grid=2, rows=FEW),
+    Wgmma("swapped-prologue", swapped=True, config=(8, 64, 1, 4), permuted=True, prologue="weights",
+          gathered=True, k=200, rows=FEW),
     Wgmma("swapped-extras", swapped=True, config=(32, 64, 1, 2), extras=True, gathered=True, n=33,
           out="f32", rows=FEW),
 ]
@@ -162,6 +184,9 @@ MUTANTS = {
     "lanes exchange with others": ("plain", nth("nvvm.shfl.sync", 0, constant(
         3, r"(bfly %\w+, %\w+, )"), after="wait.group.sync.aligned 0")),
     "up is gate": ("gated", same_box),
+    "alternating: one panel twice": ("alternating-128x128", same_box),
+    "alternating: halves of words unsorted": ("alternating-few-blocks", nth(
+        "llvm.shl", 0, swap("llvm.shl", "llvm.lshr"), after="nvvm.shfl.sync  bfly")),
     "rows of choices, not of tokens": ("gathered", nth("llvm.udiv", 0, swap(
         r"llvm.udiv (%\w+), .* : i32", r"llvm.or \1, \1 : i32"), after="llvm.getelementptr %arg2[")),
     "gathered pieces beyond K": ("gathered", each(
@@ -170,6 +195,8 @@ MUTANTS = {
         "swapped-few-blocks", drop("wgmma.wait.group.sync.aligned 1")),
     "swapped: writes before a stage is empty": ("swapped-few-blocks", nth(WAIT, 0)),
     "swapped: the last stage is kept": ("swapped-few-blocks", nth(ARRIVE, 1)),
+    "swapped: gate and up of other columns": ("swapped-alternating", nth("nvvm.shfl.sync", 0, constant(
+        8, r"(bfly %\w+, %\w+, )"), after="wait.group.sync.aligned 0")),
     "swapped: no proxy fence": ("swapped-gathered", drop("fence.proxy")),
     "map of more rows than there are": (
         "plain", each("reinterpret_cast", r"sizes: \[%dim", "sizes: [4096")),

@@ -136,7 +136,9 @@ def MoE_GPUMatmulAttr : MoE_LoweringConfig<"GPUMatmul", "gpu_matmul"> {
     A block of `warp_rows` × `warp_columns` warps computes a tile of `tile_rows` ×
     `tile_columns` results (of every product) with tensor cores, from `tile_sum`
     elements of k at a time. `stages` such steps are in shared memory: all but one
-    of them on their way while one is multiplied.
+    of them on their way while one is multiplied. With `permuted`, a kernel before
+    writes the rows to memory in the order of the experts, as a prologue makes them;
+    otherwise this one gathers them.
 
     * gpu_matmul_c1: all sizes are at least 1; the number of warps is a
       power of two from 2 to 32.
@@ -152,7 +154,8 @@ def MoE_GPUMatmulAttr : MoE_LoweringConfig<"GPUMatmul", "gpu_matmul"> {
   }];
   let parameters = (ins
     "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$tile_sum,
-    "int64_t":$warp_rows, "int64_t":$warp_columns, "int64_t":$stages
+    "int64_t":$warp_rows, "int64_t":$warp_columns, "int64_t":$stages,
+    DefaultValuedParameter<"bool", "false">:$permuted
   );
   let extraClassDeclaration = [{
     int64_t getNumThreads() const { return 32 * getWarpRows() * getWarpColumns(); }
@@ -169,7 +172,8 @@ def MoE_GPUWgmmaAttr : MoE_LoweringConfig<"GPUWgmma", "gpu_wgmma"> {
     tile of `tile_rows` × `tile_columns` results (of every product): one group copies
     `tile_sum` elements of k at a time into a ring of `stages` steps in shared memory,
     the others multiply what has arrived. Matrix instructions take 64 of one side, 8 to
-    256 of the other: 64 rows or, with `swapped`, for few rows, 64 columns.
+    256 of the other: 64 rows or, with `swapped`, for few rows, 64 columns. `permuted`
+    is that of `#moe.gpu_matmul`.
 
     * gpu_wgmma_c1: all sizes are at least 1; there are 1 or 2 groups.
     * gpu_wgmma_c2: the side of 64, tile_rows (swapped: tile_columns), is a multiple of
@@ -184,7 +188,8 @@ def MoE_GPUWgmmaAttr : MoE_LoweringConfig<"GPUWgmma", "gpu_wgmma"> {
   let parameters = (ins
     "int64_t":$tile_rows, "int64_t":$tile_columns, "int64_t":$tile_sum,
     "int64_t":$groups, "int64_t":$stages,
-    DefaultValuedParameter<"bool", "false">:$swapped
+    DefaultValuedParameter<"bool", "false">:$swapped,
+    DefaultValuedParameter<"bool", "false">:$permuted
   );
   let extraClassDeclaration = [{
     /// Threads that multiply, and all.

@@ -124,18 +124,30 @@ private:
                                          buildIndex(b, loc, shape.getStep()));
     Value k = arith::AddIOp::create(b, loc, tile.start, offset);
     prefetch(offset);
-    SmallVector<Value> weights = tile.source == ColumnTile::Source::Panel
-                                     ? loadPanel(step)
-                                     : readWeights(step, k, count);
     Carried next(sums);
-    size_t i = 0;
-    for (auto [row, token] : llvm::zip(tile.rows, tile.tokens)) {
-      Value lhs = broadcastRow(row, token, k, count);
-      for (Value weight : weights) {
-        next[i] = multiplyAdd(lhs, weight, next[i]);
-        ++i;
-      }
+    auto multiply = [&](size_t row, Value lhs, size_t column, Value weight) {
+      Value &sum = next[row * getNumWeights() + column];
+      sum = multiplyAdd(lhs, weight, sum);
+    };
+    // Sixteen registers have room for the rows or for the weights, not for both
+    // beside the sums: here for rows, of which there are fewer.
+    constexpr int64_t kLanesOfSixteen = 8;
+    if (tile.config.getLanes() <= kLanesOfSixteen) {
+      SmallVector<Value> rows;
+      forRows(k, count, [&](size_t, Value lhs) { rows.push_back(lhs); });
+      forWeights(step, k, count, [&](size_t column, Value weight) {
+        for (auto [row, lhs] : llvm::enumerate(rows))
+          multiply(row, lhs, column, weight);
+      });
+      return next;
     }
+    SmallVector<Value> weights(getNumWeights());
+    forWeights(step, k, count,
+               [&](size_t column, Value weight) { weights[column] = weight; });
+    forRows(k, count, [&](size_t row, Value lhs) {
+      for (auto [column, weight] : llvm::enumerate(weights))
+        multiply(row, lhs, column, weight);
+    });
     return next;
   }
 
@@ -148,6 +160,11 @@ private:
   //===--------------------------------------------------------------------===//
   // Rows
   //===--------------------------------------------------------------------===//
+
+  void forRows(Value k, int64_t count, function_ref<void(size_t, Value)> body) {
+    for (size_t i = 0; i < tile.rows.size(); ++i)
+      body(i, broadcastRow(tile.rows[i], tile.tokens[i], k, count));
+  }
 
   /// An element of a row, or two of them as a pair, in all lanes.
   Value broadcastRow(OpFoldResult row, OpFoldResult token, Value k,
@@ -203,21 +220,31 @@ private:
                       elements, mask);
   }
 
-  /// The operands of a step in the order of the sums: members, then loads.
-  SmallVector<Value> readWeights(Value step, Value k, int64_t count) {
-    SmallVector<SmallVector<Value, 2>> loads;
-    for (int64_t load = 0; load < numLoads; ++load)
-      loads.push_back(loadStep(load, k, count));
-    SmallVector<Value> weights;
+  size_t getNumWeights() const { return numLoads * shape.getVectorsOfLoad(); }
+
+  /// Calls `body` with each operand of a step and its place among the sums of a
+  /// row.
+  void forWeights(Value step, Value k, int64_t count,
+                  function_ref<void(size_t, Value)> body) {
+    if (tile.source == ColumnTile::Source::Panel) {
+      for (size_t i = 0; i < getNumWeights(); ++i)
+        body(i, vector::LoadOp::create(b, loc, shape.getOperandType(),
+                                       tile.panel, panelIndex(step, i)));
+      return;
+    }
+    SmallVector<SmallVector<Value, 2>> loads(numLoads);
+    size_t place = 0;
     for (const ColumnGroup::Member &member : tile.group.members)
-      for (ArrayRef<Value> rows : loads)
-        for (int64_t i = 0; i < shape.getVectorsOfMember(); ++i)
-          weights.push_back(buildOperand(rows, member.place, i));
-    if (tile.source == ColumnTile::Source::Weights)
-      return weights;
-    for (auto [i, weight] : llvm::enumerate(weights))
-      vector::StoreOp::create(b, loc, weight, tile.panel, panelIndex(step, i));
-    return weights;
+      for (auto [load, rows] : llvm::enumerate(loads))
+        for (int64_t i = 0; i < shape.getVectorsOfMember(); ++i, ++place) {
+          if (rows.empty())
+            rows = loadStep(load, k, count);
+          Value weight = buildOperand(rows, member.place, i);
+          if (tile.source == ColumnTile::Source::WeightsToPanel)
+            vector::StoreOp::create(b, loc, weight, tile.panel,
+                                    panelIndex(step, place));
+          body(place, weight);
+        }
   }
 
   /// A vector for each element of k that a step multiplies.
@@ -259,14 +286,6 @@ private:
 
   SmallVector<Value> panelIndex(Value step, int64_t vector) {
     return {step, buildIndex(b, loc, vector), buildIndex(b, loc, 0)};
-  }
-
-  SmallVector<Value> loadPanel(Value step) {
-    SmallVector<Value> weights;
-    for (int64_t i = 0; i < numLoads * shape.getVectorsOfLoad(); ++i)
-      weights.push_back(vector::LoadOp::create(
-          b, loc, shape.getOperandType(), tile.panel, panelIndex(step, i)));
-    return weights;
   }
 
   void prefetch(Value offset) {

@@ -9,6 +9,7 @@
 
 #include "CheckedMalloc.h"
 #include "FloatConversions.h"
+#include "MaskedVectors.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringSet.h"
@@ -169,6 +170,7 @@ mlir::moe::translateToLLVMIR(ModuleOp module, llvm::TargetMachine &target,
     return llvm::is_contained(exported, value.getName());
   });
   checkMalloc(*llvmModule);
+  maskBfloatsAsIntegers(*llvmModule);
   if (llvm::Error error = addFloatConversions(*llvmModule))
     return error;
   return llvmModule;

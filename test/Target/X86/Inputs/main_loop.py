@@ -4,6 +4,8 @@
 
 Finds the innermost loops of the assembly that hold INSTRUCTION, and prints for those with whole
 tiles (SUMS instructions a step, or a multiple where it is unrolled) what a step has beside them.
+Accesses of the stack at fixed places count as spills: a panel of weights that is there is read at
+an index that the loop counts up. At the end: operations on single elements, anywhere in the layer.
 """
 
 from __future__ import annotations
@@ -31,12 +33,30 @@ def innermost_loops(text: str) -> list[list[str]]:
     return loops
 
 
+def layer_lines(text: str) -> list[str]:
+    """The instructions of the layer's own functions: conversions of numbers have their names."""
+    lines, is_own = [], False
+    for line in text.splitlines():
+        if match := re.match(r"([\w.]+):", line):
+            if not match[1].startswith(".L"):
+                is_own = not match[1].startswith(("__", "moe."))
+        elif is_own:
+            lines.append(line.split("#")[0].strip())
+    return lines
+
+
+SPILL = re.compile(r"(?<!,)\(%r[sb]p\)")
+# Arithmetic on one float, and elements of 16 bits that are put together one by one.
+SCALAR = re.compile(r"v((fn?m(add|sub)\d+|add|sub|mul|div)ss|p(insr|extr)w)\b")
+
+
 def main() -> None:
     """Print the counts of the whole tiles' loops, and of stack accesses in all."""
     path, instruction, sums = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    loops = [loop for loop in innermost_loops(Path(path).read_text())
+    text = Path(path).read_text()
+    loops = [loop for loop in innermost_loops(text)
              if any(line.startswith(instruction) for line in loop)]
-    spills = sum("(%rsp" in line or "(%rbp" in line for loop in loops for line in loop)
+    spills = sum(bool(SPILL.search(line)) for loop in loops for line in loop)
     print(f"{len(loops)} loops over k, {spills} accesses of the stack")
     whole = 0
     for loop in loops:
@@ -49,6 +69,7 @@ def main() -> None:
         others = (len(loop) - products - prefetches) / steps
         print(f"whole tile: {sums} {instruction} a step, {prefetches / steps:g} prefetches, "
               f"{others:g} other instructions")
+    print(f"{sum(bool(SCALAR.match(line)) for line in layer_lines(text))} scalar operations")
     if not whole:
         sys.exit("no loop has a whole tile")
 

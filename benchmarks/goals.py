@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from report import beyond, routing_share
 from stats import TIE
 
 THREADS = 2
@@ -131,6 +132,20 @@ def _peer_lines(bests: list[Best]) -> list[Line]:
     return lines
 
 
+def _routing_lines(points: Iterable[dict]) -> list[Line]:
+    """On A: the time at one token, the share of prefill."""
+    mine = [p for p in points if p["case"] == "A" and p["threads"] == THREADS]
+    one = [p["routing_seconds"] for p in mine if p["tokens"] == 1]
+    worst = max((p for p in mine if p["tokens"] >= 256), key=routing_share, default=None)
+    return [
+        Line("routing on A, T = 1", "≤ 20 µs",
+             f"{statistics.median(one) * 1e6:.1f} µs" if one else "",
+             statistics.median(one) <= 20e-6 if one else None),
+        Line("routing on A, T ≥ 256", "≤ 3 % of the layer",
+             f"highest {routing_share(worst):.1%} ({_name(_key(worst))})" if worst else "",
+             routing_share(worst) <= 0.03 if worst else None)]
+
+
 def _other_lines(report: dict) -> list[Line]:
     # Alone: what a peer leaves in the cache is not what a server would.
     tiny = [p["ours_seconds"] for p in report["alone"]
@@ -138,6 +153,8 @@ def _other_lines(report: dict) -> list[Line]:
     seconds = [p["compile_seconds"] for p in report["points"] + report["alone"]]
     skews = [entry for entry in report["skews"] if entry["threads"] == THREADS]
     worst = max(skews, key=lambda entry: entry["ratio"], default=None)
+    largest = max(report["points"] + report["alone"], default=None,
+                  key=lambda p: beyond(p) / p["memory"]["allowed_beyond"])
     return [
         Line("tiny, T = 1", "≤ 25 µs", f"{min(tiny) * 1e6:.1f} µs" if tiny else "",
              min(tiny) <= 25e-6 if tiny else None),
@@ -147,13 +164,17 @@ def _other_lines(report: dict) -> list[Line]:
         Line("compile, layer to `.so`, one ISA", "≤ 1.5 s",
              f"longest {max(seconds):.2f} s" if seconds else "",
              max(seconds) <= 1.5 if seconds else None),
-        Line("peak memory at run", "weights and the workspace of the header", "", None)]
+        Line("peak memory at run", "weights and the workspace of the header",
+             f"at most {beyond(largest) * 1e-6:.2f} MB more, of stacks and code "
+             f"({_name(_key(largest))})" if largest else "",
+             beyond(largest) <= largest["memory"]["allowed_beyond"] if largest else None)]
 
 
 def lines(report: dict) -> list[Line]:
     """The table, line by line."""
     bests = best_peers(report["points"])
-    return [*_peer_lines(bests), *_share_lines(shares(report["points"])), *_other_lines(report)]
+    return [*_peer_lines(bests), *_share_lines(shares(report["points"])),
+            *_routing_lines(report["points"] + report["alone"]), *_other_lines(report)]
 
 
 def tally(bests: list[Best]) -> list[str]:

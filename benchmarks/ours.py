@@ -17,6 +17,7 @@ import numpy as np
 
 from cases import Case
 from data import Array, Weights, bf16_bits, shapes, widen
+from memory import Growth, fresh, growth
 from moe.artifact import compile_layer, find_compiler, view
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,7 @@ ROUNDINGS = {"strict": "strict: wherever the model rounds",
              "relaxed": "relaxed: where rows are stored, and results; the router rounds as the "
                         "model does"}
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
+MOST_REGIONS = 64  # of regions.cpp
 
 
 def role_of(name: str) -> str:
@@ -111,9 +113,10 @@ def load_runtime() -> ctypes.CDLL:
                                 "found on the PATH: install it")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "libmoert.so")
+        here = Path(__file__).resolve().parent
         subprocess.run([compiler, "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp",
-                        "-I", ROOT / "include", ROOT / "lib/Runtime/ParallelFor.cpp",
-                        Path(__file__).with_name("probe.cpp"), "-o", library], check=True)
+                        "-I", ROOT / "include", here / "regions.cpp", here / "probe.cpp",
+                        "-o", library], check=True)
         return ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
@@ -160,3 +163,24 @@ class Peer:
     @staticmethod
     def result(y: Array) -> Array:
         return widen(y)
+
+    def routing(self, ready) -> tuple[float, int]:
+        """Seconds of a call until its experts begin, and its parallel regions.
+
+        The last two regions are the experts', where either has more than one task.
+        """
+        times = (ctypes.c_double * MOST_REGIONS)()
+        self.runtime.moe_bench_begin_regions()
+        start = time.perf_counter()  # the clock of regions.cpp
+        ready[0]()
+        count = self.runtime.moe_bench_end_regions(times)
+        return (times[count - 2] - start if count >= 2 else 0.0), count
+
+    def memory(self, x: Array) -> Growth:
+        """Of a call whose workspace and result were never touched before."""
+        x = bf16_bits(x) if self.dtype == "bf16" else x
+        y = fresh(x.nbytes).view(x.dtype).reshape(x.shape)
+        views = (view(x, self.dtype), *self.parameters, view(y, self.dtype))
+        size = self.artifact.workspace_bytes(*views)
+        call = self.artifact.bind(*views, workspace=fresh(size))
+        return Growth(size, y.nbytes, growth(call))

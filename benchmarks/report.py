@@ -71,6 +71,49 @@ def _skew_row(entry: dict) -> str:
             f"| {entry['skewed_seconds'] * 1e3:.3f} | {entry['ratio']:.2f} ({ends}) |")
 
 
+def by_point(points: list[dict]) -> dict[tuple, list[dict]]:
+    """Case, type, T and threads → what was measured there, once for each peer beside ours."""
+    found: dict[tuple, list[dict]] = {}
+    for point in points:
+        key = point["case"], point["dtype"], point["tokens"], point["threads"]
+        found.setdefault(key, []).append(point)
+    return found
+
+
+def beyond(point: dict) -> int:
+    """Bytes that a call of ours took beside its workspace and its result."""
+    memory = point["memory"]
+    return memory["grown"] - memory["workspace"] - memory["result"]
+
+
+def routing_share(point: dict) -> float:
+    """Of the layer's time, what is spent before its experts begin."""
+    return point["routing_seconds"] / point["ours_seconds"]
+
+
+def _call_rows(points: list[dict]) -> list[str]:
+    """What there is to know of ours whoever stands beside it."""
+    rows = []
+    for (case, dtype, tokens, threads), same in by_point(points).items():
+        memory = same[0]["memory"]
+        rows.append(f"| {case} | {dtype} | {tokens} | {threads} | {same[0]['regions']} "
+                    f"| {statistics.median(p['routing_seconds'] for p in same) * 1e6:.1f} "
+                    f"| {statistics.median(map(routing_share, same)):.1%} "
+                    f"| {memory['workspace'] * 1e-6:.2f} | {memory['result'] * 1e-6:.2f} "
+                    f"| {max(map(beyond, same)) * 1e-6:.2f} |")
+    return rows
+
+
+def _copies(points: list[dict]) -> list[str]:
+    """What each peer's own weights take, beside the checkpoint's that ours reads."""
+    most: dict[tuple, int] = {}
+    for point in points:
+        key = point["case"], point["dtype"], point["peer"]
+        most[key] = max(most.get(key, 0), point["peer_prepared_bytes"])
+    return [f"{peer} on {case} {dtype} {size * 1e-9:.2f} GB"
+            for (case, dtype, peer), size in sorted(most.items())]
+
+
 def _table(columns: str, rows) -> list[str]:
     """Of columns with | between them."""
     return [f"| {columns} |", "|" + "---|" * (columns.count("|") + 1), *rows, ""]
@@ -107,6 +150,14 @@ def markdown(report: dict) -> str:
                       "case | type | T | threads | routing | experts | even ms | skewed ms "
                       "| skewed over even", map(_skew_row, report["skews"]))]
     if points or alone:
+        lines += ["Calls of ours: parallel regions; time until the experts begin, and its share; "
+                  "MB of workspace and of y, and what the process's memory grew by beyond them "
+                  "(stacks, code):", "", *_table(
+                      "case | type | T | threads | regions | routing µs | of the layer "
+                      "| workspace | y | beyond", _call_rows(points + alone))]
+        if points:
+            lines += ["Weights that peers made for themselves: "
+                      + "; ".join(_copies(points)) + ".", ""]
         lines += _table("type | program | largest error of a token | largest error",
                         _errors(points + alone))
     roundings = {f"ours: {p['ours_rounding']}" for p in points + alone}

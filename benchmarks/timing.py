@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 LEAST_PAIRS, MOST_PAIRS = 6, 400
+LONGEST = 120.0  # seconds that LEAST_PAIRS may take: two programs, ten seconds a call
 BLOCK_BYTES = 512  # of probe.cpp
 
 
@@ -47,7 +48,7 @@ def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float
     """A B A B …, each round on the next input: `rounds` of them or, at 0, for `seconds`.
 
     `inputs` has what each program takes. Slow programs get at least LEAST_PAIRS rounds, unless
-    these take twenty times as long. With a probe it is A B P A B P ….
+    these take longer than LONGEST. With a probe it is A B P A B P ….
     """
     times = Times(tuple([] for _ in runs), [])
 
@@ -69,6 +70,6 @@ def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float
         if probe:
             times.read.append(probe())
         done, spent = done + 1, time.perf_counter() - start
-        if not rounds and spent > (seconds if done >= LEAST_PAIRS else 20 * seconds):
+        if not rounds and spent > (seconds if done >= LEAST_PAIRS else LONGEST):
             break
     return times

@@ -21,10 +21,12 @@ import skew as skewing
 import stats
 from cases import CASES, Case
 from machine import ForeignLoad, Roof
+from memory import allowed_beyond, resident
 from reference import TOLERANCE, Error, compare, decided_tokens, reference
 from timing import ReadProbe, interleave
 
 PATIENCE = 10.0  # seconds that a call may take; more tokens are not tried
+ROUTINGS = 15  # calls whose routing is timed
 
 
 class Bench:
@@ -36,28 +38,29 @@ class Bench:
         self.roofs = {roof["threads"]: Roof(**roof) for roof in job["roofs"]}
         self.weights, self.ours = data.make_weights(self.case, self.dtype), our_side.Peer(job["rounding"])
         self.ours.prepare(self.case, self.weights)
+        self.prepared = 0  # bytes that the peer's own weights took
         self.cache_bytes = next(iter(self.roofs.values())).cache
         self.probe = ReadProbe(self.ours.runtime, self.cache_bytes)
         self.checked = decided_tokens(self.case, self.weights)
         self.expected = reference(self.case, self.weights, self.checked)
-        self.pace = {}  # of a program: seconds a token at its slowest
+        self.pace = {}  # of a program on so many threads: seconds a token at its slowest
 
     def batches(self, tokens: int) -> tuple[list, list[int]]:
         """Inputs, the first of which begins with the tokens that are checked."""
         return data.make_inputs(self.case, self.weights, tokens, self.cache_bytes, self.checked)
 
-    def check(self, program, who: str, x) -> Error:
+    def check(self, program, who: str, x, threads: int) -> Error:
         """The error on the first tokens of a batch; a program that is wrong is not timed."""
-        tokens = len(x)
-        if tokens * self.pace.get(who, 0) > PATIENCE:
-            raise NotImplementedError(f"{who} would take {tokens * self.pace[who]:.0f} s a call")
+        tokens, pace = len(x), self.pace.get((who, threads), 0)
+        if tokens * pace > PATIENCE:
+            raise NotImplementedError(f"{who} would take {tokens * pace:.0f} s a call")
         ready = program.input(x)
         start = time.perf_counter()
         y = program.run(ready)
         if time.perf_counter() - start > 1:  # or else there is no need to know
             start = time.perf_counter()  # again: the first call may compile
             y = program.run(ready)
-            self.pace[who] = (time.perf_counter() - start) / tokens
+            self.pace[who, threads] = (time.perf_counter() - start) / tokens
         expected = self.expected[:tokens]
         error, allowed = compare(program.result(y)[:len(expected)], expected), TOLERANCE[self.dtype]
         if error.relative > allowed:
@@ -82,7 +85,9 @@ class Bench:
         for program in programs.values():
             program.set_threads(threads)
         batches, met = self.batches(tokens)
-        errors = [self.check(program, who, batches[0]) for who, program in programs.items()]
+        growth = self.ours.memory(batches[0])
+        errors = [self.check(program, who, batches[0], threads)
+                  for who, program in programs.items()]
         touched = case.touched_bytes(self.dtype, tokens, statistics.mean(met))
         flops = case.flops(tokens)
         inputs = [tuple(program.input(batch) for program in programs.values())
@@ -90,6 +95,7 @@ class Bench:
         with ForeignLoad() as load:
             times = interleave([program.run for program in programs.values()], inputs,
                                job["seconds"], job["pairs"], self.probe_for(flops, touched, roof))
+        routing, regions = self.routing([each[0] for each in inputs])
         if times.read:
             roof = roof._replace(read=statistics.median(times.read))
         bound, by = roof.bound(flops, 0 if self.is_cached() else touched, self.dtype)
@@ -98,7 +104,9 @@ class Bench:
                  "bound_seconds": bound, "bound_by": by, "roof": roof._asdict(),
                  "read_meanwhile": len(times.read), "foreign_cores": load.cores,
                  "compile_seconds": self.ours.compile_seconds, "batches": len(met),
-                 "round_bytes": sum(met) * case.expert_bytes(self.dtype)}
+                 "round_bytes": sum(met) * case.expert_bytes(self.dtype),
+                 "routing_seconds": routing, "regions": regions,
+                 "memory": growth._asdict() | {"allowed_beyond": allowed_beyond(threads)}}
         for who, program, error, seconds in zip(("ours", "peer"), programs.values(), errors,
                                                 times.seconds):
             median = statistics.median(seconds)
@@ -108,7 +116,15 @@ class Bench:
         if not peer:
             return point
         ratio = stats.paired_ratio(*times.seconds)
-        return point | {"peer": name, **ratio_fields(ratio), "verdict": stats.verdict(ratio)}
+        return point | {"peer": name, **ratio_fields(ratio), "verdict": stats.verdict(ratio),
+                        "peer_prepared_bytes": self.prepared}
+
+    def routing(self, inputs: list) -> tuple[float, int]:
+        """The median of what a call of ours takes until its experts begin, on inputs in turn."""
+        found, start = [], time.perf_counter()
+        while len(found) < ROUTINGS and time.perf_counter() - start < 1:
+            found.append(self.ours.routing(inputs[len(found) % len(inputs)]))
+        return statistics.median(seconds for seconds, _ in found), found[0][1]
 
     def measure_skew(self, skew: str, tokens: int, threads: int) -> dict:
         """Ours on a skewed routing against ours on an even one of the same experts."""
@@ -172,8 +188,10 @@ def run_job(job: dict) -> dict:
             failed(f"ours, {skew}", error, [[tokens, threads]])
     while loaded:
         name, peer = loaded.popitem()  # so that its packed weights go before the next one's come
+        before = resident()
         try:
             peer.prepare(bench.case, bench.weights)
+            bench.prepared = max(0, resident() - before)
         except expected as error:
             failed(name, error)
             continue

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +56,14 @@ def _aligned(size: int) -> np.ndarray:
     return memory[start:start + size]
 
 
+def _pack(views: Sequence[View]) -> ctypes.Array:
+    """The array of tensors that a call takes."""
+    shapes = [(ctypes.c_int64 * max(len(v.shape), 1))(*v.shape) for v in views]
+    tensors = [_Tensor(v.address, shape, None, len(v.shape), TYPES[v.type])
+               for v, shape in zip(views, shapes)]
+    return (ctypes.POINTER(_Tensor) * len(views))(*map(ctypes.pointer, tensors))
+
+
 class Artifact:
     """A function of a shared object that moe-compile made. Calls are re-entrant."""
 
@@ -76,16 +84,19 @@ class Artifact:
         """Run on arguments, then results; results are written in place."""
         self.bind(*views)()
 
-    def bind(self, *views: View) -> Callable[[], None]:
+    def workspace_bytes(self, *views: View) -> int:
+        """How much memory a call on these tensors works in."""
+        return self._workspace(_pack(views))
+
+    def bind(self, *views: View, workspace: np.ndarray | None = None) -> Callable[[], None]:
         """A call on these tensors that is all prepared, for those who make it often.
 
-        It owns its workspace: one thread at a time may make it.
+        One thread at a time may make it: it owns its workspace, or works in the one it is given
+        (bytes, at a multiple of 64).
         """
-        shapes = [(ctypes.c_int64 * max(len(v.shape), 1))(*v.shape) for v in views]
-        tensors = [_Tensor(v.address, shape, None, len(v.shape), TYPES[v.type])
-                   for v, shape in zip(views, shapes)]
-        packed = (ctypes.POINTER(_Tensor) * len(views))(*map(ctypes.pointer, tensors))
-        workspace = _aligned(self._workspace(packed))
+        packed = _pack(views)
+        if workspace is None:
+            workspace = _aligned(self._workspace(packed))
 
         def call() -> None:
             status = self._function(packed, workspace.ctypes.data, workspace.size)

@@ -210,7 +210,13 @@ def _point(case: str, tokens: int, ratio: float, **fields) -> dict:
     """A point of a report, as far as the goals read it."""
     return {"case": case, "dtype": "bf16", "tokens": tokens, "threads": 2, "peer": "zentorch",
             "ratio": ratio, "verdict": "won" if ratio > 1 else "lost", "ours_share": 0.9,
-            "ours_seconds": 1e-3, "compile_seconds": 1.0} | fields
+            "ours_seconds": 1e-3, "compile_seconds": 1.0, "routing_seconds": 15e-6,
+            "memory": memory(1000)} | fields
+
+
+def memory(more: int) -> dict:
+    """Of a call that takes `more` bytes beside its workspace and its result."""
+    return {"workspace": 5000, "result": 300, "grown": 5300 + more, "allowed_beyond": 1 << 20}
 
 
 def test_goals():
@@ -228,15 +234,21 @@ def test_goals():
     assert lines["T = 1, 2, 4, 8 on A, B, C", "≥"] is False  # 93 % and 90 %: the median is less
     assert lines["T ≥ 256 on A, B, C, D", "≥"] is True and lines["T = 32, 64 on G, N", "≥"] is True
     assert lines["T = 16 on A, B, C", "≥"] is None
-    assert lines["peak memory at run", "weights"] is None
+    assert lines["peak memory at run", "weights"] is True
+    assert lines["routing on A, T = 1", "≤"] is True and lines["routing on A, T ≥ 256", "≤"] is None
     assert lines["skewed routing", "≤"] is True
-    bad = [_point("A", 64, 0.98, verdict="tied"), _point("G", 1, 1.9), _point("N", 4, 3.0),
+    bad = [_point("A", 64, 0.98, verdict="tied"), _point("A", 1, 1, routing_seconds=21e-6),
+           _point("A", 256, 1, routing_seconds=31e-6, memory=memory(2 << 20)),
+           _point("G", 1, 1.9), _point("N", 4, 3.0),
            _point("tiny", 1, 3, ours_seconds=26e-6, compile_seconds=1.6)]
     lines = told(bad, [_point("A", 64, 1.31, skew="one")])
     assert lines["A–D", "faster"] is False and lines["A–D", "geometric"] is False
     assert lines["G, N", "≥"] is False and lines["tiny, T = 1", "≤"] is False
     assert lines["compile, layer to `.so`, one ISA", "≤"] is False
     assert lines["skewed routing", "≤"] is False
+    assert lines["peak memory at run", "weights"] is False
+    assert lines["routing on A, T = 1", "≤"] is False
+    assert lines["routing on A, T ≥ 256", "≤"] is False
 
 
 def test_best_peer_is_the_one_that_is_hardest_to_beat():
@@ -275,6 +287,14 @@ def test_harness_on_a_tiny_case(tmp_path):
         assert point["compile_seconds"] > 0.01
     assert [(p["tokens"], "peer" in p) for p in report["alone"]] == [(1, False), (64, False)]
     assert all(p["ours_seconds"] > 0 < p["ours_share"] for p in report["alone"])
+    for point in report["points"] + report["alone"]:
+        used = point["memory"]
+        assert used["result"] == point["tokens"] * 256 * 2 and used["workspace"] > used["result"]
+        assert reporting.beyond(point) <= used["allowed_beyond"]
+        assert 0 < point["routing_seconds"] < point["ours_seconds"] * 10
+        # Sixty-four tokens make two tasks of the gate, eight experts one of the logits.
+        assert point["regions"] == (2 if point["tokens"] == 1 else 3)
+    assert all(point["peer_prepared_bytes"] > 0 for point in report["points"])
     [skewed] = report["skews"]
     assert (skewed["skew"], skewed["tokens"], skewed["experts_met"]) == ("one", 64, 8)
     assert done.stdout.endswith(reporting.markdown(report))

@@ -21,12 +21,17 @@ def heading(report: dict) -> str:
             f"{report['commit']}")
 
 
-def _row(point: dict) -> str:
-    interval = point["ratio_interval"]
+def _ratio(entry: dict) -> str:
+    """With its interval."""
+    interval = entry["ratio_interval"]
     ends = f"{interval[0]:.2f}–{interval[1]:.2f}" if interval else "too few pairs"
+    return f"{entry['ratio']:.2f} ({ends})"
+
+
+def _row(point: dict) -> str:
     return (f"| {point['case']} | {point['dtype']} | {point['tokens']} | {point['threads']} "
             f"| {point['ours_seconds'] * 1e3:.3f} | {point['peer']} "
-            f"| {point['peer_seconds'] * 1e3:.3f} | {point['ratio']:.2f} ({ends}) "
+            f"| {point['peer_seconds'] * 1e3:.3f} | {_ratio(point)} "
             f"| {point['verdict']} | {point['bound_seconds'] * 1e3:.3f} | {_rate(point)} "
             f"| {point['ours_share']:.0%} | {point['peer_share']:.0%} "
             f"| {point['ours_error']['relative']:.1e} | {point['peer_error']['relative']:.1e} "
@@ -64,11 +69,9 @@ def _alone_row(point: dict) -> str:
 
 
 def _skew_row(entry: dict) -> str:
-    interval = entry["ratio_interval"]
-    ends = f"{interval[0]:.2f}–{interval[1]:.2f}" if interval else "too few pairs"
     return (f"| {entry['case']} | {entry['dtype']} | {entry['tokens']} | {entry['threads']} "
             f"| {entry['skew']} | {entry['experts_met']} | {entry['even_seconds'] * 1e3:.3f} "
-            f"| {entry['skewed_seconds'] * 1e3:.3f} | {entry['ratio']:.2f} ({ends}) |")
+            f"| {entry['skewed_seconds'] * 1e3:.3f} | {_ratio(entry)} |")
 
 
 def by_point(points: list[dict]) -> dict[tuple, list[dict]]:

@@ -9,7 +9,6 @@ model, and the mutual information between expert and class of byte.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -23,6 +22,7 @@ from transformers.models.olmoe.modeling_olmoe import load_balancing_loss_func
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import corpus  # noqa: E402
+import training  # noqa: E402
 from moe import specialization  # noqa: E402
 
 CONTEXT = 128
@@ -128,15 +128,7 @@ def report(model: OlmoeForCausalLM, train_text: bytes, texts: dict[str, bytes]) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=OUT)
-    args = parser.parse_args()
-
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.begin(__doc__.splitlines()[0], OUT)
     train_text, held, committed = corpus.load()
     print(f"training text: {len(train_text)} bytes, {corpus.digest(train_text)}")
     model = OlmoeForCausalLM(config())

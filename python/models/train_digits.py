@@ -8,7 +8,6 @@ mathematics, tensor names and config fields are in `test/Models/digits/README.md
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -22,6 +21,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import training  # noqa: E402
 from moe import specialization  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[2] / "test/Models/digits"
@@ -162,15 +163,7 @@ def report(model: MoeDigits) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=OUT)
-    args = parser.parse_args()
-
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.begin(__doc__.splitlines()[0], OUT)
     model = MoeDigits(CONFIG)
     print(f"parameters: {sum(p.numel() for p in model.parameters())}")
     train(model, args.steps)

@@ -47,6 +47,19 @@ def call(artifact: Artifact, layer: Layer, inputs: dict[str, np.ndarray], tokens
             for name, (array, _) in outputs.items()}
 
 
+def compare(artifact: Artifact, layer: Layer, random: np.random.Generator, counts) -> None:
+    """What the artifact computes of random inputs, for each number of tokens, with what it must."""
+    for tokens in counts:
+        inputs = layer.make_inputs(random, tokens)
+        actual = call(artifact, layer, inputs, tokens)
+        for name, expected in layer.expect(inputs).items():
+            where = f"{name} with T = {tokens}"
+            if isinstance(expected, Bounded):
+                check(where, actual[name], expected)
+            else:
+                np.testing.assert_array_equal(actual[name], expected, where)
+
+
 @pytest.mark.parametrize("seed", range(SEED, SEED + COUNT))
 def test_layer(seed, tmp_path, monkeypatch):
     monkeypatch.setenv("MOE_CACHE", str(tmp_path))
@@ -57,15 +70,7 @@ def test_layer(seed, tmp_path, monkeypatch):
     counts = (0, 1, int(random.integers(2, 9)))
     if not isinstance(layer.tokens, str):
         counts = (layer.tokens,)
-    for tokens in counts:
-        inputs = layer.make_inputs(random, tokens)
-        actual = call(artifact, layer, inputs, tokens)
-        for name, expected in layer.expect(inputs).items():
-            where = f"{name} with T = {tokens}"
-            if isinstance(expected, Bounded):
-                check(where, actual[name], expected)
-            else:
-                np.testing.assert_array_equal(actual[name], expected, where)
+    compare(artifact, layer, random, counts)
 
 
 def test_bounds_are_tight():

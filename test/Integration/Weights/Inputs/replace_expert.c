@@ -34,6 +34,21 @@ static server start_server(void) {
   return s;
 }
 
+/* Whether the slabs of all experts but one are those of a server that starts. */
+static int has_other_slabs(server s, int expert) {
+  server fresh = start_server();
+  const float *mine[] = {s.gate, s.up, s.down};
+  float *theirs[] = {fresh.gate, fresh.up, fresh.down};
+  int is_same = 1;
+  for (int i = 0; i < 3; ++i) {
+    for (int e = 0; e < EXPERTS; ++e)
+      is_same &= e == expert || memcmp(mine[i] + e * SLAB, theirs[i] + e * SLAB,
+                                       SLAB * sizeof(float)) == 0;
+    free(theirs[i]);
+  }
+  return is_same;
+}
+
 static void stop_server(server s) {
   free(s.gate);
   free(s.up);
@@ -124,6 +139,7 @@ static void check_replacement(void) {
     kept += !is_there;
   }
   check(memcmp(after, fresh, sizeof(after)) == 0, "not what a new server gives");
+  check(has_other_slabs(running, REPLACED), "bytes of other experts changed");
   printf("%d tokens changed, %d as before\n", changed, kept);
   stop_server(running);
   stop_server(restarted);
@@ -147,6 +163,7 @@ static void check_running(void) {
     replace_expert(c.at, REPLACED, 100 + i);
   pthread_join(thread, NULL);
   check(c.wrong == 0, "a client of other experts noticed");
+  check(has_other_slabs(c.at, REPLACED), "bytes of other experts changed");
   printf("%d calls meanwhile, %d wrong\n", CALLS, c.wrong);
   stop_server(c.at);
 }

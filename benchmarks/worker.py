@@ -36,7 +36,8 @@ class Bench:
         import ours as our_side  # after the peers: it joins the OpenMP of a torch that is there
         self.job, self.case, self.dtype = job, CASES[job["case"]], job["dtype"]
         self.roofs = {roof["threads"]: Roof(**roof) for roof in job["roofs"]}
-        self.weights, self.ours = data.make_weights(self.case, self.dtype), our_side.Peer(job["rounding"])
+        self.weights = data.make_weights(self.case, self.dtype)
+        self.ours = our_side.Peer(job["rounding"])
         self.ours.prepare(self.case, self.weights)
         self.prepared = 0  # bytes that the peer's own weights took
         self.cache_bytes = next(iter(self.roofs.values())).cache

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "AMXBlock.h"
+#include "CPUMachine.h"
 #include "ColumnBlock.h"
 #include "ColumnVectors.h"
 #include "GateStrategy.h"
@@ -17,7 +18,6 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
-#include "llvm/ADT/StringSwitch.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOESELECTCPUSTRATEGY
@@ -28,33 +28,6 @@ using namespace mlir;
 using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
-
-namespace {
-/// What there is to know about a machine's vector instructions.
-struct VectorISA {
-  int64_t lanes;       ///< f32 in a register
-  int64_t tileRows;    ///< with tileColumns: accumulators that fit
-  int64_t tileColumns; ///< beside the operands of a step
-  CPUKernel kernel;    ///< Where all factors are bf16; else fma.
-  bool amx =
-      false; ///< Where there is no obstacle; other matmuls are as without.
-};
-} // namespace
-
-static std::optional<VectorISA> findISA(StringRef name) {
-  using Kernel = CPUKernel;
-  return llvm::StringSwitch<std::optional<VectorISA>>(name)
-      // Sixteen registers: 12 sums, 3 rows, 1 weight.
-      .Case("generic", VectorISA{4, 3, 4, Kernel::Fma})
-      .Case("avx2", VectorISA{8, 3, 4, Kernel::Fma})
-      // Thirty-two: 24 sums, 4 rows, 1 weight and what the scheduler wants.
-      .Case("avx512", VectorISA{16, 4, 6, Kernel::Fma})
-      .Case("avx512bf16", VectorISA{16, 4, 6, Kernel::Bf16Dot})
-      .Case("amx-bf16", VectorISA{16, 4, 6, Kernel::Bf16Dot, true})
-      // Its products of tiles, for machines without; for tests.
-      .Case("amx-bf16-emulated", VectorISA{16, 4, 6, Kernel::Fma, true})
-      .Default(std::nullopt);
-}
 
 /// Why a term cannot be lowered; empty if it can.
 static std::string findObstacle(const Matmul::Term &term) {
@@ -89,11 +62,54 @@ static std::string findObstacle(Matmul op) {
   return "";
 }
 
+static bool anyTerm(Matmul op, function_ref<bool(const Matmul::Term &)> is) {
+  SmallVector<Matmul::Product> products = op.getProducts();
+  return llvm::any_of(products, [&](const Matmul::Product &product) {
+    return llvm::any_of(product, is);
+  });
+}
+
+static bool hasPrologue(Matmul op) {
+  return anyTerm(op, [](const Matmul::Term &term) {
+    return static_cast<bool>(term.prologue);
+  });
+}
+
+/// Whether there are weights with n as their last index.
+static bool hasColumns(Matmul op) {
+  return anyTerm(op,
+                 [](const Matmul::Term &term) { return !runsAlongSum(term); });
+}
+
+/// Of the widest element of a weight.
+static int64_t getWeightBytes(Matmul op) {
+  int64_t bytes = 1;
+  for (const Matmul::Product &product : op.getProducts())
+    for (const Matmul::Term &term : product) {
+      int64_t bits = getWeightType(term).getIntOrFloatBitWidth();
+      bytes = std::max(bytes, bits / 8);
+    }
+  return bytes;
+}
+
+/// `length` in whole steps, one at least.
+static int64_t alignToStep(int64_t length, int64_t step) {
+  return std::max<int64_t>(llvm::alignDown(length, step), step);
+}
+
+/// Rows of `rowBytes` that take half of the second cache, at most `most`, in
+/// whole tiles.
+static int64_t chooseBlockRows(const CPUMachine &machine, int64_t rowBytes,
+                               int64_t tileRows, int64_t most) {
+  return alignToStep(std::min(machine.l2Bytes / 2 / rowBytes, most), tileRows);
+}
+
 /// Wide blocks, so that a row of weights is read in runs of many cache lines,
-/// of about equal width, and short parts of k, whose panel (24 KB) stays in the
-/// first cache.
-static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
-  constexpr int64_t kBlockColumns = 480, kPartBytes = 256;
+/// of about equal width, and short parts of k, whose panel of 96 columns fills
+/// half of the first cache.
+static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config,
+                                 const CPUMachine &machine) {
+  constexpr int64_t kBlockColumns = 480, kPanelColumns = 96;
   SmallVector<Matmul::Product> products = op.getProducts();
   int64_t width = std::lcm(config.getTileColumns(), config.getLanes());
   for (const ColumnGroup &group : findColumnGroups(products))
@@ -105,22 +121,24 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config) {
       op.getContext(), config.getTileRows(), config.getTileColumns(),
       config.getBlockRows(),
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), width),
-      llvm::alignTo(kPartBytes / bytes, config.getStep()), config.getLanes(),
-      config.getKernel());
+      alignToStep(machine.l1Bytes / 2 / kPanelColumns / bytes,
+                  config.getStep()),
+      config.getLanes(), config.getKernel());
 }
 
 /// Rows are turned for each block of columns, so blocks are wide, but where
-/// they are all the tasks there are; the rows' panel, 256 KB, stays in the
-/// second cache.
-static CPUMatmulAttr chooseAMXConfig(Matmul op) {
-  constexpr int64_t kBlockRows = 64, kBlockSum = 2048;
+/// they are all the tasks there are; the rows' panel, 256 KB at most, stays in
+/// the second cache.
+static CPUMatmulAttr chooseAMXConfig(Matmul op, const CPUMachine &machine) {
+  constexpr int64_t kMostRows = 64, kBlockSum = 2048;
   int64_t mostColumns = isRouterLike(op)   ? 2 * kAMXTile
                         : op.isCombining() ? 128
                                            : 256;
   int64_t columns = op.getNumColumns();
   int64_t numBlocks = llvm::divideCeil(columns, mostColumns);
   return CPUMatmulAttr::get(
-      op.getContext(), kAMXTile, kAMXTile, kBlockRows,
+      op.getContext(), kAMXTile, kAMXTile,
+      chooseBlockRows(machine, 2 * kBlockSum, 2 * kAMXTile, kMostRows),
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), 2 * kAMXTile),
       kBlockSum, kAMXTile, CPUKernel::Amx);
 }
@@ -143,30 +161,22 @@ static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
   return llvm::alignTo(llvm::divideCeil(columns, numBlocks), unit);
 }
 
-static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
+static CPUMatmulAttr chooseConfig(Matmul op, const CPUMachine &machine) {
+  const VectorISA &isa = machine.isa;
   if (isa.amx && findAMXObstacle(op).empty())
-    return chooseAMXConfig(op);
-  bool hasPrologue = false, hasColumns = false;
-  int64_t bytes = 1;
-  for (const Matmul::Product &product : op.getProducts())
-    for (const Matmul::Term &term : product) {
-      hasPrologue |= static_cast<bool>(term.prologue);
-      hasColumns |= !runsAlongSum(term);
-      int64_t bits = getWeightType(term).getIntOrFloatBitWidth();
-      bytes = std::max(bytes, bits / 8);
-    }
-  // A block of rows, 512 KB, stays in the second cache; the weights of a tile,
-  // 24 KB, in the first.
-  constexpr int64_t kBlockRows = 128, kTileBytes = 24 * 1024;
+    return chooseAMXConfig(op, machine);
+  int64_t bytes = getWeightBytes(op);
   int64_t tileRows = isa.tileRows, tileColumns = isa.tileColumns;
-  if (isRouterLike(op) && !hasColumns && isa.lanes == 16) {
+  if (isRouterLike(op) && !hasColumns(op) && isa.lanes == 16) {
     // As many sums, and two tiles to a vector of columns: four tasks for 64
     // experts, all alike.
     tileRows = 3;
     tileColumns = 8;
   }
-  int64_t tileBytes = kTileBytes, width = std::lcm(tileColumns, isa.lanes);
-  if (hasPrologue) {
+  // The weights of a tile take half of the first cache.
+  int64_t tileBytes = machine.l1Bytes / 2;
+  int64_t width = std::lcm(tileColumns, isa.lanes);
+  if (hasPrologue(op)) {
     // Rows are computed for four times as many columns, from a panel that is as
     // much shorter.
     tileBytes /= 4;
@@ -174,13 +184,41 @@ static CPUMatmulAttr chooseConfig(Matmul op, const VectorISA &isa) {
   }
   CPUKernel kernel = multipliesBf16(op) ? isa.kernel : CPUKernel::Fma;
   int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
-  int64_t blockSum =
-      llvm::alignDown(tileBytes / (bytes * isa.tileColumns), step);
-  auto config = CPUMatmulAttr::get(op.getContext(), tileRows, tileColumns,
-                                   llvm::alignDown(kBlockRows, tileRows),
-                                   chooseBlockColumns(op, width), blockSum,
-                                   isa.lanes, kernel);
-  return hasColumns ? widenBlocks(op, config) : config;
+  constexpr int64_t kMostRows = 128;
+  int64_t blockSum = alignToStep(tileBytes / (bytes * isa.tileColumns), step);
+  auto config = CPUMatmulAttr::get(
+      op.getContext(), tileRows, tileColumns,
+      chooseBlockRows(machine, blockSum * bytes, tileRows, kMostRows),
+      chooseBlockColumns(op, width), blockSum, isa.lanes, kernel);
+  return hasColumns(op) ? widenBlocks(op, config, machine) : config;
+}
+
+/// What was chosen, and what it follows from.
+static std::string explain(Matmul op, CPUMatmulAttr config,
+                           const CPUMachine &machine) {
+  auto kib = [](int64_t bytes) { return std::to_string(bytes / 1024) + " KB"; };
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << config << ": ";
+  if (config.usesAMX()) {
+    os << "AMX's tiles; up to " << config.getBlockRows()
+       << " rows are turned for each block of columns, in the second cache of "
+       << kib(machine.l2Bytes);
+    return text;
+  }
+  int64_t rowBytes = config.getBlockSum() * getWeightBytes(op);
+  os << machine.isaName << " has registers for " << config.getTileRows()
+     << " x " << config.getTileColumns() << " sums; ";
+  if (hasColumns(op))
+    os << "weights run along n, so parts of k are short and a tile's panel "
+          "takes half of the first cache of "
+       << kib(machine.l1Bytes);
+  else
+    os << "a tile's weights take " << kib(config.getTileColumns() * rowBytes)
+       << " of the first cache of " << kib(machine.l1Bytes)
+       << ", a block's rows up to " << kib(config.getBlockRows() * rowBytes)
+       << " of the second of " << kib(machine.l2Bytes);
+  return text;
 }
 
 namespace {
@@ -189,15 +227,12 @@ struct SelectCPUStrategyPass
   using Base::Base;
 
   void runOnOperation() override {
-    std::optional<VectorISA> vectorISA = findISA(isa);
-    if (!vectorISA) {
-      getOperation()->emitError("moe-select-cpu-strategy: unknown isa '")
-          << isa << "'; use generic, avx2, avx512, avx512bf16 or amx-bf16";
+    FailureOr<CPUMachine> machine = describeCPU(getOperation(), isa);
+    if (failed(machine))
       return signalPassFailure();
-    }
     WalkResult result = getOperation()->walk([&](Operation *op) {
       if (auto matmul = dyn_cast<Matmul>(op))
-        return WalkResult(select(matmul, *vectorISA));
+        return WalkResult(select(matmul, *machine));
       if (auto gate = dyn_cast<GateOp>(op))
         select(gate);
       else if (auto plan = dyn_cast<PlanOp>(op))
@@ -229,7 +264,7 @@ struct SelectCPUStrategyPass
                   CPURoutingAttr::get(&getContext(), blockTokens));
   }
 
-  LogicalResult select(Matmul op, const VectorISA &vectorISA) {
+  LogicalResult select(Matmul op, const CPUMachine &machine) {
     auto options = remarkOptions();
     std::string obstacle = findObstacle(op);
     if (!obstacle.empty()) {
@@ -243,11 +278,9 @@ struct SelectCPUStrategyPass
       return op.emitOpError("cannot use its ")
              << pinned << " on a CPU; use #moe.cpu_matmul, or leave it out";
     }
-    CPUMatmulAttr config = chooseConfig(op, vectorISA);
+    CPUMatmulAttr config = chooseConfig(op, machine);
     op->setAttr(LoweringConfigInterface::kName, config);
-    std::string text;
-    llvm::raw_string_ostream(text) << config;
-    remark::passed(op.getLoc(), options) << text;
+    remark::passed(op.getLoc(), options) << explain(op, config, machine);
     return success();
   }
 };

@@ -17,8 +17,18 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
     `moe.grouped_matmul` that moe-grouped-matmul-to-vector can lower, from the
     vector instructions that `isa` names and the sizes of the op; an op that has
     one (pinned by a user) keeps it. Later passes only read it. A *passed* remark
-    says what was chosen; ops that get none decompose, and a *missed* remark says
-    why and what to change.
+    says what was chosen and why; ops that get none decompose, and a *missed* remark
+    says why and what to change.
+
+    Sizes follow from a core's caches: the weights of a tile, or their panel, take
+    half of the first, a block of rows at most half of the second. The module says
+    how large they are, otherwise they are taken to be 48 KB and 1 MB:
+
+    ```mlir
+    module attributes {dlti.target_system_spec = #dlti.target_system_spec<
+        "CPU" = #dlti.target_device_spec<"vector_isa" = "avx512",
+            "L1_cache_size_in_bytes" = 32768 : i64, "L2_cache_size_in_bytes" = 2097152 : i64>>} {}
+    ```
 
     What can be lowered: static N and K, factors of f32, f16 or bf16 without a
     decode region, weights with k or n as the last index, extras that n indexes at most
@@ -43,8 +53,9 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
     ```
   }];
   let options = [
-    Option<"isa", "isa", "std::string", "\"generic\"",
-           "The vector instructions: generic, avx2, avx512, avx512bf16 or amx-bf16">
+    Option<"isa", "isa", "std::string", "\"\"",
+           "The vector instructions: generic, avx2, avx512, avx512bf16 or amx-bf16; "
+           "without, what the target says, or generic">
   ];
 }
 

@@ -62,8 +62,9 @@ struct CPULoweringOptions : PassPipelineOptions<CPULoweringOptions> {
   PassOptions::Option<std::string> isa{
       *this, "isa",
       llvm::cl::desc("The vector instructions: generic, avx2, avx512, "
-                     "avx512bf16 or amx-bf16"),
-      llvm::cl::init("generic")};
+                     "avx512bf16 or amx-bf16; without, what the target says, "
+                     "or generic"),
+      llvm::cl::init("")};
   PassOptions::Option<bool> relaxedRounding{
       *this, "relaxed-rounding",
       llvm::cl::desc("Round where a matmul stores, not after each operation"),

@@ -9,7 +9,7 @@
 // CHECK-LABEL: func @bf16
 // CHECK: #moe.cpu_matmul<tile_rows = 4, tile_columns = 6, block_rows = 128, block_columns = 48, block_sum = 2048, lanes = 16, kernel = bf16_dot>
 // AVX2-LABEL: func @bf16
-// AVX2: #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 126, block_columns = 32, block_sum = {{[0-9]+}}, lanes = 8>
+// AVX2: #moe.cpu_matmul<tile_rows = 3, tile_columns = 4, block_rows = 84, block_columns = 32, block_sum = {{[0-9]+}}, lanes = 8>
 // AMX-LABEL: func @bf16
 // AMX: #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 32, block_sum = 2048, lanes = 16, kernel = amx>
 func.func @bf16(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x32x64xbf16>, %init: tensor<?x32xbf16>) -> tensor<?x32xbf16> {

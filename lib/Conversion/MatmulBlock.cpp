@@ -387,11 +387,36 @@ private:
                       next.expert,
                       prefetchedColumn(b, position, next.column),
                       next.shift,
-                      position.numPrefetched}};
+                      position.numPrefetched},
+                     laterRow(b, part, position)};
     for (auto [i, sums] : llvm::enumerate(buildTileSums(b, loc, tile)))
       storeSums(
           b, sums, position.width, part,
           {index(b, part.product), add(b, position.place, index(b, i)), local});
+  }
+
+  /// A row of the next part of k or, after the last one, of the next block of
+  /// rows, which may be the next expert's. The tiles of columns take turns: the
+  /// first few ask for all rows. The rows of a combining matmul come from
+  /// memory once for each block of columns, and the first tile alone would wait
+  /// for them (D, 96 columns to a block: a tenth of the layer at 4096 tokens).
+  decltype(TileSums::later) laterRow(OpBuilder &b, const Part &part,
+                                     const Tile &tile) {
+    bool areMany = 2 * tile.numPrefetched < tile.width;
+    if (!areMany || !op.isCombining() || part.term.isGathered() ||
+        part.term.prologue)
+      return {};
+    Value turn = arith::RemUIOp::create(
+        b, loc,
+        arith::DivUIOp::create(b, loc, sub(b, tile.column, block.begin),
+                               index(b, tile.width)),
+        index(b, tile.height));
+    Value row = add(b, rows.first, add(b, tile.place, turn));
+    bool isLastPart = part.start + part.size >= part.term.getLength();
+    if (!isLastPart)
+      return {row, index(b, part.size)};
+    return {add(b, row, rows.count),
+            part.start ? index(b, -part.start) : Value()};
   }
 
   /// The rows, or a panel [row, k − the part's start].

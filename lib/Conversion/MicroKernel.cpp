@@ -89,8 +89,10 @@ private:
   /// sums[i, j] += lhs[i, k…] · weight[j, k…]; the lanes that `mask` (if any)
   /// leaves out count as 0.
   Carried addStep(Value k, ValueRange sums, Value mask) {
-    if (!mask)
+    if (!mask) {
       prefetchNextTile(k);
+      prefetchLaterRow(k);
+    }
     MatmulIndices dims = tile.dims;
     dims[GroupedMatmulOp::kSum] = k;
     SmallVector<Value> lhs;
@@ -131,6 +133,21 @@ private:
                                  /*isWrite=*/false, /*localityHint=*/3,
                                  /*isDataCache=*/true);
     }
+  }
+
+  void prefetchLaterRow(Value k) {
+    if (!tile.later.row)
+      return;
+    MatmulIndices dims = tile.dims;
+    dims[GroupedMatmulOp::kRow] = tile.later.row;
+    dims[GroupedMatmulOp::kSum] =
+        tile.later.shift
+            ? arith::AddIOp::create(b, loc, k, tile.later.shift).getResult()
+            : k;
+    memref::PrefetchOp::create(b, loc, tile.lhs.buffer,
+                               buildIndices(b, loc, tile.lhs.map, dims),
+                               /*isWrite=*/false, /*localityHint=*/2,
+                               /*isDataCache=*/true);
   }
 
   /// A step of elements along k; in f32 unless the dot product takes bf16.

@@ -51,6 +51,12 @@ struct TileSums {
     Value column, shift;
     int64_t numColumns;
   } prefetch;
+  /// A row that a later block multiplies, asked for into the second cache, and
+  /// how much further in k it begins; null for none.
+  struct {
+    OpFoldResult row;
+    Value shift;
+  } later;
 };
 
 /// One vector a row: the sums of its columns in f32, filled up to a power of

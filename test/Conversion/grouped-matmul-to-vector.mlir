@@ -50,6 +50,28 @@ func.func @combined(%offsets: memref<5xi32>, %x: memref<?x64xf32>, %w: memref<4x
   return
 }
 
+// Many rows of a combining matmul: while a tile computes, it asks for a row of the next
+// part of k and, in the last part, for one of the next block, into the second cache.
+// CHECK-LABEL: func @rows_ahead
+// CHECK: scf.parallel
+// CHECK:   %[[K:.*]] = arith.addi %{{.*}}, %c64
+// CHECK-NEXT: memref.prefetch %arg1[%{{.*}}, %[[K]]], read, locality<2>, data : memref<?x128xf32>
+// CHECK:   %[[K:.*]] = arith.addi %{{.*}}, %c-64
+// CHECK-NEXT: memref.prefetch %arg1[%{{.*}}, %[[K]]], read, locality<2>, data : memref<?x128xf32>
+// CHECK-NOT: moe.grouped_matmul
+func.func @rows_ahead(%offsets: memref<5xi32>, %x: memref<?x128xf32>, %w: memref<4x32x128xf32>,
+                      %slots: memref<?x2xi32>, %weights: memref<?x2xf32>, %y: memref<?x32xf32>) {
+  moe.grouped_matmul offsets(%offsets : memref<5xi32>)
+      products(%x[m, k] * %w[e, n, k] : memref<?x128xf32>, memref<4x32x128xf32>)
+      combine(%slots : memref<?x2xi32>, %weights : memref<?x2xf32>)
+      outs(%y : memref<?x32xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 64, block_columns = 16, block_sum = 64, lanes = 16>} {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
 // E×K×N weights: vectors run along n. The first tile of rows interleaves two rows of
 // weights into pairs of bf16, and makes a panel of them that the others read. The sums
 // of a tile come from the scratch and go back to it, in order.

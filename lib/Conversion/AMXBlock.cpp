@@ -11,7 +11,7 @@
 // the rate of memory. Tokens, of which there are fewer, are the second: a block
 // of them is gathered and turned into a panel once for all columns of the
 // block. A result is n × tokens, and is turned back when it goes to the scratch
-// block.
+// block. Weights with n last change places with the tokens: AMXColumns.cpp.
 //
 // All tiles have one shape, as the configuration of tiles belongs to a function
 // and a new one clears them: what is narrower, at the end of k and of the
@@ -22,12 +22,13 @@
 
 #include "AMXBlock.h"
 
+#include "AMXBuilder.h"
+#include "AMXColumns.h"
 #include "BlockShuffles.h"
-#include "MicroKernel.h"
+#include "ColumnBlock.h"
 #include "RowPanel.h"
 #include "VectorAccess.h"
 #include "WeightLayout.h"
-#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -35,9 +36,6 @@ using namespace mlir;
 using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
-
-/// Elements of k in a row of a tile.
-static constexpr int64_t kStep = 2 * kAMXTile;
 
 /// By how much the index that `expr` computes grows from a column to the next;
 /// none if that differs.
@@ -50,12 +48,13 @@ static std::optional<int64_t> getGrowth(AffineExpr expr, unsigned numDims) {
 }
 
 static std::string findAMXObstacle(const Matmul::Term &term) {
-  if (term.prologue)
-    return "a prologue computes rows";
   if (term.decode)
     return "a weight is decoded";
+  if (runsAlongColumns(term))
+    return "";
   if (!runsAlongSum(term))
-    return "a weight does not have k as its last index; store it as E×N×K";
+    return "a weight has neither k nor n as its last index; store it as E×N×K "
+           "or E×K×N";
   AffineMap map = term.getWeightMap();
   auto isLinear = [&](AffineExpr expr) {
     return getGrowth(expr, map.getNumDims()).has_value();
@@ -108,9 +107,10 @@ public:
       for (const Matmul::Term &term : product)
         length = std::max(length, getPartLength(config, term.getLength()));
     Type bf16 = b.getBF16Type();
-    return {allocate(b, {config.getBlockRows() / kAMXTile, length / 2, kStep},
+    constexpr int64_t kPairs = 2 * kAMXTile;
+    return {allocate(b, {config.getBlockRows() / kAMXTile, length / 2, kPairs},
                      bf16),
-            allocate(b, {2, kAMXTile, kStep}, bf16),
+            allocate(b, {2, kAMXTile, kPairs}, bf16),
             allocate(b, {kAMXTile, kAMXTile}, b.getF32Type())};
   }
 
@@ -132,11 +132,11 @@ AMXBuffers mlir::moe::buildAMXBuffers(OpBuilder &builder,
 //===----------------------------------------------------------------------===//
 
 namespace {
-class AMXSums : MatmulBuilder {
+class AMXSums : AMXBuilder {
 public:
   AMXSums(const MatmulBuilder &matmul, const MatmulBlock &block,
           const BlockRows &rows)
-      : MatmulBuilder(matmul), block(block), rows(rows) {}
+      : AMXBuilder(matmul, block, rows), groups(findColumnGroups(products)) {}
 
   void build(OpBuilder &b);
 
@@ -152,6 +152,8 @@ private:
   };
 
   void fillPanel(OpBuilder &b, const Part &part);
+  void fillBlock(OpBuilder &b, const Part &part, Value rowTile, Value k,
+                 int64_t length, ArrayRef<MatmulIndices> theRows);
   void buildPart(OpBuilder &b, const Part &part);
   void buildColumns(OpBuilder &b, const Part &part, Value column,
                     int64_t numColumnTiles, int64_t numColumns);
@@ -172,28 +174,27 @@ private:
     return dims;
   }
   Value columnDistance(OpBuilder &b, const Part &part);
-  Value numRowTiles(OpBuilder &b) {
-    return arith::DivUIOp::create(
-        b, loc, add(b, rows.count, index(b, kAMXTile - 1)), index(b, kAMXTile));
-  }
-  amx::TileType factorType(OpBuilder &b) {
-    return amx::TileType::get({kAMXTile, kStep}, b.getBF16Type());
-  }
-  amx::TileType sumType(OpBuilder &b) {
-    return amx::TileType::get({kAMXTile, kAMXTile}, b.getF32Type());
-  }
-  VectorType pairsType(OpBuilder &b) {
-    return VectorType::get({kStep}, b.getBF16Type());
+
+  /// `vector` with 0 where `mask` (null for none) leaves elements out.
+  Value clearBeyond(OpBuilder &b, Value vector, Value mask) {
+    if (!mask)
+      return vector;
+    Value none =
+        arith::ConstantOp::create(b, loc, b.getZeroAttr(vector.getType()));
+    return arith::SelectOp::create(b, loc, mask, vector, none);
   }
 
-  const MatmulBlock &block;
-  const BlockRows &rows;
+  /// Of weights with n last.
+  SmallVector<ColumnGroup> groups;
 };
 } // namespace
 
 static bool haveSameRows(const SumPart &x, const SumPart &y) {
+  if (x.term.prologue || y.term.prologue)
+    return &x == &y;
   return x.term.lhs == y.term.lhs && x.term.lhsMap == y.term.lhsMap &&
-         x.start == y.start && x.size == y.size;
+         runsAlongSum(x.term) == runsAlongSum(y.term) && x.start == y.start &&
+         x.size == y.size;
 }
 
 /// Products of one term each, gate and up for instance, take their parts by
@@ -220,56 +221,78 @@ void AMXSums::build(OpBuilder &b) {
   }
 }
 
-/// panel[i, k / 2, 2·t + k % 2] = rows[first + 16·i + t, start + k]; the last
-/// row again for rows that are not there, 0 for k beyond the end.
+/// Of tile `rowTile` of the rows, `length` elements of k from start + `k` on:
+///   panel[i, k / 2, 2·t + k % 2]  for weights with k last,
+///   panel[i, k / 2 + t, k % 32]   for those with n last.
+void AMXSums::fillBlock(OpBuilder &b, const Part &part, Value rowTile, Value k,
+                        int64_t length, ArrayRef<MatmulIndices> theRows) {
+  Value mask = buildPrefixMask(b, loc, kStep, length);
+  auto pairsType = VectorType::get({kStep}, b.getBF16Type());
+  auto lanesType = VectorType::get({kAMXTile}, b.getF32Type());
+  SmallVector<Value> vectors;
+  for (MatmulIndices dims : theRows) {
+    dims[Matmul::kSum] = add(b, k, index(b, part.start));
+    if (part.term.prologue) {
+      Value computed =
+          buildPrologueVector(b, loc, part.term, dims, length, kStep);
+      vectors.push_back(clearBeyond(b, computed, mask));
+      continue;
+    }
+    vectors.push_back(loadVector(b, loc, part.term.lhs,
+                                 buildIndices(b, loc, part.term.lhsMap, dims),
+                                 kStep, mask));
+  }
+  if (runsAlongSum(part.term)) {
+    for (Value &vector : vectors)
+      vector = vector::BitCastOp::create(b, loc, lanesType, vector);
+    vectors = turn(b, loc, vectors);
+    for (Value &vector : vectors)
+      vector = vector::BitCastOp::create(b, loc, pairsType, vector);
+  }
+  Value first = arith::DivUIOp::create(b, loc, k, index(b, 2));
+  for (auto [i, vector] : llvm::enumerate(vectors))
+    storeVector(b, loc, vector, block.amx.panel,
+                ValueRange{rowTile, add(b, first, index(b, i)), zero}, Value());
+}
+
+/// All rows of the block; the last one again for those that are not there, 0
+/// for k beyond the end.
 void AMXSums::fillPanel(OpBuilder &b, const Part &part) {
-  auto fillBlock = [&](OpBuilder &b, Value rowTile, ArrayRef<Value> theRows,
-                       ArrayRef<OpFoldResult> tokens, Value k, int64_t length) {
-    Value mask = buildPrefixMask(b, loc, kStep, length);
-    auto lanes = VectorType::get({kAMXTile}, b.getF32Type());
-    SmallVector<Value> vectors;
-    for (auto [row, token] : llvm::zip(theRows, tokens)) {
-      MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
-      dims[Matmul::kExpert] = rows.expert;
-      dims[Matmul::kRow] = row;
-      dims[Matmul::kToken] = token;
-      dims[Matmul::kSum] = add(b, k, index(b, part.start));
-      Value pairs =
-          loadVector(b, loc, part.term.lhs,
-                     buildIndices(b, loc, part.term.lhsMap, dims), kStep, mask);
-      vectors.push_back(vector::BitCastOp::create(b, loc, lanes, pairs));
-    }
-    Value first = arith::DivUIOp::create(b, loc, k, index(b, 2));
-    for (auto [i, vector] : llvm::enumerate(turn(b, loc, vectors))) {
-      Value pairs = vector::BitCastOp::create(b, loc, pairsType(b), vector);
-      storeVector(b, loc, pairs, block.amx.panel,
-                  ValueRange{rowTile, add(b, first, index(b, i)), zero},
-                  Value());
-    }
-  };
   loop(b, zero, numRowTiles(b), one, [&](OpBuilder &b, Value rowTile) {
-    SmallVector<Value> theRows;
-    SmallVector<OpFoldResult> tokens;
+    SmallVector<MatmulIndices> theRows;
     Value begin = mul(b, rowTile, index(b, kAMXTile));
     Value last = sub(b, rows.count, one);
     for (int64_t i = 0; i < kAMXTile; ++i) {
-      Value place = min(b, add(b, begin, index(b, i)), last);
-      theRows.push_back(add(b, rows.first, place));
-      tokens.push_back(part.term.isGathered() ? tokenOf(b, theRows[i]).token
-                                              : b.getIndexAttr(0));
+      Value row = add(b, rows.first, min(b, add(b, begin, index(b, i)), last));
+      MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+      dims[Matmul::kExpert] = rows.expert;
+      dims[Matmul::kRow] = row;
+      if (part.term.isGathered() || part.term.prologue) {
+        TokenOfRow of = tokenOf(b, row);
+        dims[Matmul::kToken] = of.token;
+        dims[Matmul::kChoice] = of.choice;
+      }
+      theRows.push_back(std::move(dims));
     }
     int64_t tail = part.size % kStep;
     loop(b, zero, index(b, part.size - tail), index(b, kStep),
          [&](OpBuilder &b, Value k) {
-           fillBlock(b, rowTile, theRows, tokens, k, kStep);
+           fillBlock(b, part, rowTile, k, kStep, theRows);
          });
     if (tail)
-      fillBlock(b, rowTile, theRows, tokens, index(b, part.size - tail), tail);
+      fillBlock(b, part, rowTile, index(b, part.size - tail), tail, theRows);
   });
 }
 
 /// Two tiles of columns at a time, then what the last block has left.
 void AMXSums::buildPart(OpBuilder &b, const Part &part) {
+  if (!runsAlongSum(part.term)) {
+    // Of the group of a term, when it comes to its first member.
+    for (const ColumnGroup &group : groups)
+      if (group.term == &part.term)
+        buildAMXColumnPart(b, *this, block, rows, group, part);
+    return;
+  }
   constexpr int64_t kWidth = 2 * kAMXTile;
   forTiles(b, block.begin, block.end, kWidth,
            [&](OpBuilder &b, Value column, int64_t width) {
@@ -282,17 +305,10 @@ void AMXSums::buildPart(OpBuilder &b, const Part &part) {
            });
 }
 
-/// All rows of the block: two tiles at a time, then one that is left.
 void AMXSums::buildColumns(OpBuilder &b, const Part &part, Value column,
                            int64_t numColumnTiles, int64_t numColumns) {
-  Value count = numRowTiles(b);
-  Value isOdd = arith::RemUIOp::create(b, loc, count, index(b, 2));
-  Value whole = sub(b, count, isOdd);
-  loop(b, zero, whole, index(b, 2), [&](OpBuilder &b, Value rowTile) {
-    buildTiles(b, part, {column, rowTile, numColumnTiles, 2, numColumns});
-  });
-  loop(b, whole, count, one, [&](OpBuilder &b, Value rowTile) {
-    buildTiles(b, part, {column, rowTile, numColumnTiles, 1, numColumns});
+  forRowTiles(b, [&](OpBuilder &b, Value rowTile, int64_t count) {
+    buildTiles(b, part, {column, rowTile, numColumnTiles, count, numColumns});
   });
 }
 
@@ -320,12 +336,8 @@ void AMXSums::buildTiles(OpBuilder &b, const Part &part, const Tiles &tiles) {
 /// sums += weights · rows for `length` elements of k from start + `k` on.
 Carried AMXSums::addStep(OpBuilder &b, const Part &part, const Tiles &tiles,
                          Value k, int64_t length, ValueRange sums) {
-  Value pair = arith::DivUIOp::create(b, loc, k, index(b, 2));
-  SmallVector<Value> rowTiles;
-  for (int64_t j = 0; j < tiles.numRowTiles; ++j)
-    rowTiles.push_back(amx::TileLoadOp::create(
-        b, loc, factorType(b), block.amx.panel,
-        ValueRange{add(b, tiles.rowTile, index(b, j)), pair, zero}));
+  SmallVector<Value> rowTiles =
+      loadRows(b, tiles.rowTile, tiles.numRowTiles, k);
   Carried next;
   for (int64_t i = 0; i < tiles.numColumnTiles; ++i) {
     Value weights = loadWeights(b, part, tiles, i, k, length);

@@ -16,6 +16,7 @@
 
 #include "ColumnBlock.h"
 
+#include "AMXColumns.h"
 #include "ColumnVectors.h"
 #include "VectorAccess.h"
 #include "WeightLayout.h"
@@ -80,6 +81,8 @@ MemRefType mlir::moe::getColumnPanelType(CPUMatmulAttr config,
     ColumnShape shape(config, group);
     operand = shape.getOperandType();
     int64_t length = getPartLength(config, group.term->getLength());
+    if (config.usesAMX())
+      length = std::min(length, kAMXPanelLength);
     steps = std::max(steps, length / shape.getStep());
     vectors =
         std::max(vectors, shape.getLoadsOfTile() * shape.getVectorsOfLoad());

@@ -17,7 +17,6 @@
 
 #include "ColumnKernel.h"
 
-#include "BlockShuffles.h"
 #include "ColumnVectors.h"
 #include "VectorAccess.h"
 #include "WeightLayout.h"
@@ -36,12 +35,14 @@ using Matmul = GroupedMatmulOp;
 
 ColumnShape::ColumnShape(CPUMatmulAttr config, const ColumnGroup &group)
     : group(group), lanes(config.getLanes()),
-      step(config.usesBf16Dot() ? 2 : 1),
+      step(config.getStep() / config.getLanes()),
       columnsOfLoad(lanes * (group.stride == 1 ? step : 1)) {
-  loadsOfTile =
-      std::max<int64_t>(1, config.getTileColumns() / getVectorsOfLoad());
+  constexpr int64_t kVectorsOfAMX = 2;
+  int64_t numVectors =
+      config.usesAMX() ? kVectorsOfAMX : config.getTileColumns();
+  loadsOfTile = std::max<int64_t>(1, numVectors / getVectorsOfLoad());
   Builder b(config.getContext());
-  Type element = config.usesBf16Dot() ? Type(b.getBF16Type()) : b.getF32Type();
+  Type element = step == 2 ? Type(b.getBF16Type()) : b.getF32Type();
   operandType = VectorType::get({lanes * step}, element);
 }
 
@@ -56,9 +57,7 @@ int64_t ColumnShape::getElementsOf(int64_t columns) const {
 // Columns that a shuffle within blocks has mixed up
 //===----------------------------------------------------------------------===//
 
-/// Lanes of a pair of vectors: of each group of two blocks, the first one to
-/// the first vector (`gather`), or back.
-static BlockShuffles getBlockOrder(int64_t lanes, bool gather) {
+BlockShuffles mlir::moe::getBlockOrder(int64_t lanes, bool gather) {
   BlockShuffles masks;
   for (int64_t lane = 0; lane < 2 * lanes; ++lane) {
     int64_t block = lane / kShuffleBlock, numBlocks = 2 * lanes / kShuffleBlock;
@@ -96,6 +95,16 @@ public:
     return reorder(sums, /*gather=*/false);
   }
 
+  void buildPanel() {
+    buildLoop(
+        b, loc, buildIndex(b, loc, 0), tile.steps, buildIndex(b, loc, 1),
+        [&](OpBuilder &body, Value step) {
+          ColumnTileBuilder(body, loc, tile).addToPanel(step, shape.getStep());
+        });
+    if (tile.tail)
+      addToPanel(tile.steps, 1);
+  }
+
 private:
   OpBuilder &b;
   Location loc;
@@ -118,12 +127,23 @@ private:
     return ordered;
   }
 
-  /// `count` elements of k.
-  Carried addStep(Value step, ValueRange sums, int64_t count) {
+  /// The first element of k of a step, on the way to which the next tile's are
+  /// asked for.
+  Value startStep(Value step) {
     Value offset = arith::MulIOp::create(b, loc, step,
                                          buildIndex(b, loc, shape.getStep()));
-    Value k = arith::AddIOp::create(b, loc, tile.start, offset);
     prefetch(offset);
+    return arith::AddIOp::create(b, loc, tile.start, offset);
+  }
+
+  /// `count` elements of k, to the panel.
+  void addToPanel(Value step, int64_t count) {
+    forWeights(step, startStep(step), count, [](size_t, Value) {});
+  }
+
+  /// `count` elements of k.
+  Carried addStep(Value step, ValueRange sums, int64_t count) {
+    Value k = startStep(step);
     Carried next(sums);
     auto multiply = [&](size_t row, Value lhs, size_t column, Value weight) {
       Value &sum = next[row * getNumWeights() + column];
@@ -280,8 +300,8 @@ private:
     if (shape.getStep() != 1 || tile.group.stride != 1)
       operand =
           vector::ShuffleOp::create(b, loc, rows.front(), rows.back(), mask);
-    return tile.config.usesBf16Dot() ? operand
-                                     : buildExtensionToF32(b, loc, operand);
+    return shape.getStep() == 2 ? operand
+                                : buildExtensionToF32(b, loc, operand);
   }
 
   SmallVector<Value> panelIndex(Value step, int64_t vector) {
@@ -319,4 +339,9 @@ SmallVector<Value> mlir::moe::buildColumnTile(OpBuilder &builder, Location loc,
                                               const ColumnTile &tile,
                                               ValueRange sums) {
   return ColumnTileBuilder(builder, loc, tile).build(sums);
+}
+
+void mlir::moe::buildColumnPanel(OpBuilder &builder, Location loc,
+                                 const ColumnTile &tile) {
+  ColumnTileBuilder(builder, loc, tile).buildPanel();
 }

@@ -8,6 +8,7 @@
 #ifndef LIB_CONVERSION_COLUMNKERNEL_H
 #define LIB_CONVERSION_COLUMNKERNEL_H
 
+#include "BlockShuffles.h"
 #include "MicroKernel.h"
 
 namespace mlir::moe {
@@ -76,12 +77,20 @@ struct ColumnTile {
   Value panel;
   /// What is asked for on the way, from columns and elements of k that a later
   /// tile starts at: so many loads, of so many of a step's elements of k.
-  struct {
+  struct Prefetch {
     Value expert, column, sum;
     int64_t loads, elements;
     bool toFirstCache;
   } prefetch;
 };
+
+/// Lanes of a pair of vectors: of each group of two blocks, the first one to
+/// the first vector (`gather`), or back. Where a load brings two vectors of
+/// pairs, columns are in the order that this gathers.
+BlockShuffles getBlockOrder(int64_t lanes, bool gather);
+
+/// Makes the operands of all steps of `tile` in its panel, and no sums.
+void buildColumnPanel(OpBuilder &builder, Location loc, const ColumnTile &tile);
 
 /// Adds to `sums`, one vector of `lanes` columns for each row, member and such
 /// vector, in this order.

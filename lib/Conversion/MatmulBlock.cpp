@@ -82,9 +82,11 @@ public:
                          config.getBlockRows(), config.getBlockColumns()},
                         b.getF32Type());
     MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Value(),
-                      buildRowPanels(b)};
+                      Panels()};
     if (config.usesAMX())
       at.amx = buildAMXBuffers(b, *this);
+    else
+      at.rowPanels = buildRowPanels(b);
     if (MemRefType panel =
             getColumnPanelType(config, findColumnGroups(products)))
       at.columnPanel = allocaOnStack(b, loc, panel);

@@ -93,6 +93,14 @@ private:
 };
 } // namespace
 
+Value mlir::moe::buildPrologueVector(OpBuilder &builder, Location loc,
+                                     const Matmul::Term &term,
+                                     const MatmulIndices &dims, int64_t count,
+                                     int64_t lanes) {
+  return PanelRowBuilder(loc, term, dims, lanes)
+      .build(builder, dims[Matmul::kSum], count);
+}
+
 void mlir::moe::buildPanelRow(OpBuilder &builder, Location loc,
                               const Matmul::Term &term, MatmulIndices dims,
                               int64_t start, int64_t size, int64_t lanes,

@@ -23,6 +23,14 @@ int64_t getPanelLength(Type elementType, int64_t size, int64_t lanes);
 /// does.
 std::string findPrologueObstacle(const GroupedMatmulOp::Term &term);
 
+/// prologue(lhs[…, k], …) for `count` ≤ `lanes` elements of k from that of
+/// `dims` on, with e, m, t and j from `dims` as well; what follows them means
+/// nothing.
+Value buildPrologueVector(OpBuilder &builder, Location loc,
+                          const GroupedMatmulOp::Term &term,
+                          const MatmulIndices &dims, int64_t count,
+                          int64_t lanes);
+
 /// panel[row, k − start] = prologue(lhs[…, k], …) for k in [start, start +
 /// size), with e, m, t and j from `dims`. The panel's rows are whole vectors of
 /// `lanes`.

@@ -126,11 +126,13 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config,
       config.getLanes(), config.getKernel());
 }
 
-/// Rows are turned for each block of columns, so blocks are wide, but where
-/// they are all the tasks there are; the rows' panel, 256 KB at most, stays in
-/// the second cache.
+/// With weights along k, rows are turned for each block of columns, so blocks
+/// are wide, but where they are all the tasks there are. Weights along n are
+/// turned for each block of rows, so those are tall. The rows' panel, 256 or
+/// 512 KB at most, stays in the second cache.
 static CPUMatmulAttr chooseAMXConfig(Matmul op, const CPUMachine &machine) {
-  constexpr int64_t kMostRows = 64, kBlockSum = 2048;
+  constexpr int64_t kBlockSum = 2048;
+  int64_t mostRows = hasColumns(op) ? 128 : 64;
   int64_t mostColumns = isRouterLike(op)   ? 2 * kAMXTile
                         : op.isCombining() ? 128
                                            : 256;
@@ -138,7 +140,7 @@ static CPUMatmulAttr chooseAMXConfig(Matmul op, const CPUMachine &machine) {
   int64_t numBlocks = llvm::divideCeil(columns, mostColumns);
   return CPUMatmulAttr::get(
       op.getContext(), kAMXTile, kAMXTile,
-      chooseBlockRows(machine, 2 * kBlockSum, 2 * kAMXTile, kMostRows),
+      chooseBlockRows(machine, 2 * kBlockSum, 2 * kAMXTile, mostRows),
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), 2 * kAMXTile),
       kBlockSum, kAMXTile, CPUKernel::Amx);
 }
@@ -202,8 +204,9 @@ static std::string explain(Matmul op, CPUMatmulAttr config,
   os << config << ": ";
   if (config.usesAMX()) {
     os << "AMX's tiles; up to " << config.getBlockRows()
-       << " rows are turned for each block of columns, in the second cache of "
-       << kib(machine.l2Bytes);
+       << (hasColumns(op) ? " rows share turned weights"
+                          : " rows are turned for each block of columns")
+       << ", in the second cache of " << kib(machine.l2Bytes);
     return text;
   }
   int64_t rowBytes = config.getBlockSum() * getWeightBytes(op);

@@ -186,3 +186,23 @@ func.func @plan(%ids: tensor<?x8xi32>, %o: tensor<65xi32>, %s: tensor<?x8xi32>, 
   %1:3 = moe.plan ids(%ids : tensor<?x8xi32>) capacity(%c) outs(%0#0, %0#1, %0#2 : tensor<65xi32>, tensor<?x8xi32>, tensor<?xi32>)
   return %1#0, %1#1, %1#2 : tensor<65xi32>, tensor<?x8xi32>, tensor<?xi32>
 }
+
+// Weights with n last, interleaved, and rows that a prologue computes: blocks of rows are tall.
+// CHECK-LABEL: func @interleaved
+// AMX-LABEL: func @interleaved
+// AMX: #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 128, block_columns = 32, block_sum = 2048, lanes = 16, kernel = amx>
+func.func @interleaved(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x64x64xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %0 = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(prologue(%x[m, k]) * %w[e, k, 2 * n], %x[m, k] * %w[e, k, 2 * n + 1]
+               : tensor<?x64xbf16>, tensor<4x64x64xbf16>, tensor<?x64xbf16>, tensor<4x64x64xbf16>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%g: f32, %u: f32):
+    %p = arith.mulf %g, %u : f32
+    moe.yield %p : f32
+  } prologue {
+  ^bb0(%row: bf16):
+    %twice = arith.addf %row, %row : bf16
+    moe.yield %twice : bf16
+  }
+  return %0 : tensor<?x32xf32>
+}

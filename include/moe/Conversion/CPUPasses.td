@@ -107,7 +107,8 @@ def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
     With `kernel = amx`, weights with k last are the first operand of
     `amx.tile_mulf` as they are, 16 columns a tile; rows are turned into a panel of
     pairs of k, once for a block of columns; and four tiles of results, n × rows,
-    stay in registers.
+    stay in registers. Weights with n last are the second operand, from a panel of
+    pairs of k, once for a block of rows, and results rows × n.
 
     Before:
 

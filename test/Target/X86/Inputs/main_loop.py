@@ -56,7 +56,9 @@ def main() -> None:
     text = Path(path).read_text()
     loops = [loop for loop in innermost_loops(text)
              if any(line.startswith(instruction) for line in loop)]
-    spills = sum(bool(SPILL.search(line)) for loop in loops for line in loop)
+    # An address of a panel on the stack is no access.
+    spills = sum(bool(SPILL.search(line)) and not line.startswith("lea")
+                 for loop in loops for line in loop)
     print(f"{len(loops)} loops over k, {spills} accesses of the stack")
     whole = 0
     for loop in loops:

@@ -16,17 +16,16 @@
 #include "moe/Target/Passes.h"
 
 #include "EntryShapes.h"
+#include "GPUProgram.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/SymbolTable.h"
 #include "moe/Target/EntrySignature.h"
-#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace mlir::moe {
@@ -47,16 +46,6 @@ static constexpr StringLiteral kBlocksPerMultiprocessor =
 static constexpr StringLiteral kCooperative = "moe.cooperative";
 
 namespace {
-
-/// What the program says of a kernel.
-struct Kernel {
-  unsigned number = 0;
-  int64_t sharedBytes = 0;
-  bool hasLargeClusters = false;
-};
-
-/// The kernels of a gpu.binary that are launched.
-using Kernels = llvm::MapVector<StringAttr, Kernel>;
 
 /// Rewrites one entry and makes its program.
 class LaunchRewriter {
@@ -79,22 +68,9 @@ private:
   /// In the entry block, so that a loop does not allocate.
   Value allocate(Type type, int64_t count, unsigned alignment = 0);
   Value toI64(Value value);
-  LogicalResult buildProgram();
-  LogicalResult addImage(gpu::BinaryOp binary, const Kernels &kernels);
 
   Value constant(Type type, int64_t value) {
     return LLVM::ConstantOp::create(b, type, b.getIntegerAttr(type, value));
-  }
-  /// An internal constant with these bytes.
-  LLVM::GlobalOp addBytes(const Twine &name, StringRef bytes, int64_t align);
-  /// An internal global whose elements `build` returns.
-  LLVM::GlobalOp addStruct(const Twine &name, Type type, bool isConstant,
-                           function_ref<Value()> build);
-  /// `base` with the fields put in.
-  Value insert(Value base, int64_t first, ArrayRef<Value> fields,
-               ArrayRef<int64_t> at = {});
-  std::string local(const Twine &suffix) {
-    return (entry.getName() + ".program" + suffix).str();
   }
 
   ModuleOp module;
@@ -105,9 +81,7 @@ private:
   Block *allocationBlock = nullptr;
   /// That launch; the entry among them, launching or not.
   llvm::SetVector<func::FuncOp> functions;
-  llvm::MapVector<StringAttr, Kernels> binaries;
-  /// Of each image, what makes its fields.
-  SmallVector<SmallVector<std::function<Value()>>> images;
+  GPUBinaries binaries;
 };
 
 } // namespace
@@ -160,9 +134,9 @@ LogicalResult LaunchRewriter::collect(gpu::LaunchFuncOp launch) {
       return launch.emitOpError("passes a ")
              << operand.getType() << "; kernels take pointers and scalars";
   }
-  Kernels &kernels = binaries[launch.getKernelModuleName()];
-  auto [it, isNew] = kernels.insert({launch.getKernelName(), Kernel()});
-  Kernel &kernel = it->second;
+  GPUKernels &kernels = binaries[launch.getKernelModuleName()];
+  auto [it, isNew] = kernels.insert({launch.getKernelName(), GPUKernel()});
+  GPUKernel &kernel = it->second;
   if (isNew)
     kernel.number = kernels.size() - 1;
   IntegerAttr shared;
@@ -294,7 +268,7 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
     LLVM::StoreOp::create(b, place, at(args, ptr, i));
     lastPlace = place;
   }
-  const Kernel &kernel =
+  const GPUKernel &kernel =
       binaries[launch.getKernelModuleName()][launch.getKernelName()];
   Value shared = launch.getDynamicSharedMemorySize();
   if (!shared)
@@ -321,149 +295,8 @@ void LaunchRewriter::rewrite(gpu::LaunchFuncOp launch, Value call) {
 }
 
 //===----------------------------------------------------------------------===//
-// The program: moe_cuda_program and what it points to
+// Functions
 //===----------------------------------------------------------------------===//
-
-LLVM::GlobalOp LaunchRewriter::addBytes(const Twine &name, StringRef bytes,
-                                        int64_t align) {
-  auto type = LLVM::LLVMArrayType::get(b.getI8Type(), bytes.size());
-  auto global = LLVM::GlobalOp::create(b, type, /*isConstant=*/true,
-                                       LLVM::Linkage::Internal, local(name),
-                                       b.getStringAttr(bytes), align);
-  return global;
-}
-
-LLVM::GlobalOp LaunchRewriter::addStruct(const Twine &name, Type type,
-                                         bool isConstant,
-                                         function_ref<Value()> build) {
-  auto global =
-      LLVM::GlobalOp::create(b, type, isConstant, LLVM::Linkage::Internal,
-                             local(name), Attribute(), /*alignment=*/8);
-  OpBuilder::InsertionGuard guard(b);
-  b.createBlock(&global.getInitializerRegion());
-  LLVM::ReturnOp::create(b, build());
-  return global;
-}
-
-Value LaunchRewriter::insert(Value base, int64_t first, ArrayRef<Value> fields,
-                             ArrayRef<int64_t> at) {
-  for (auto [i, field] : llvm::enumerate(fields)) {
-    SmallVector<int64_t> position(at);
-    position.push_back(first + i);
-    base = LLVM::InsertValueOp::create(b, base, field, position);
-  }
-  return base;
-}
-
-/// The compute capability times 10, of "sm_90a", and whether code for it runs
-/// on nothing else.
-static std::pair<int64_t, bool> parseChip(StringRef chip) {
-  chip.consume_front("sm_");
-  bool isOnly = chip.consume_back("a");
-  int64_t arch = 0;
-  chip.getAsInteger(10, arch);
-  return {arch, isOnly};
-}
-
-LogicalResult LaunchRewriter::addImage(gpu::BinaryOp binary,
-                                       const Kernels &kernels) {
-  std::string number = std::to_string(images.size());
-  StringRef ptx, cubin, chip;
-  for (auto object : binary.getObjectsAttr().getAsRange<gpu::ObjectAttr>()) {
-    if (auto target = dyn_cast<NVVM::NVVMTargetAttr>(object.getTarget()))
-      chip = target.getChip();
-    if (object.getFormat() == gpu::CompilationTarget::Assembly)
-      ptx = object.getObject().getValue();
-    else
-      cubin = object.getObject().getValue();
-  }
-  if (chip.empty() || (ptx.empty() && cubin.empty()))
-    return binary.emitOpError("has no code for an NVIDIA GPU");
-  // The text of PTX ends with 0; gpu-module-to-binary may have added one.
-  auto text = [&](StringRef bytes) {
-    return bytes.ends_with(StringRef("\0", 1)) ? bytes.str()
-                                               : bytes.str() + '\0';
-  };
-  auto name = addBytes(".chip" + number, text(chip), 1);
-  LLVM::GlobalOp ptxGlobal, cubinGlobal;
-  if (!ptx.empty())
-    ptxGlobal = addBytes(".ptx" + number, text(ptx), 16);
-  if (!cubin.empty())
-    cubinGlobal = addBytes(".cubin" + number, cubin, 64);
-
-  SmallVector<LLVM::GlobalOp> names;
-  for (auto [kernelName, kernel] : kernels)
-    names.push_back(
-        addBytes(".kernel" + number + "." + std::to_string(names.size()),
-                 text(kernelName.getValue()), 1));
-  auto kernelType =
-      LLVM::LLVMStructType::getLiteral(b.getContext(), {ptr, i32, i32});
-  auto tableType = LLVM::LLVMArrayType::get(kernelType, kernels.size());
-  auto table =
-      addStruct(".kernels" + number, tableType, /*isConstant=*/true, [&] {
-        Value value = LLVM::ZeroOp::create(b, tableType);
-        for (auto [i, entry] : llvm::enumerate(kernels)) {
-          const Kernel &kernel = entry.second;
-          value = insert(value, 0,
-                         {LLVM::AddressOfOp::create(b, names[i]),
-                          constant(i32, kernel.sharedBytes),
-                          constant(i32, kernel.hasLargeClusters)},
-                         {static_cast<int64_t>(i)});
-        }
-        return value;
-      });
-  auto address = [this](LLVM::GlobalOp global) {
-    return [this, global]() mutable -> Value {
-      if (!global)
-        return LLVM::ZeroOp::create(b, ptr);
-      return LLVM::AddressOfOp::create(b, global);
-    };
-  };
-  auto number32 = [this](int64_t value) {
-    return [this, value] { return constant(i32, value); };
-  };
-  auto [arch, isOnly] = parseChip(chip);
-  images.push_back({address(name), number32(arch), number32(isOnly),
-                    address(cubinGlobal), address(ptxGlobal), address(table),
-                    number32(kernels.size())});
-  return success();
-}
-
-LogicalResult LaunchRewriter::buildProgram() {
-  b.setLoc(entry.getLoc());
-  b.setInsertionPointToStart(module.getBody());
-  for (auto &[symbol, kernels] : binaries) {
-    auto binary = module.lookupSymbol<gpu::BinaryOp>(symbol);
-    if (!binary)
-      return entry.emitError()
-             << "@" << entry.getName() << " launches kernels of @"
-             << symbol.getValue() << ", which is no gpu.binary";
-    if (failed(addImage(binary, kernels)))
-      return failure();
-    binary.erase();
-  }
-  auto imageType = LLVM::LLVMStructType::getLiteral(
-      b.getContext(), {ptr, i32, i32, ptr, ptr, ptr, i32});
-  auto tableType = LLVM::LLVMArrayType::get(imageType, images.size());
-  auto table = addStruct(".images", tableType, /*isConstant=*/true, [&] {
-    Value value = LLVM::ZeroOp::create(b, tableType);
-    for (auto [i, fields] : llvm::enumerate(images))
-      for (auto [j, field] : llvm::enumerate(fields))
-        value = insert(value, j, {field()}, {static_cast<int64_t>(i)});
-    return value;
-  });
-  auto layer = addBytes(".layer", entry.getName().str() + '\0', 1);
-  auto programType =
-      LLVM::LLVMStructType::getLiteral(b.getContext(), {ptr, ptr, i32, ptr});
-  addStruct("", programType, /*isConstant=*/false, [&] {
-    Value value = LLVM::ZeroOp::create(b, programType);
-    return insert(value, 0,
-                  {LLVM::AddressOfOp::create(b, layer),
-                   LLVM::AddressOfOp::create(b, table),
-                   constant(i32, images.size())});
-  });
-  return success();
-}
 
 /// moe_cuda_call of moe/Runtime/CUDALayer.h, up to the image.
 static Type getCallType(MLIRContext *context) {
@@ -537,10 +370,12 @@ LogicalResult LaunchRewriter::run() {
     allocationBlock = &function.getBody().front();
     rewrite(launch, function.getArguments().back());
   }
-  if (failed(buildProgram()))
+  FailureOr<FlatSymbolRefAttr> program =
+      buildGPUProgram(module, entry, binaries);
+  if (failed(program))
     return failure();
   NamedAttrList attrs(entry->getAttrOfType<DictionaryAttr>(kEntryAttr));
-  attrs.set("program", FlatSymbolRefAttr::get(b.getContext(), local("")));
+  attrs.set("program", *program);
   entry->setAttr(kEntryAttr, attrs.getDictionary(b.getContext()));
   return success();
 }

@@ -82,6 +82,7 @@ void mlir::moe::buildLowerKernelsPipeline(OpPassManager &pm) {
   rest.filterDialects = {"arith", "cf", "memref"};
   kernels.addPass(createConvertToLLVMPass(rest));
   kernels.addPass(createReconcileUnrealizedCastsPass());
+  kernels.addPass(createKeepLoopAnnotations());
   kernels.addPass(createCSEPass());
   kernels.addPass(createCanonicalizerPass());
 }

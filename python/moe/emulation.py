@@ -73,6 +73,15 @@ def lowering(text: str) -> tuple[str, ...]:
             "reconcile-unrealized-casts")
 
 
+def kernels_of(text: str) -> str:
+    """A module with the gpu.module of a printed one, and what that names: without its host code,
+    which no emulation runs."""
+    aliases = [line for line in text.splitlines() if line.startswith("#")]
+    begin = text.index("  gpu.module ")
+    kernels = text[begin:text.index("\n  }", begin)]
+    return "\n".join([*aliases, "module attributes {gpu.container_module} {", kernels, "  }", "}", ""])
+
+
 def compile_kernels(text: str, passes: Sequence[str] = ()) -> Kernels:
     """Kernels of a module, after `passes` of moe-opt on each gpu.module (see `lowering`, if its
     ops are not in the llvm and nvvm dialects yet)."""

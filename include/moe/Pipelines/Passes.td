@@ -82,6 +82,20 @@ def InPlaceResults : Pass<"moe-in-place-results"> {
   }];
 }
 
+def KeepLoopAnnotations : Pass<"moe-keep-loop-annotations"> {
+  let summary = "keeps what is said of loops when they become branches";
+  let description = [{
+    Upstream carries `llvm.loop_annotation` of an `scf.for` along to the branch
+    back to the loop's head, but as a discardable attribute, which nothing reads.
+    It becomes the branch's own, which is translated to LLVM IR.
+
+    Before: `llvm.br ^head(%i : i32) {llvm.loop_annotation = #rolled}`
+
+    After: `llvm.br ^head(%i : i32) {loop_annotation = #rolled}`
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
 def StridedCopies : Pass<"moe-strided-copies"> {
   let summary = "turns copies that are no memcpy into linalg ops";
   let description = [{

@@ -78,8 +78,8 @@ Value WgmmaConsumer::move(Value descriptor, Value stage, int64_t bytes) {
 // Products
 //===----------------------------------------------------------------------===//
 
-/// sums += m · n, for 64 × tile N and 16 of k.
-Value WgmmaConsumer::multiply(Value m, Value n, Value sums) {
+/// sums += m · n, for 64 × tile N and 16 of k; m · n alone without `adds`.
+Value WgmmaConsumer::multiply(Value m, Value n, Value sums, bool adds) {
   using NVVM::MMALayout;
   auto type = task.problem.elementType.isF16() ? NVVM::WGMMATypes::f16
                                                : NVVM::WGMMATypes::bf16;
@@ -89,15 +89,17 @@ Value WgmmaConsumer::multiply(Value m, Value n, Value sums) {
       NVVM::MMAShapeAttr::get(b.getContext(), kWgmmaM, task.sideN(), kWgmmaSum);
   return NVVM::WgmmaMmaAsyncOp::create(
       b, sums.getType(), sums, m, n, shape, type, type, NVVM::WGMMATypes::f32,
-      NVVM::WGMMAScaleOut::one, NVVM::WGMMAScaleIn::one,
-      NVVM::WGMMAScaleIn::one, sumIsLastInM ? MMALayout::row : MMALayout::col,
+      adds ? NVVM::WGMMAScaleOut::one : NVVM::WGMMAScaleOut::zero,
+      NVVM::WGMMAScaleIn::one, NVVM::WGMMAScaleIn::one,
+      sumIsLastInM ? MMALayout::row : MMALayout::col,
       sumIsLastInN ? MMALayout::col : MMALayout::row,
       /*satfinite=*/NVVM::MMAIntOverflowAttr());
 }
 
 /// Starts the products of a stage; `sums` has a struct for each product and
-/// fragment.
-SmallVector<Value> WgmmaConsumer::multiplyStage(Value stage, ValueRange sums) {
+/// fragment, whose values are not read if the stage is a tile's `only` one.
+SmallVector<Value> WgmmaConsumer::multiplyStage(Value stage, ValueRange sums,
+                                                bool only) {
   // 16 of k are 32 bytes of a row, or 16 rows of a panel.
   auto stepOf = [&](int64_t k, bool sumIsLast) {
     return sumIsLast ? k * 2 : k * kRowBytes;
@@ -114,7 +116,7 @@ SmallVector<Value> WgmmaConsumer::multiplyStage(Value stage, ValueRange sums) {
             move(descriptorM, stage, fragment + (swapped ? weight : rowStep));
         Value n = move(descriptorN, stage, swapped ? rowStep : weight);
         Value &sum = results[p * numFragments + i];
-        sum = multiply(m, n, sum);
+        sum = multiply(m, n, sum, /*adds=*/k > 0 || !only);
       }
   }
   NVVM::WgmmaGroupSyncAlignedOp::create(b);
@@ -126,11 +128,28 @@ void WgmmaConsumer::release(Value stage, Value condition) {
            [&] { ring.arriveEmpty(stage); });
 }
 
+/// LLVM leaves the loop that `results` are of a loop, however few steps it has.
+static void keepRolled(ValueRange results) {
+  Operation *op = results.front().getDefiningOp();
+  Builder b(op->getContext());
+  auto unroll = LLVM::LoopUnrollAttr::get(b.getContext(), b.getBoolAttr(true),
+                                          {}, {}, {}, {}, {}, {});
+  op->setAttr("llvm.loop_annotation",
+              LLVM::LoopAnnotationAttr::get(b.getContext(), {}, {}, {}, unroll,
+                                            {}, {}, {}, {}, {}, {}, {}, {}, {},
+                                            {}, {}));
+}
+
 StageRing::Cursor WgmmaConsumer::computeTile(const Tile &tile,
                                              StageRing::Cursor at) {
   auto type = LLVM::LLVMStructType::getLiteral(
       b.getContext(), SmallVector<Type>(task.sideN() / 2, b.getF32Type()));
-  Value none = LLVM::ZeroOp::create(b, type);
+  // ptxas takes wgmma one at a time where sums are cleared between a fence and
+  // the first product. A loop's are cleared before it, as long as it stays one;
+  // without a loop nothing is to be cleared.
+  bool only = task.numSteps() == 1;
+  Value none = only ? LLVM::UndefOp::create(b, type).getResult()
+                    : LLVM::ZeroOp::create(b, type).getResult();
   // Beside the sums, the loop carries the cursor and the stage that is read
   // still: a test of `step` instead would make LLVM peel the first step off,
   // and the sums would move to other registers between the two.
@@ -141,7 +160,7 @@ StageRing::Cursor WgmmaConsumer::computeTile(const Tile &tile,
     StageRing::Cursor cursor = {carried[0], carried[1]};
     ring.waitFull(cursor);
     SmallVector<Value> sums =
-        multiplyStage(cursor.stage, carried.drop_front(kCarried));
+        multiplyStage(cursor.stage, carried.drop_front(kCarried), only);
     NVVM::WgmmaWaitGroupSyncOp::create(b, 1);
     release(carried[2], b.less(b.i32(-1), carried[2]));
     StageRing::Cursor next = ring.next(cursor);
@@ -150,6 +169,7 @@ StageRing::Cursor WgmmaConsumer::computeTile(const Tile &tile,
   };
   SmallVector<Value> done =
       b.loop(b.i32(0), b.i32(task.numSteps()), b.i32(1), inits, body);
+  keepRolled(done);
   NVVM::WgmmaWaitGroupSyncOp::create(b, 0);
   release(done[2], Value());
   ValueRange sums = ValueRange(done).drop_front(kCarried);

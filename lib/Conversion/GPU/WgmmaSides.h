@@ -119,8 +119,8 @@ public:
 private:
   Value describe(Value address, bool sumIsLast);
   Value move(Value descriptor, Value stage, int64_t bytes);
-  Value multiply(Value m, Value n, Value sums);
-  SmallVector<Value> multiplyStage(Value stage, ValueRange sums);
+  Value multiply(Value m, Value n, Value sums, bool adds);
+  SmallVector<Value> multiplyStage(Value stage, ValueRange sums, bool only);
   void release(Value stage, Value condition);
   StageRing::Cursor computeTile(const Tile &tile, StageRing::Cursor at);
 

@@ -92,7 +92,7 @@ def check_special_values(moe_opt: str) -> None:
     """What docs/GPU.md says of NaN, infinities, and the largest and smallest magnitudes."""
     variant = F32("special-values", n=16, k=32, experts=1, config=(16, 32, 1, 2, 2))
     lowered = check_kernels.lower(moe_opt, variant.text())
-    kernels = emulation.compile_kernels(check_kernels.kernels_of(lowered))
+    kernels = emulation.compile_kernels(emulation.kernels_of(lowered))
     generator = np.random.default_rng(1)
     w = variant.factors(generator, (1, variant.n, variant.k)) / np.float32(8)
     x = variant.factors(generator, (7, variant.k))

@@ -229,12 +229,6 @@ def lower(moe_opt: str, text: str) -> str:
     return done.stdout
 
 
-def kernels_of(lowered: str) -> str:
-    """The kernels alone: host code is not run here."""
-    kernels = lowered[lowered.index("  gpu.module "):]
-    return "module attributes {gpu.container_module} {\n" + kernels
-
-
 def exact(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Values that bf16 and f16 hold: small integers times powers of two."""
     return generator.integers(-64, 65, shape).astype(np.float32) / 64
@@ -469,7 +463,7 @@ MUTANT_SEEDS = range(1, 6)
 def find(variant: Variant | Combine, damaged: str) -> tuple[int, str]:
     """Under how many of the schedules a damaged kernel is found out, and how at first."""
     try:
-        kernels = emulation.compile_kernels(kernels_of(damaged))
+        kernels = emulation.compile_kernels(emulation.kernels_of(damaged))
     except emulation.EmulationError as error:
         sys.exit(f"error: a damaged kernel does not compile: {error}")
     texts = []
@@ -509,7 +503,7 @@ def check(variants: list[Variant | Combine], mutants: dict, arguments: list[str]
     chosen = [v for v in variants if not names or v.name.startswith(tuple(names))]
     for variant in chosen:
         lowered = lower(moe_opt, variant.text())
-        kernels = emulation.compile_kernels(kernels_of(lowered))
+        kernels = emulation.compile_kernels(emulation.kernels_of(lowered))
         if isinstance(variant, Combine):
             for seed in range(1, 6):
                 variant.run(kernels, seed)

@@ -249,12 +249,11 @@ class Program:
         begin = text.index("  gpu.module @")
         self.host = text[text.index("func.func @layer("):begin]
         self.host = self.host[:self.host.index("\n  }")]
-        kernels = text[begin:text.index("\n  }", begin)]
+        kernels = emulation.kernels_of(text)
         damaged = damage(kernels)
         if damage.__name__ != "<lambda>" and damaged == kernels:
             sys.exit("error: a mutant that changes nothing")
-        self.kernels = emulation.compile_kernels(
-            "module attributes {gpu.container_module} {\n" + damaged + "\n  }\n}\n")
+        self.kernels = emulation.compile_kernels(damaged)
         self.workspace = int(re.search(r"constant (\d+) : index\s+return",
                                        text[text.index("@layer.workspace()"):begin]).group(1))
 

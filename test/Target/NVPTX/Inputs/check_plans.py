@@ -15,7 +15,7 @@ import sys
 import time
 
 import numpy as np
-from check_kernels import MUTANT_SEEDS, Damage, drop, each, kernels_of, lower, nth, swap
+from check_kernels import MUTANT_SEEDS, Damage, drop, each, lower, nth, swap
 from moe import emulation, reference
 
 SCHEDULES = 25  # of each variant
@@ -165,7 +165,7 @@ def check_mutants(moe_opt: str) -> None:
     survivors = []
     for name, (of, tokens, blocks, damage) in MUTANTS.items():
         variant = next(v for v in PLANS if v.name == of)
-        kernel = kernels_of(lower(moe_opt, variant.text()))
+        kernel = emulation.kernels_of(lower(moe_opt, variant.text()))
         damaged = damage(kernel)
         if damaged == kernel:
             sys.exit(f"error: '{name}' changes nothing")
@@ -184,7 +184,7 @@ def main() -> None:
         return check_mutants(moe_opt)
     chosen = [v for v in PLANS if not names or v.name.startswith(tuple(names))]
     for variant in chosen:
-        kernels = emulation.compile_kernels(kernels_of(lower(moe_opt, variant.text())))
+        kernels = emulation.compile_kernels(emulation.kernels_of(lower(moe_opt, variant.text())))
         start, runs = time.monotonic(), itertools.cycle(variant.runs)
         for seed in range(1, SCHEDULES + 1):
             variant.run(kernels, *next(runs), seed)

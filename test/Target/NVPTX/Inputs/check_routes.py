@@ -15,8 +15,7 @@ import dataclasses
 import sys
 
 import numpy as np
-from check_kernels import (Damage, constant, decode, each, encode, exact, kernels_of, lower, nth,
-                           swap)
+from check_kernels import Damage, constant, decode, each, encode, exact, lower, nth, swap
 from moe import artifact, emulation, reference
 
 TYPES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "i32": "i32"}
@@ -349,7 +348,7 @@ def bits(array: np.ndarray) -> np.ndarray:
 def check(variants: list[Variant], moe_opt: str) -> None:
     """Runs all variants with each number of tokens."""
     lowered = lower(moe_opt, "\n".join(v.kernel_text() for v in variants))
-    kernels = emulation.compile_kernels(kernels_of(lowered))
+    kernels = emulation.compile_kernels(emulation.kernels_of(lowered))
     reference_of_all = general(variants)
     for number, tokens in enumerate(variants[0].tokens):
         seed = number + 1
@@ -418,7 +417,7 @@ def check_mutants(moe_opt: str) -> None:
 
 def check_damaged(variant: Variant, moe_opt: str, damage: Damage, name: str) -> None:
     """The kernel with `damage` against that without."""
-    kernel = kernels_of(lower(moe_opt, variant.kernel_text()))
+    kernel = emulation.kernels_of(lower(moe_opt, variant.kernel_text()))
     damaged = damage(kernel)
     if damaged == kernel:
         print(f"error: '{name}' changes nothing")

@@ -5,8 +5,8 @@ usage: moe-opt … | check_sass.py PTXAS NVDISASM CHIP KERNEL=MAX_PER_MMA…
 
 Every kernel must be named: with the most instructions that its main loop may have for each of its
 tensor core instructions, or with 0 where it has no such loop. None may touch local memory. Prints
-the main loop of each kernel (or all of one without) and what it is made of; exits with 1 where one
-is over its budget. The second form checks what nvdisasm has printed into a file.
+the main loop of each kernel (or all of one without), what it is made of, and what there is in all by
+the alphabet; exits with 1 where one is over its budget. The second form checks what nvdisasm has printed into a file.
 """
 
 import subprocess
@@ -42,6 +42,9 @@ def check(kernel: sass.Kernel, budget: float) -> list[str]:
     each = len(where) / num_mma if num_mma else 0
     print(f"{kernel.name}: {'loop of ' if loop else ''}{len(where)} instructions, {each:.2f} an MMA: "
           f"{made_of}")
+    if loop is not None:
+        whole = ", ".join(f"{n} {opcode}" for opcode, n in sorted(kernel.count(everything).items()))
+        print(f"{kernel.name}: in all {len(everything)} instructions: {whole}")
     problems = []
     local = [kernel.opcodes[i] for i in everything if kernel.opcodes[i] in ("LDL", "STL")]
     if local:

@@ -29,11 +29,7 @@ def make(moe_opt: str, layer: str, chip: str, output: str) -> None:
     """The library, at `output`."""
     passes = f"inline,moe-prepare-entry,symbol-dce,moe-gpu-lowering{{chip={chip}}}"
     text = run([moe_opt, layer, f"--pass-pipeline=builtin.module({passes})"]).decode()
-    # The host's code stays behind.
-    begin = text.index("  gpu.module @")
-    end = text.index("\n  }", begin)
-    kernels = ("module attributes {gpu.container_module} {\n" + text[begin:end] + "\n  }\n}\n")
-    host = run([moe_opt, "--moe-emulate-nvvm"], kernels.encode())
+    host = run([moe_opt, "--moe-emulate-nvvm"], emulation.kernels_of(text).encode())
     ir = run(["mlir-translate-22", "--mlir-to-llvmir", "--allow-unregistered-dialect"], host)
     lib = emulation.build_folder() / "lib"
     run(["clang-22", "-x", "ir", "-", "-O1", "-w", "-fPIC", "-shared", "-o", output, f"-L{lib}",

@@ -43,7 +43,7 @@ def check(kernel: sass.Kernel, budget: float) -> list[str]:
     print(f"{kernel.name}: {'loop of ' if loop else ''}{len(where)} instructions, {each:.2f} an MMA: "
           f"{made_of}")
     if loop is not None:
-        whole = ", ".join(f"{n} {opcode}" for opcode, n in sorted(kernel.count(everything).items()))
+        whole = ",".join(f"{opcode}={n}" for opcode, n in sorted(kernel.count(everything).items()))
         print(f"{kernel.name}: in all {len(everything)} instructions: {whole}")
     problems = []
     local = [kernel.opcodes[i] for i in everything if kernel.opcodes[i] in ("LDL", "STL")]

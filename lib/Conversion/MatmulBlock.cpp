@@ -21,6 +21,7 @@
 #include "RowPanel.h"
 #include "VectorAccess.h"
 #include "WeightLayout.h"
+#include "WeightPanel.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
@@ -81,12 +82,13 @@ public:
         MemRefType::get({static_cast<int64_t>(products.size()),
                          config.getBlockRows(), config.getBlockColumns()},
                         b.getF32Type());
-    MatmulBlock at = {begin, end, allocaOnStack(b, loc, type), Value(),
-                      Panels()};
+    MatmulBlock at = {begin,   end,     allocaOnStack(b, loc, type),
+                      Value(), Value(), Panels()};
     if (config.usesAMX())
       at.amx = buildAMXBuffers(b, *this);
     else
       at.rowPanels = buildRowPanels(b);
+    at.weightPanel = buildWeightPanel(b);
     if (MemRefType panel =
             getColumnPanelType(config, findColumnGroups(products)))
       at.columnPanel = allocaOnStack(b, loc, panel);
@@ -112,6 +114,23 @@ private:
                            getPanelLength(type, length, config.getLanes())},
                           type));
     return panels;
+  }
+
+  /// Of tile_columns × the longest part of k that is decoded.
+  Value buildWeightPanel(OpBuilder &b) {
+    int64_t length = 0;
+    for (const Matmul::Product &product : products)
+      for (const Matmul::Term &term : product)
+        if (term.decode)
+          length = std::max(length, getPartLength(config, term.getLength()));
+    if (length == 0)
+      return Value();
+    Type type = getWeightPanelType(config);
+    return allocaOnStack(
+        b, loc,
+        MemRefType::get({config.getTileColumns(),
+                         getPanelLength(type, length, config.getLanes())},
+                        type));
   }
 };
 
@@ -315,8 +334,13 @@ private:
   /// the tiles compute. To ask for all at each step takes the loads' turns
   /// (measured: 15 % at 64 rows and more), for all at once fills the queue of
   /// misses, and rows from the second cache then wait behind it.
+  ///
+  /// Where weights are decoded, that is what asks for the next ones.
   void buildRowTiles(OpBuilder &b, const Part &part, const Columns &columns,
                      const Next &next) {
+    bool isDecoded = part.term.decode;
+    if (isDecoded)
+      decodeWeights(b, part, columns, next);
     int64_t height = config.getTileRows(), width = columns.width;
     auto build = [&](OpBuilder &b, Value place, int64_t numRows,
                      int64_t numPrefetched) {
@@ -332,7 +356,9 @@ private:
       });
     };
     int64_t few = width * height;
-    if (columns.mostRows <= few) {
+    if (isDecoded) {
+      wholeTiles(b, 0);
+    } else if (columns.mostRows <= few) {
       wholeTiles(b, llvm::divideCeil(width, 2));
     } else {
       Value areFew = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
@@ -343,8 +369,32 @@ private:
     }
     switchRows(b, add(b, last, one), height,
                [&](OpBuilder &b, int64_t numRows) {
-                 build(b, whole, numRows, width);
+                 build(b, whole, numRows, isDecoded ? 0 : width);
                });
+  }
+
+  /// The weights of a tile, to the block's panel.
+  void decodeWeights(OpBuilder &b, const Part &part, const Columns &columns,
+                     const Next &next) {
+    loop(b, zero, index(b, columns.width), one, [&](OpBuilder &b, Value place) {
+      MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+      dims[Matmul::kExpert] = rows.expert;
+      dims[Matmul::kColumn] = add(b, columns.first, place);
+      auto prefetch = [&](OpBuilder &b, Value k) {
+        MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+        dims[Matmul::kExpert] = next.expert;
+        dims[Matmul::kColumn] = add(b, next.column, place);
+        dims[Matmul::kSum] = next.shift ? add(b, k, next.shift) : k;
+        memref::PrefetchOp::create(
+            b, loc, next.term.getWeight(),
+            buildIndices(b, loc, next.term.getWeightMap(), dims),
+            /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
+      };
+      buildWeightPanelRow(b, loc,
+                          {part.term, config, dims, part.start, part.size,
+                           block.weightPanel, place},
+                          prefetch);
+    });
   }
 
   /// `height` rows from `place` on and `width` columns from `column` on.
@@ -356,6 +406,8 @@ private:
   /// The columns of the next tile that a tile asks for: the tiles of rows take
   /// turns.
   Value prefetchedColumn(OpBuilder &b, const Tile &tile, Value next) {
+    if (tile.numPrefetched == 0)
+      return next;
     Value turn = arith::DivUIOp::create(b, loc, tile.place,
                                         index(b, config.getTileRows()));
     Value numTurns = index(b, llvm::divideCeil(tile.width, tile.numPrefetched));
@@ -372,6 +424,10 @@ private:
     Value local = sub(b, position.column, block.begin);
     TileSums::Operand weight = {part.term.getWeight(),
                                 part.term.getWeightMap()};
+    if (part.term.decode) {
+      weight = decodedWeights(b, part);
+      dims[Matmul::kColumn] = b.getIndexAttr(0);
+    }
     TileRows tileRows =
         tileRowsOf(b, part.term, rows.first, position.place, position.height);
     int64_t tail = part.size % config.getStep();
@@ -429,6 +485,15 @@ private:
     AffineExpr sum = b.getAffineDimExpr(Matmul::kSum);
     return {rowPanelOf(part),
             AffineMap::get(Matmul::kNumDims, 0, {row, sum - part.start},
+                           b.getContext())};
+  }
+
+  /// The panel [column − the tile's first, k − the part's start].
+  TileSums::Operand decodedWeights(OpBuilder &b, const Part &part) {
+    AffineExpr column = b.getAffineDimExpr(Matmul::kColumn);
+    AffineExpr sum = b.getAffineDimExpr(Matmul::kSum);
+    return {block.weightPanel,
+            AffineMap::get(Matmul::kNumDims, 0, {column, sum - part.start},
                            b.getContext())};
   }
 

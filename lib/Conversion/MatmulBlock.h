@@ -22,10 +22,11 @@ struct AMXBuffers {
 };
 
 /// Columns [begin, end), the scratch for their sums (products × rows ×
-/// columns), and panels for weights that run along n (null where none do) and
-/// for rows that a prologue computes; all on the stack of the task.
+/// columns), and panels for weights that run along n and for those of a tile
+/// that are decoded (null where none are), and for rows that a prologue
+/// computes; all on the stack of the task.
 struct MatmulBlock {
-  Value begin, end, scratch, columnPanel;
+  Value begin, end, scratch, columnPanel, weightPanel;
   Panels rowPanels;
   AMXBuffers amx = {};
 };

@@ -14,6 +14,7 @@
 #include "RowPanel.h"
 #include "VectorRegion.h"
 #include "WeightLayout.h"
+#include "WeightPanel.h"
 #include "mlir/IR/Remarks.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Conversion/Passes.h"
@@ -33,8 +34,8 @@ using Matmul = GroupedMatmulOp;
 static std::string findObstacle(const Matmul::Term &term) {
   if (std::string obstacle = findPrologueObstacle(term); !obstacle.empty())
     return obstacle;
-  if (term.decode)
-    return "a weight is decoded; decode it before the layer";
+  if (std::string obstacle = findDecodeObstacle(term); !obstacle.empty())
+    return obstacle;
   if (ShapedType::isDynamic(term.getLength()) || term.getLength() < 1)
     return "K, the length of a sum, is not a positive constant; make it static";
   if (!runsAlongSum(term) && !runsAlongColumns(term))
@@ -81,12 +82,15 @@ static bool hasColumns(Matmul op) {
                  [](const Matmul::Term &term) { return !runsAlongSum(term); });
 }
 
-/// Of the widest element of a weight.
-static int64_t getWeightBytes(Matmul op) {
+/// Of the widest element of a weight; decoded ones are what `kernel`
+/// multiplies.
+static int64_t getWeightBytes(Matmul op, CPUKernel kernel) {
   int64_t bytes = 1;
   for (const Matmul::Product &product : op.getProducts())
     for (const Matmul::Term &term : product) {
       int64_t bits = getWeightType(term).getIntOrFloatBitWidth();
+      if (term.decode)
+        bits = kernel == CPUKernel::Fma ? 32 : 16;
       bytes = std::max(bytes, bits / 8);
     }
   return bytes;
@@ -167,7 +171,8 @@ static CPUMatmulAttr chooseConfig(Matmul op, const CPUMachine &machine) {
   const VectorISA &isa = machine.isa;
   if (isa.amx && findAMXObstacle(op).empty())
     return chooseAMXConfig(op, machine);
-  int64_t bytes = getWeightBytes(op);
+  CPUKernel kernel = multipliesBf16(op) ? isa.kernel : CPUKernel::Fma;
+  int64_t bytes = getWeightBytes(op, kernel);
   int64_t tileRows = isa.tileRows, tileColumns = isa.tileColumns;
   if (isRouterLike(op) && !hasColumns(op) && isa.lanes == 16) {
     // As many sums, and two tiles to a vector of columns: four tasks for 64
@@ -184,7 +189,6 @@ static CPUMatmulAttr chooseConfig(Matmul op, const CPUMachine &machine) {
     tileBytes /= 4;
     width *= 4;
   }
-  CPUKernel kernel = multipliesBf16(op) ? isa.kernel : CPUKernel::Fma;
   int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
   constexpr int64_t kMostRows = 128;
   int64_t blockSum = alignToStep(tileBytes / (bytes * isa.tileColumns), step);
@@ -209,7 +213,8 @@ static std::string explain(Matmul op, CPUMatmulAttr config,
        << ", in the second cache of " << kib(machine.l2Bytes);
     return text;
   }
-  int64_t rowBytes = config.getBlockSum() * getWeightBytes(op);
+  int64_t rowBytes =
+      config.getBlockSum() * getWeightBytes(op, config.getKernel());
   os << machine.isaName << " has registers for " << config.getTileRows()
      << " x " << config.getTileColumns() << " sums; ";
   if (hasColumns(op))

@@ -11,6 +11,7 @@
 #include "mlir/IR/IRMapping.h"
 
 using namespace mlir;
+using namespace mlir::moe;
 
 static bool isScalar(Type type) { return type.isIntOrIndexOrFloat(); }
 
@@ -30,38 +31,66 @@ Operation *mlir::moe::findScalarOnlyOp(Region &region) {
   return nullptr;
 }
 
-SmallVector<Value> mlir::moe::inlineOnVectors(OpBuilder &builder, Location loc,
-                                              Region &region, ValueRange args,
-                                              int64_t lanes) {
-  IRMapping mapping;
-  mapping.map(region.getArguments(), args);
-  auto vectorOf = [&](Type type) { return VectorType::get({lanes}, type); };
-  auto lookUp = [&](Value scalar) -> Value {
-    if (Value vector = mapping.lookupOrNull(scalar))
-      return vector;
-    Value vector = vector::BroadcastOp::create(
-        builder, loc, vectorOf(scalar.getType()), scalar);
-    mapping.map(scalar, vector);
-    return vector;
-  };
-  for (Operation &op : region.front().without_terminator()) {
-    if (op.hasTrait<OpTrait::ConstantLike>()) {
-      Operation *constant = builder.clone(op);
-      for (auto [scalar, copy] :
-           llvm::zip(op.getResults(), constant->getResults()))
-        mapping.map(scalar, vector::BroadcastOp::create(
-                                builder, loc, vectorOf(copy.getType()), copy)
-                                .getResult());
-      continue;
+namespace {
+class VectorInliner {
+public:
+  VectorInliner(OpBuilder &b, Location loc, int64_t lanes)
+      : b(b), loc(loc), lanes(lanes) {}
+
+  SmallVector<Value> inlineRegion(Region &region, ValueRange args,
+                                  VectorRewrite rewrite) {
+    mapping.map(region.getArguments(), args);
+    for (Operation &op : region.front().without_terminator()) {
+      SmallVector<Value> operands =
+          llvm::map_to_vector(op.getOperands(), [&](Value operand) {
+            return mapping.lookupOrDefault(operand);
+          });
+      if (Value other = rewrite ? rewrite(op, operands) : Value())
+        mapping.map(op.getResult(0), other);
+      else if (llvm::none_of(operands, isVector))
+        b.clone(op, mapping);
+      else
+        mapping.map(op.getResults(), buildOnVectors(op, operands));
     }
-    SmallVector<Value> operands = llvm::map_to_vector(op.getOperands(), lookUp);
-    SmallVector<Type> types = llvm::map_to_vector(
+    return llvm::map_to_vector(
+        region.front().getTerminator()->getOperands(), [&](Value yielded) {
+          return broadcast(mapping.lookupOrDefault(yielded));
+        });
+  }
+
+private:
+  OpBuilder &b;
+  Location loc;
+  int64_t lanes;
+  IRMapping mapping;
+
+  static bool isVector(Value value) { return isa<VectorType>(value.getType()); }
+
+  VectorType vectorOf(Type type) { return VectorType::get({lanes}, type); }
+
+  Value broadcast(Value value) {
+    if (isVector(value))
+      return value;
+    return vector::BroadcastOp::create(b, loc, vectorOf(value.getType()),
+                                       value);
+  }
+
+  ValueRange buildOnVectors(Operation &op, ValueRange operands) {
+    auto vectors = llvm::map_to_vector(
+        operands, [&](Value operand) { return broadcast(operand); });
+    auto types = llvm::map_to_vector(
         op.getResultTypes(), [&](Type type) -> Type { return vectorOf(type); });
-    OperationState state(loc, op.getName(), operands, types,
+    OperationState state(loc, op.getName(), vectors, types,
                          llvm::to_vector(op.getDiscardableAttrs()));
     state.propertiesAttr = op.getPropertiesAsAttribute();
-    mapping.map(op.getResults(), builder.create(state)->getResults());
+    return b.create(state)->getResults();
   }
-  return llvm::map_to_vector(region.front().getTerminator()->getOperands(),
-                             lookUp);
+};
+} // namespace
+
+SmallVector<Value> mlir::moe::inlineOnVectors(OpBuilder &builder, Location loc,
+                                              Region &region, ValueRange args,
+                                              int64_t lanes,
+                                              VectorRewrite rewrite) {
+  return VectorInliner(builder, loc, lanes).inlineRegion(region, args, rewrite);
 }

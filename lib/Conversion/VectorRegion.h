@@ -16,12 +16,18 @@ namespace mlir::moe {
 /// vectors; null if all do.
 Operation *findScalarOnlyOp(Region &region);
 
+/// Another value for an op's only result, given its operands in the copy; null
+/// to copy the op.
+using VectorRewrite = function_ref<Value(Operation &, ValueRange)>;
+
 /// Clones `region` with vectors of `lanes` elements for its scalars: `args` are
-/// vectors already; scalars from above are broadcast. Returns what it yields.
-/// Needs findScalarOnlyOp to have found none.
+/// such vectors, or scalars that are the same in all lanes, as those from above
+/// are. Ops on scalars alone stay scalar, and what a vector meets is broadcast.
+/// Returns vectors of what the region yields. Needs findScalarOnlyOp to have
+/// found none.
 SmallVector<Value> inlineOnVectors(OpBuilder &builder, Location loc,
                                    Region &region, ValueRange args,
-                                   int64_t lanes);
+                                   int64_t lanes, VectorRewrite rewrite = {});
 
 } // namespace mlir::moe
 

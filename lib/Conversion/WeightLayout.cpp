@@ -17,7 +17,10 @@ using namespace mlir::moe;
 using Matmul = GroupedMatmulOp;
 
 Type mlir::moe::getWeightType(const Matmul::Term &term) {
-  return getElementTypeOrSelf(term.getWeight().getType());
+  if (!term.decode)
+    return getElementTypeOrSelf(term.getWeight().getType());
+  auto yield = cast<YieldOp>(term.decode->front().getTerminator());
+  return yield.getValues()[0].getType();
 }
 
 bool mlir::moe::multipliesBf16(Matmul op) {
@@ -29,7 +32,7 @@ bool mlir::moe::multipliesBf16(Matmul op) {
 }
 
 bool mlir::moe::runsAlongSum(const Matmul::Term &term) {
-  return isUnitStride(term.getWeightMap(), Matmul::kSum);
+  return term.decode || isUnitStride(term.getWeightMap(), Matmul::kSum);
 }
 
 bool mlir::moe::runsAlongColumns(const Matmul::Term &term) {

@@ -12,13 +12,14 @@
 
 namespace mlir::moe {
 
+/// The type of the weights, or of what decodes them.
 Type getWeightType(const GroupedMatmulOp::Term &term);
 
 /// True if all rows and all weights of `op` are bf16.
 bool multipliesBf16(GroupedMatmulOp op);
 
-/// True if the weights of `term` are stored with k last, E×N×K: what
-/// MicroKernel.h reads.
+/// True if the weights of `term` are stored with k last, E×N×K, or decoded to a
+/// panel that is: what MicroKernel.h reads.
 bool runsAlongSum(const GroupedMatmulOp::Term &term);
 
 /// True if they are stored with n last, E×K×N or interleaved, in elements of 16

@@ -14,6 +14,7 @@
 using namespace mlir;
 
 void mlir::moe::addRoundedArithmetic(OpPassManager &pm) {
+  pm.addPass(createExpandSmallFloats());
   arith::ArithEmulateUnsupportedFloatsOptions emulate;
   emulate.sourceTypeStrs = {"bf16", "f16"};
   emulate.targetTypeStr = "f32";

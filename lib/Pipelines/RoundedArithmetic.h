@@ -8,11 +8,15 @@
 #ifndef LIB_PIPELINES_ROUNDEDARITHMETIC_H
 #define LIB_PIPELINES_ROUNDEDARITHMETIC_H
 
+#include "mlir/Pass/Pass.h"
 #include "mlir/Pass/PassManager.h"
 
 namespace mlir::moe {
 
-/// bf16 and f16 operations become f32 ones that round after each step: the same
+/// `arith.extf` of floats of 8 and 4 bits becomes operations on their bits.
+std::unique_ptr<Pass> createExpandSmallFloats();
+
+/// Extensions of smaller floats are expanded; bf16 and f16 operations become f32 ones that round after each step: the same
 /// roundings on every machine.
 void addRoundedArithmetic(OpPassManager &pm);
 

@@ -101,6 +101,56 @@ func.func @scalar_prologue(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: te
   return %y : tensor<?x32xf32>
 }
 
+// Weights that are decoded: the panel's type decides, f32 where the region yields that.
+// CHECK-LABEL: func @decode
+// CHECK: block_sum = 2048, lanes = 16, kernel = bf16_dot>
+// CHECK: block_sum = 1024, lanes = 16>
+// AVX2-LABEL: func @decode
+// AVX2-COUNT-2: block_sum = 1536, lanes = 8>
+// AMX-LABEL: func @decode
+// AMX: tile_rows = 4
+func.func @decode(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x32x64xi8>, %init: tensor<?x32xf32>) -> (tensor<?x32xf32>, tensor<?x32xf32>) {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * decode(%w[e, n, k]) : tensor<?x64xbf16>, tensor<4x32x64xi8>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } decode {
+  ^bb0(%n: index, %k: index, %code: i8):
+    %value = arith.sitofp %code : i8 to bf16
+    moe.yield %value : bf16
+  }
+  %z = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * decode(%w[e, n, k]) : tensor<?x64xbf16>, tensor<4x32x64xi8>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } decode {
+  ^bb0(%n: index, %k: index, %code: i8):
+    %value = arith.sitofp %code : i8 to f32
+    moe.yield %value : f32
+  }
+  return %y, %z : tensor<?x32xf32>, tensor<?x32xf32>
+}
+
+// MISSED: 'vector.broadcast' in the decode region does not work on vectors; use elementwise ops of arith and math
+// CHECK-LABEL: func @scalar_decode
+// CHECK-NOT: cpu_matmul
+func.func @scalar_decode(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * decode(%w[e, n, k]) : tensor<?x64xf32>, tensor<4x32x64xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } decode {
+  ^bb0(%n: index, %k: index, %code: f32):
+    %vector = vector.broadcast %code : f32 to vector<1xf32>
+    %value = vector.extract %vector[0] : f32 from vector<1xf32>
+    moe.yield %value : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
 // MISSED: a weight has neither k nor n as its last index; store it as E×N×K or E×K×N
 // CHECK-LABEL: func @experts_last
 // CHECK-NOT: cpu_matmul

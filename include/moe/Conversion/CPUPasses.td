@@ -30,9 +30,10 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
             "L1_cache_size_in_bytes" = 32768 : i64, "L2_cache_size_in_bytes" = 2097152 : i64>>} {}
     ```
 
-    What can be lowered: static N and K, factors of f32, f16 or bf16 without a
-    decode region, weights with k or n as the last index, extras that n indexes at most
-    as the last index, and an epilogue of elementwise ops.
+    What can be lowered: static N and K, factors of f32, f16 or bf16, weights with
+    k or n as the last index or that a decode region of elementwise ops computes,
+    extras that n indexes at most as the last index, and an epilogue and prologues
+    of elementwise ops.
 
     A `moe.gate` that moe-gate-to-vector can lower (static E up to 512, static k up
     to 64) gets `moe.lowering_config = #moe.cpu_routing<block_tokens = 32>`, the

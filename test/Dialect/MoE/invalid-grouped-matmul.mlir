@@ -788,3 +788,20 @@ func.func @f(%o: tensor<5xi64>, %x: tensor<32x8xf32>, %w: tensor<4x6x8xf32>, %y:
   }
   return
 }
+
+// -----
+
+// What the epilogue defines is used before it, and then the op does not parse: the use
+// goes with the region (it was a write to freed memory).
+func.func @used_before_a_region_that_goes(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x32x64xi8>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %early = arith.negf %p : f32
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * decode(%w[e, n, k]) : tensor<?x64xf32>, tensor<4x32x64xi8>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  // expected-error @+1 {{custom op 'moe.grouped_matmul' expected 'decode'}}
+  } prologue {
+  }
+  return %y : tensor<?x32xf32>
+}

@@ -114,20 +114,34 @@ void mlir::moe::printProducts(OpAsmPrinter &printer, Operation *op,
   printer << " : " << types << ')';
 }
 
-ParseResult mlir::moe::parseFactorRegions(
-    OpAsmParser &parser, SmallVectorImpl<std::unique_ptr<Region>> &regions) {
+/// Values of a region may be used outside, wrongly, before it: such a use must
+/// not outlive a region that goes with the failure. What generated parsers have
+/// moved into the state of an op upstream cleans.
+static void dropUses(Region &region) {
+  for (Block &block : region)
+    block.dropAllDefinedValueUses();
+}
+
+ParseResult
+mlir::moe::parseFactorRegions(OpAsmParser &parser,
+                              SmallVectorImpl<std::unique_ptr<Region>> &regions,
+                              Region &epilogue) {
   for (auto [i, region] : llvm::enumerate(regions)) {
     if (region->empty())
       continue;
     region->getBlocks().clear();
-    if (parser.parseKeyword(keywordOf(i)) || parser.parseRegion(*region))
+    if (parser.parseKeyword(keywordOf(i)) || parser.parseRegion(*region)) {
+      dropUses(epilogue);
+      for (auto &parsed : regions)
+        dropUses(*parsed);
       return failure();
+    }
   }
   return success();
 }
 
 void mlir::moe::printFactorRegions(OpAsmPrinter &printer, Operation *,
-                                   RegionRange regions) {
+                                   RegionRange regions, Region &) {
   for (auto [i, region] : llvm::enumerate(regions)) {
     if (region->empty())
       continue;

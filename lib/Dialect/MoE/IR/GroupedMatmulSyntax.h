@@ -40,9 +40,10 @@ void printProducts(OpAsmPrinter &printer, Operation *op, OperandRange factors,
 /// Parses the regions that parseProducts saw a prologue or decode for.
 ParseResult
 parseFactorRegions(OpAsmParser &parser,
-                   SmallVectorImpl<std::unique_ptr<Region>> &regions);
+                   SmallVectorImpl<std::unique_ptr<Region>> &regions,
+                   Region &epilogue);
 void printFactorRegions(OpAsmPrinter &printer, Operation *op,
-                        RegionRange regions);
+                        RegionRange regions, Region &epilogue);
 
 ParseResult parseExtras(OpAsmParser &parser,
                         SmallVectorImpl<OpAsmParser::UnresolvedOperand> &extras,

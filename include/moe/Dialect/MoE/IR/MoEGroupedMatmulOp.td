@@ -165,7 +165,7 @@ def MoE_GroupedMatmulOp : MoE_BufferizableOp<"grouped_matmul", [
     custom<Outs>($inits, type($inits), type($results))
     attr-dict-with-keyword
     $epilogue
-    `` custom<FactorRegions>(ref($factor_regions))
+    `` custom<FactorRegions>(ref($factor_regions), ref($epilogue))
   }];
 
   let hasRegionVerifier = 1;

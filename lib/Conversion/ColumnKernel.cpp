@@ -324,11 +324,8 @@ private:
         at.back() = arith::AddIOp::create(
             b, loc, at.back(),
             buildIndex(b, loc, shape.getElementsOfLoad() - 1));
-        memref::PrefetchOp::create(
-            b, loc, tile.group.term->getWeight(), at,
-            /*isWrite=*/false,
-            /*localityHint=*/tile.prefetch.toFirstCache ? 3 : 2,
-            /*isDataCache=*/true);
+        buildPrefetch(b, loc, tile.group.term->getWeight(), at,
+                      tile.prefetch.toFirstCache);
       }
     }
   }

@@ -263,17 +263,15 @@ private:
                  add(b, columns.first, index(b, columns.width)), Value()};
     Value isInside = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
                                            next.column, block.end);
-    bool isLastPart = first.start + first.size >= first.term.getLength();
-    if (isLastPart && !rows.nextExpert)
+    if (first.isLast() && !rows.nextExpert)
       return next;
     auto insideOr = [&](Value inside, Value otherwise) {
       return arith::SelectOp::create(b, loc, isInside, inside, otherwise);
     };
     next.column = insideOr(next.column, block.begin);
-    if (isLastPart)
+    if (first.isLast())
       next.expert = insideOr(rows.expert, rows.nextExpert);
-    int64_t shift = isLastPart ? -first.start : first.size;
-    if (shift)
+    if (int64_t shift = first.getShiftToNext())
       next.shift = insideOr(zero, index(b, shift));
     return next;
   }
@@ -385,10 +383,9 @@ private:
         dims[Matmul::kExpert] = next.expert;
         dims[Matmul::kColumn] = add(b, next.column, place);
         dims[Matmul::kSum] = next.shift ? add(b, k, next.shift) : k;
-        memref::PrefetchOp::create(
-            b, loc, next.term.getWeight(),
-            buildIndices(b, loc, next.term.getWeightMap(), dims),
-            /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
+        buildPrefetch(b, loc, next.term.getWeight(),
+                      buildIndices(b, loc, next.term.getWeightMap(), dims),
+                      /*toFirstCache=*/true);
       };
       buildWeightPanelRow(b, loc,
                           {part.term, config, dims, part.start, part.size,
@@ -470,11 +467,10 @@ private:
                                index(b, tile.width)),
         index(b, tile.height));
     Value row = add(b, rows.first, add(b, tile.place, turn));
-    bool isLastPart = part.start + part.size >= part.term.getLength();
-    if (!isLastPart)
-      return {row, index(b, part.size)};
-    return {add(b, row, rows.count),
-            part.start ? index(b, -part.start) : Value()};
+    if (part.isLast())
+      row = add(b, row, rows.count);
+    int64_t shift = part.getShiftToNext();
+    return {row, shift ? index(b, shift) : Value()};
   }
 
   /// The rows, or a panel [row, k − the part's start].

@@ -47,6 +47,10 @@ struct SumPart {
   unsigned product;
   int64_t start, size;
   bool accumulate;
+
+  bool isLast() const { return start + size >= term.getLength(); }
+  /// From here to the next part of the term or, after the last, to the first.
+  int64_t getShiftToNext() const { return isLast() ? -start : size; }
 };
 
 /// The sums of all products, term by term, in parts of at most `partLength`.

@@ -128,10 +128,9 @@ private:
     for (int64_t j = 0; j < next.numColumns; ++j) {
       dims[GroupedMatmulOp::kColumn] = affine::makeComposedFoldedAffineApply(
           b, loc, column + j, {getAsOpFoldResult(next.column)});
-      memref::PrefetchOp::create(b, loc, next.weight.buffer,
-                                 buildIndices(b, loc, next.weight.map, dims),
-                                 /*isWrite=*/false, /*localityHint=*/3,
-                                 /*isDataCache=*/true);
+      buildPrefetch(b, loc, next.weight.buffer,
+                    buildIndices(b, loc, next.weight.map, dims),
+                    /*toFirstCache=*/true);
     }
   }
 
@@ -144,10 +143,9 @@ private:
         tile.later.shift
             ? arith::AddIOp::create(b, loc, k, tile.later.shift).getResult()
             : k;
-    memref::PrefetchOp::create(b, loc, tile.lhs.buffer,
-                               buildIndices(b, loc, tile.lhs.map, dims),
-                               /*isWrite=*/false, /*localityHint=*/2,
-                               /*isDataCache=*/true);
+    buildPrefetch(b, loc, tile.lhs.buffer,
+                  buildIndices(b, loc, tile.lhs.map, dims),
+                  /*toFirstCache=*/false);
   }
 
   /// A step of elements along k; in f32 unless the dot product takes bf16.

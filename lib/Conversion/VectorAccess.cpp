@@ -8,6 +8,7 @@
 #include "VectorAccess.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
 
@@ -29,6 +30,13 @@ void mlir::moe::storeVector(OpBuilder &b, Location loc, Value vector,
     vector::MaskedStoreOp::create(b, loc, buffer, at, mask, vector);
   else
     vector::StoreOp::create(b, loc, vector, buffer, at);
+}
+
+void mlir::moe::buildPrefetch(OpBuilder &b, Location loc, Value buffer,
+                              ValueRange at, bool toFirstCache) {
+  memref::PrefetchOp::create(b, loc, buffer, at, /*isWrite=*/false,
+                             /*localityHint=*/toFirstCache ? 3 : 2,
+                             /*isDataCache=*/true);
 }
 
 Value mlir::moe::buildPrefixMask(OpBuilder &b, Location loc, int64_t lanes,

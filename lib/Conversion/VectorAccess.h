@@ -22,6 +22,10 @@ Value loadVector(OpBuilder &builder, Location loc, Value buffer, ValueRange at,
 void storeVector(OpBuilder &builder, Location loc, Value vector, Value buffer,
                  ValueRange at, Value mask);
 
+/// Asks for the cache line at `at`, into the first cache or the second.
+void buildPrefetch(OpBuilder &builder, Location loc, Value buffer,
+                   ValueRange at, bool toFirstCache);
+
 /// The mask of the first `count` of `lanes`; null where that is all.
 Value buildPrefixMask(OpBuilder &builder, Location loc, int64_t lanes,
                       int64_t count);

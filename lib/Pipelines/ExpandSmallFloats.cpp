@@ -10,24 +10,22 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "RoundedArithmetic.h"
-
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Dialect/MoE/Utils/SmallFloat.h"
+#include "moe/Pipelines/Passes.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_EXPANDSMALLFLOATS
+#include "moe/Pipelines/Passes.h.inc"
+} // namespace mlir::moe
 
 using namespace mlir;
 using namespace mlir::moe;
 
 namespace {
-struct ExpandSmallFloats : PassWrapper<ExpandSmallFloats, OperationPass<>> {
-  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(ExpandSmallFloats)
-
-  StringRef getArgument() const override { return "expand-small-floats"; }
-  StringRef getDescription() const override {
-    return "extends floats of 8 and 4 bits by integer operations";
-  }
-
+struct ExpandSmallFloatsPass
+    : moe::impl::ExpandSmallFloatsBase<ExpandSmallFloatsPass> {
   void runOnOperation() override {
     getOperation()->walk([](arith::ExtFOp op) {
       if (!isSmallFloat(op.getIn().getType()))
@@ -47,7 +45,3 @@ struct ExpandSmallFloats : PassWrapper<ExpandSmallFloats, OperationPass<>> {
   }
 };
 } // namespace
-
-std::unique_ptr<Pass> mlir::moe::createExpandSmallFloats() {
-  return std::make_unique<ExpandSmallFloats>();
-}

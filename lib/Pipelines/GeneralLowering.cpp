@@ -157,7 +157,6 @@ void mlir::moe::buildCPULoweringPipeline(OpPassManager &pm,
 }
 
 void mlir::moe::registerPipelines() {
-  registerPass(createExpandSmallFloats);
   PassPipelineRegistration<CPULoweringOptions>(
       "moe-cpu-lowering",
       "Lowers the functions that hold moe ops to LLVM, with vector code for "

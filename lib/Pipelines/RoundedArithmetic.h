@@ -13,11 +13,8 @@
 
 namespace mlir::moe {
 
-/// `arith.extf` of floats of 8 and 4 bits becomes operations on their bits.
-std::unique_ptr<Pass> createExpandSmallFloats();
-
-/// Extensions of smaller floats are expanded; bf16 and f16 operations become f32 ones that round after each step: the same
-/// roundings on every machine.
+/// Extensions of smaller floats are expanded; bf16 and f16 operations become f32
+/// ones that round after each step: the same roundings on every machine.
 void addRoundedArithmetic(OpPassManager &pm);
 
 } // namespace mlir::moe

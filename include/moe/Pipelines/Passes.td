@@ -82,6 +82,22 @@ def InPlaceResults : Pass<"moe-in-place-results"> {
   }];
 }
 
+def ExpandSmallFloats : Pass<"moe-expand-small-floats"> {
+  let summary = "extends floats of 8 and 4 bits by operations on their bits";
+  let description = [{
+    LLVM has no types for f8E4M3FN, f8E5M2, f4E2M1FN and f8E8M0FNU. An `arith.extf`
+    of one of them, or of a vector of them, becomes integer operations and a bitcast
+    to f32, which has all of their values; to a narrower type that is rounded once.
+    Other types stay: what is left of them upstream expands or refuses.
+
+    Before: `%x = arith.extf %code : f8E5M2 to f32`
+
+    After: `%x = arith.bitcast %bits : i32 to f32`, with %bits from shifts and masks of
+    `arith.bitcast %code : f8E5M2 to i8`.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
 def KeepLoopAnnotations : Pass<"moe-keep-loop-annotations"> {
   let summary = "keeps what is said of loops when they become branches";
   let description = [{

@@ -33,6 +33,7 @@ void mlir::moe::buildGPUBufferPipeline(OpPassManager &pm,
   pm.addPass(createMoEContractionToGroupedMatmul());
   pm.addPass(createMoESelectGPUStrategy({options.chip}));
   pm.addPass(createDecomposeSoftmax());
+  pm.addPass(createDecomposePack());
   pm.addPass(createConvertElementwiseToLinalgPass());
   addCleanup(pm);
   pm.addPass(createLinalgElementwiseOpFusionPass());

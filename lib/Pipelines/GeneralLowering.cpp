@@ -61,6 +61,7 @@ static void addBufferPipeline(OpPassManager &pm, bool keepConfigured,
                               llvm::function_ref<void()> afterBufferization) {
   pm.addPass(createMoEDecompose({keepConfigured}));
   pm.addPass(createDecomposeSoftmax());
+  pm.addPass(createDecomposePack());
   pm.addPass(createConvertElementwiseToLinalgPass());
   addCleanup(pm);
   pm.addPass(createLinalgElementwiseOpFusionPass());

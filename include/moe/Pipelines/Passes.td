@@ -171,6 +171,38 @@ def DecomposeSoftmax : Pass<"moe-decompose-softmax"> {
   ];
 }
 
+def DecomposePack : Pass<"moe-decompose-pack"> {
+  let summary = "replaces linalg.pack by an elementwise copy";
+  let description = [{
+    `linalg.pack` works on tensors alone and does not bufferize. As a
+    `linalg.generic` over the packed tensor, each element reads the one that it is
+    of the source, or is padding; nothing is stored in between.
+
+    Before:
+
+    ```mlir
+    %p = linalg.pack %w padding_value(%zero : f32) inner_dims_pos = [0] inner_tiles = [32] into %e
+        : tensor<70x8xf32> -> tensor<3x8x32xf32>
+    ```
+
+    After (shortened):
+
+    ```mlir
+    %p = linalg.generic ... outs(%e : tensor<3x8x32xf32>) {
+      %n = affine.apply affine_map<(i, j) -> (i * 32 + j)>(%panel, %column)
+      %is_inside = arith.cmpi ult, %n, %c70 : index
+      %value = scf.if %is_inside -> (f32) { tensor.extract %w[%n, %k] } else { %zero }
+      linalg.yield %value : f32
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def SeparateFills : Pass<"moe-separate-fills"> {
   let summary = "gives each op that writes to a filled tensor one of its own";
   let description = [{

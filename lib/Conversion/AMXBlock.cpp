@@ -50,6 +50,8 @@ static std::optional<int64_t> getGrowth(AffineExpr expr, unsigned numDims) {
 static std::string findAMXObstacle(const Matmul::Term &term) {
   if (term.decode)
     return "a weight is decoded";
+  if (isPacked(term))
+    return "weights are packed";
   if (runsAlongColumns(term))
     return "";
   if (!runsAlongSum(term))

@@ -53,7 +53,7 @@ mlir::moe::findColumnGroups(ArrayRef<Matmul::Product> products) {
   SmallVector<ColumnGroup> groups;
   for (auto [p, product] : llvm::enumerate(products))
     for (const Matmul::Term &term : product) {
-      if (runsAlongSum(term))
+      if (!runsAlongColumns(term))
         continue;
       AffineMap map = term.getWeightMap();
       ColumnGroup::Member member = {static_cast<unsigned>(p),
@@ -179,7 +179,7 @@ private:
     Value whole = sub(b, rows.count, rest);
     either(b, isAtMost(b, rows.count, height), [&](OpBuilder &b, bool isLone) {
       if (isLone) {
-        switchRows(b, rows.count, height, [&](OpBuilder &b, int64_t height) {
+        switchRows(b, rows.count, 1, height, [&](OpBuilder &b, int64_t height) {
           build(b, {zero, height, Source::Weights, Share::All, true});
         });
         return;
@@ -193,7 +193,7 @@ private:
                build(b, {place, height, Source::Panel, share, areFew});
              });
       });
-      switchRows(b, rest, height - 1, [&](OpBuilder &b, int64_t height) {
+      switchRows(b, rest, 0, height - 1, [&](OpBuilder &b, int64_t height) {
         build(b, {whole, height, Source::Panel, Share::Half, false});
       });
     });

@@ -18,6 +18,7 @@
 #include "ColumnKernel.h"
 
 #include "ColumnVectors.h"
+#include "RowBroadcast.h"
 #include "VectorAccess.h"
 #include "WeightLayout.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -193,20 +194,12 @@ private:
     dims[Matmul::kRow] = row;
     dims[Matmul::kToken] = token;
     dims[Matmul::kSum] = k;
-    SmallVector<Value> at = buildIndices(b, loc, tile.lhs.map, dims);
-    if (!tile.config.usesBf16Dot()) {
-      Value element = buildExtensionToF32(
-          b, loc, memref::LoadOp::create(b, loc, tile.lhs.buffer, at));
-      return vector::BroadcastOp::create(b, loc, accType, element);
-    }
-    Value pair = loadVector(b, loc, tile.lhs.buffer, at, 2,
-                            buildPrefixMask(b, loc, 2, count));
-    Value bits = vector::BitCastOp::create(
-        b, loc, VectorType::get({1}, b.getI32Type()), pair);
-    Value all = vector::BroadcastOp::create(
-        b, loc, VectorType::get(accType.getShape(), b.getI32Type()),
-        vector::ExtractOp::create(b, loc, bits, 0));
-    return vector::BitCastOp::create(b, loc, shape.getOperandType(), all);
+    int64_t lanes = tile.config.getLanes();
+    if (!tile.config.usesBf16Dot())
+      return broadcastElement(b, loc, tile.lhs, dims, lanes);
+    return vector::BitCastOp::create(
+        b, loc, shape.getOperandType(),
+        broadcastPair(b, loc, tile.lhs, dims, count, lanes));
   }
 
   //===--------------------------------------------------------------------===//

@@ -23,6 +23,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Dialect/X86Vector/X86VectorDialect.h"
 #include "moe/Conversion/Passes.h"
+#include "moe/Dialect/MoE/Utils/PackedWeights.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEGROUPEDMATMULTOVECTOR
@@ -366,6 +367,35 @@ LogicalResult checkColumnBlocks(Matmul op, CPUMatmulAttr config) {
   return success();
 }
 
+/// The tiles of packed weights are panels, which lie in one piece.
+LogicalResult checkPanels(Matmul op, CPUMatmulAttr config) {
+  bool hasPacked = false, hasOthers = false;
+  for (const Matmul::Product &product : op.getProducts())
+    for (const Matmul::Term &term : product) {
+      (isPacked(term) ? hasPacked : hasOthers) = true;
+      auto type = cast<MemRefType>(term.getWeight().getType());
+      if (isPacked(term) && !type.getLayout().isIdentity())
+        return op.emitOpError("has packed weights of type ")
+               << type << ", which has gaps; pass the whole array";
+    }
+  if (!hasPacked)
+    return success();
+  if (hasOthers)
+    return op.emitOpError("has a lowering_config, and some of its weights are "
+                          "packed and others are not; pack all, or none");
+  int64_t width = config.getTileColumns() * config.getLanes();
+  if (width != kPanelColumns)
+    return op.emitOpError("has a lowering_config with tile_columns · lanes = ")
+           << width << ", but a panel of packed weights has " << kPanelColumns
+           << " columns; use tile_columns = "
+           << kPanelColumns / config.getLanes();
+  if (config.getBlockColumns() % kPanelColumns != 0)
+    return op.emitOpError("has a lowering_config with block_columns = ")
+           << config.getBlockColumns() << ", but a panel of packed weights has "
+           << kPanelColumns << " columns; use a multiple of them";
+  return success();
+}
+
 /// A pinned kernel may be none for these factors.
 LogicalResult checkKernel(Matmul op, CPUMatmulAttr config) {
   std::string obstacle;
@@ -392,7 +422,8 @@ struct GroupedMatmulToVectorPass
     });
     for (auto [op, config] : configured) {
       if (failed(checkKernel(op, config)) ||
-          failed(checkColumnBlocks(op, config)))
+          failed(checkColumnBlocks(op, config)) ||
+          failed(checkPanels(op, config)))
         return signalPassFailure();
       OpBuilder builder(op);
       MatmulLowering(builder, op, config).lower(builder);

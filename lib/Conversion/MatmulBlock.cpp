@@ -18,6 +18,7 @@
 #include "AMXBlock.h"
 #include "ColumnBlock.h"
 #include "MicroKernel.h"
+#include "PackedBlock.h"
 #include "RowPanel.h"
 #include "VectorAccess.h"
 #include "WeightLayout.h"
@@ -55,11 +56,11 @@ mlir::moe::splitSums(ArrayRef<Matmul::Product> products,
   return parts;
 }
 
-/// The elements of k of a row panel: a part's, or, where those are short since
-/// weights run along n, some of them.
+/// The elements of k that a block's rows are multiplied over at once, and those
+/// of a row panel: a part's, or, where those are short since vectors run along
+/// n, some of them. The rows are in the second cache meanwhile.
 static int64_t getRowPartLength(CPUMatmulAttr config,
                                 const Matmul::Term &term) {
-  constexpr int64_t kColumnParts = 4;
   int64_t length = term.getLength(), part = getPartLength(config, length);
   return runsAlongSum(term) ? part : std::min(kColumnParts * part, length);
 }
@@ -148,11 +149,12 @@ public:
     groups = findColumnGroups(products);
     auto partLength = [&](const Matmul::Term &term) {
       // Columns cut k by themselves, but for the rows of a panel.
-      return runsAlongSum(term) || term.prologue
-                 ? getRowPartLength(config, term)
-                 : term.getLength();
+      return runsAlongColumns(term) && !term.prologue
+                 ? term.getLength()
+                 : getRowPartLength(config, term);
     };
-    for (const Part &part : splitSums(products, partLength))
+    parts = splitSums(products, partLength);
+    for (const Part &part : parts)
       buildPart(b, part);
   }
 
@@ -160,6 +162,7 @@ private:
   const MatmulBlock &block;
   const BlockRows &rows;
   SmallVector<ColumnGroup> groups;
+  std::vector<SumPart> parts;
 
   using Part = SumPart;
 
@@ -192,8 +195,16 @@ private:
       computeRows(b, part);
     if (runsAlongSum(part.term))
       buildColumns(b, part);
+    else if (isPacked(part.term))
+      addPanels(b, part);
     else
       addColumns(b, part);
+  }
+
+  void addPanels(OpBuilder &b, const Part &part) {
+    const Part *next = &part == &parts.back() ? nullptr : &part + 1;
+    buildPackedSums(b, *this, block, rows,
+                    {part, lhsOf(b, part), next, parts.front()});
   }
 
   /// Tiles of columns, of each of `parts` in turn.
@@ -365,7 +376,7 @@ private:
         wholeTiles(b, areFew ? llvm::divideCeil(width, 2) : 1);
       });
     }
-    switchRows(b, add(b, last, one), height,
+    switchRows(b, add(b, last, one), 1, height,
                [&](OpBuilder &b, int64_t numRows) {
                  build(b, whole, numRows, isDecoded ? 0 : width);
                });

@@ -40,6 +40,10 @@ struct BlockRows {
 /// `length` elements of k split into equal parts of at most block_sum.
 int64_t getPartLength(CPUMatmulAttr config, int64_t length);
 
+/// The parts of k that a block's rows are multiplied over at once, where
+/// vectors run along n, in parts of getPartLength.
+inline constexpr int64_t kColumnParts = 4;
+
 /// k in [start, start + size) of the sum of a term; all but the first part of a
 /// product add to what is there.
 struct SumPart {

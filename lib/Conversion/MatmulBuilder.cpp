@@ -23,9 +23,10 @@ void MatmulBuilder::either(OpBuilder &b, Value condition,
   scf::IfOp::create(b, loc, condition, fill(true), fill(false));
 }
 
-void MatmulBuilder::switchRows(OpBuilder &b, Value count, int64_t most,
+void MatmulBuilder::switchRows(OpBuilder &b, Value count, int64_t least,
+                               int64_t most,
                                function_ref<void(OpBuilder &, int64_t)> body) {
-  auto cases = llvm::to_vector(llvm::seq<int64_t>(0, most));
+  auto cases = llvm::to_vector(llvm::seq(least, most));
   auto choice = scf::IndexSwitchOp::create(b, loc, TypeRange(), count, cases,
                                            cases.size());
   OpBuilder::InsertionGuard guard(b);
@@ -36,7 +37,7 @@ void MatmulBuilder::switchRows(OpBuilder &b, Value count, int64_t most,
     scf::YieldOp::create(b, loc);
   };
   for (int64_t height : cases)
-    fill(choice.getCaseRegions()[height], height);
+    fill(choice.getCaseRegions()[height - least], height);
   fill(choice.getDefaultRegion(), most);
 }
 

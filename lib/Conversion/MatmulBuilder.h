@@ -60,9 +60,9 @@ protected:
   /// Code for both values of `condition`, which `branch` is called with.
   void either(OpBuilder &b, Value condition,
               function_ref<void(OpBuilder &, bool)> branch);
-  /// Code for each number of rows up to `most`, which `count` is at most; none
-  /// for 0.
-  void switchRows(OpBuilder &b, Value count, int64_t most,
+  /// Code for each number of rows from `least` to `most`, which `count` is
+  /// between; none for 0.
+  void switchRows(OpBuilder &b, Value count, int64_t least, int64_t most,
                   function_ref<void(OpBuilder &, int64_t)> body);
   Value loadIndex(OpBuilder &b, Value buffer, ValueRange at);
 

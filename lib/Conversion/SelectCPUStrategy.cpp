@@ -19,6 +19,7 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
+#include "moe/Dialect/MoE/Utils/PackedWeights.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOESELECTCPUSTRATEGY
@@ -38,11 +39,23 @@ static std::string findObstacle(const Matmul::Term &term) {
     return obstacle;
   if (ShapedType::isDynamic(term.getLength()) || term.getLength() < 1)
     return "K, the length of a sum, is not a positive constant; make it static";
+  if (isPacked(term))
+    return "";
   if (!runsAlongSum(term) && !runsAlongColumns(term))
     return "a weight has neither k nor n as its last index; store it as E×N×K "
            "or E×K×N";
   return "";
 }
+
+static bool anyTerm(Matmul op, function_ref<bool(const Matmul::Term &)> is) {
+  SmallVector<Matmul::Product> products = op.getProducts();
+  return llvm::any_of(products, [&](const Matmul::Product &product) {
+    return llvm::any_of(product, is);
+  });
+}
+
+/// Whether all weights are packed, if any are.
+static bool hasPanels(Matmul op) { return anyTerm(op, isPacked); }
 
 static std::string findObstacle(Matmul op) {
   if (ShapedType::isDynamic(op.getNumColumns()) || op.getNumColumns() < 1)
@@ -52,6 +65,10 @@ static std::string findObstacle(Matmul op) {
     for (const Matmul::Term &term : product)
       if (std::string obstacle = findObstacle(term); !obstacle.empty())
         return obstacle;
+  auto isNotPacked = [](const Matmul::Term &term) { return !isPacked(term); };
+  if (hasPanels(op) && anyTerm(op, isNotPacked))
+    return "some weights are packed and others are not; pack all of them, or "
+           "none";
   for (AffineMap map : op.getExtraMaps().getAsValueRange<AffineMapAttr>())
     if (map.isFunctionOfDim(Matmul::kColumn) && !getColumnStride(map))
       return "an extra does not have n as its last index; transpose it";
@@ -63,13 +80,6 @@ static std::string findObstacle(Matmul op) {
   return "";
 }
 
-static bool anyTerm(Matmul op, function_ref<bool(const Matmul::Term &)> is) {
-  SmallVector<Matmul::Product> products = op.getProducts();
-  return llvm::any_of(products, [&](const Matmul::Product &product) {
-    return llvm::any_of(product, is);
-  });
-}
-
 static bool hasPrologue(Matmul op) {
   return anyTerm(op, [](const Matmul::Term &term) {
     return static_cast<bool>(term.prologue);
@@ -77,10 +87,7 @@ static bool hasPrologue(Matmul op) {
 }
 
 /// Whether there are weights with n as their last index.
-static bool hasColumns(Matmul op) {
-  return anyTerm(op,
-                 [](const Matmul::Term &term) { return !runsAlongSum(term); });
-}
+static bool hasColumns(Matmul op) { return anyTerm(op, runsAlongColumns); }
 
 /// Of the widest element of a weight; decoded ones are what `kernel`
 /// multiplies.
@@ -167,11 +174,44 @@ static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
   return llvm::alignTo(llvm::divideCeil(columns, numBlocks), unit);
 }
 
+/// The longest sum, but no more of it than is multiplied at once.
+static int64_t getLongestSum(Matmul op, int64_t most) {
+  int64_t length = 1;
+  for (const Matmul::Product &product : op.getProducts())
+    for (const Matmul::Term &term : product)
+      length = std::max(length, term.getLength());
+  return std::min(length, most);
+}
+
+/// A part of a panel takes two thirds of the first cache: rows stream by from
+/// the second, an element of each at a time. With 32 registers a tile is tall
+/// and a panel wide, so that a part is as long as it can be, and sums wait in
+/// the scratch as seldom.
+static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
+                                        CPUKernel kernel) {
+  constexpr int64_t kLanesOfMany = 16, kMostRows = 128;
+  const VectorISA &isa = machine.isa;
+  int64_t tileRows = isa.lanes == kLanesOfMany ? 12 : isa.tileRows;
+  int64_t tileColumns = kPanelColumns / isa.lanes;
+  int64_t bytes = getWeightBytes(op, kernel);
+  int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
+  int64_t blockSum =
+      alignToStep(machine.l1Bytes * 2 / 3 / (kPanelColumns * bytes), step);
+  int64_t rowBytes = getLongestSum(op, kColumnParts * blockSum) * bytes;
+  return CPUMatmulAttr::get(
+      op.getContext(), tileRows, tileColumns,
+      llvm::alignTo(std::min(machine.l2Bytes / 2 / rowBytes, kMostRows),
+                    tileRows),
+      chooseBlockColumns(op, kPanelColumns), blockSum, isa.lanes, kernel);
+}
+
 static CPUMatmulAttr chooseConfig(Matmul op, const CPUMachine &machine) {
   const VectorISA &isa = machine.isa;
   if (isa.amx && findAMXObstacle(op).empty())
     return chooseAMXConfig(op, machine);
   CPUKernel kernel = multipliesBf16(op) ? isa.kernel : CPUKernel::Fma;
+  if (hasPanels(op))
+    return choosePackedConfig(op, machine, kernel);
   int64_t bytes = getWeightBytes(op, kernel);
   int64_t tileRows = isa.tileRows, tileColumns = isa.tileColumns;
   if (isRouterLike(op) && !hasColumns(op) && isa.lanes == 16) {
@@ -217,7 +257,11 @@ static std::string explain(Matmul op, CPUMatmulAttr config,
       config.getBlockSum() * getWeightBytes(op, config.getKernel());
   os << machine.isaName << " has registers for " << config.getTileRows()
      << " x " << config.getTileColumns() << " sums; ";
-  if (hasColumns(op))
+  if (hasPanels(op))
+    os << "weights are packed; a part of a panel takes "
+       << kib(kPanelColumns * rowBytes) << " of the first cache of "
+       << kib(machine.l1Bytes);
+  else if (hasColumns(op))
     os << "weights run along n, so parts of k are short and a tile's panel "
           "takes half of the first cache of "
        << kib(machine.l1Bytes);

@@ -10,6 +10,7 @@
 #include "ColumnVectors.h"
 #include "RowPanel.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/MoE/Utils/PackedWeights.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -38,4 +39,8 @@ bool mlir::moe::runsAlongSum(const Matmul::Term &term) {
 bool mlir::moe::runsAlongColumns(const Matmul::Term &term) {
   unsigned bits = getWeightType(term).getIntOrFloatBitWidth();
   return getColumnStride(term.getWeightMap()) && (bits == 16 || bits == 32);
+}
+
+bool mlir::moe::isPacked(const Matmul::Term &term) {
+  return !term.decode && isPackedMap(getWeightType(term), term.getWeightMap());
 }

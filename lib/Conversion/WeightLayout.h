@@ -26,6 +26,9 @@ bool runsAlongSum(const GroupedMatmulOp::Term &term);
 /// or 32 bits: what ColumnKernel.h reads.
 bool runsAlongColumns(const GroupedMatmulOp::Term &term);
 
+/// True if they are packed (PackedWeights.h): what PackedKernel.h reads.
+bool isPacked(const GroupedMatmulOp::Term &term);
+
 } // namespace mlir::moe
 
 #endif // LIB_CONVERSION_WEIGHTLAYOUT_H

@@ -1,0 +1,232 @@
+//===- PackedBlock.cpp - The sums of a block, of packed weights -----------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Panels of columns, parts of k, tiles of rows, from outside in. A part of a
+// panel (32 columns × 512 of bf16 = 32 KB) stays in the first cache while all
+// rows of the block are multiplied by it, and the sums wait in the scratch. All
+// that a block reads of an expert's weights is in one piece of memory, and is
+// read from its beginning to its end.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PackedBlock.h"
+
+#include "PackedKernel.h"
+#include "VectorAccess.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+namespace {
+class PackedSums : MatmulBuilder {
+public:
+  PackedSums(OpBuilder &b, const MatmulBuilder &matmul,
+             const MatmulBlock &block, const BlockRows &rows,
+             const PackedSum &sum)
+      : MatmulBuilder(matmul), block(block), rows(rows), sum(sum),
+        weights(b, loc, sum.part.term),
+        width(config.getTileColumns() * config.getLanes()) {}
+
+  void build(OpBuilder &b) {
+    // Beyond N a panel has zeros.
+    loop(b, block.begin, block.end, index(b, width),
+         [&](OpBuilder &b, Value column) { buildPanel(b, column); });
+  }
+
+private:
+  const MatmulBlock &block;
+  const BlockRows &rows;
+  const PackedSum &sum;
+  PackedWeights weights;
+  int64_t width;
+
+  /// Steps of k from `start` on, the k after them, whether one element follows,
+  /// and whether there is nothing to add to yet.
+  struct Part {
+    Value start, steps, end;
+    bool tail;
+    Value isFirst;
+  };
+
+  void buildPanel(OpBuilder &b, Value column) {
+    int64_t begin = sum.part.start, size = sum.part.size;
+    int64_t tail = size % weights.pair, whole = size - tail;
+    Value length = index(b, getPartLength(config, size));
+    Value end = index(b, begin + whole);
+    bool addsToScratch = sum.part.accumulate;
+    loop(b, index(b, begin), end, length, [&](OpBuilder &b, Value start) {
+      Value count = min(b, length, sub(b, end, start));
+      Value steps =
+          arith::DivUIOp::create(b, loc, count, index(b, weights.pair));
+      Value isFirst;
+      if (!addsToScratch)
+        isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, start,
+                                        index(b, begin));
+      buildRowTiles(b, {start, steps, add(b, start, count), false, isFirst},
+                    column);
+    });
+    if (tail) {
+      Value isFirst;
+      if (!addsToScratch && whole == 0)
+        isFirst = arith::ConstantIntOp::create(b, loc, 1, 1);
+      buildRowTiles(b, {end, zero, end, true, isFirst}, column);
+    }
+  }
+
+  /// `height` rows from `place` on: number `turn` of `numTurns` tiles.
+  struct Tile {
+    Value place;
+    int64_t height;
+    Value turn, numTurns;
+  };
+
+  /// Tiles of about equal height: each takes as long as its loads of weights
+  /// at least, however few its rows are.
+  void buildRowTiles(OpBuilder &b, const Part &part, Value column) {
+    int64_t most = config.getTileRows();
+    Value numTiles =
+        arith::CeilDivUIOp::create(b, loc, rows.count, index(b, most));
+    Value low = arith::DivUIOp::create(b, loc, rows.count, numTiles);
+    Value numHigh = arith::RemUIOp::create(b, loc, rows.count, numTiles);
+    loop(b, zero, numTiles, one, [&](OpBuilder &b, Value i) {
+      Value place = add(b, mul(b, i, low), min(b, i, numHigh));
+      Value isHigh =
+          arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, i, numHigh);
+      Value numRows =
+          add(b, low, arith::SelectOp::create(b, loc, isHigh, one, zero));
+      switchRows(b, numRows, 1, most, [&](OpBuilder &b, int64_t height) {
+        buildTile(b, part, column, {place, height, i, numTiles});
+      });
+    });
+  }
+
+  void buildTile(OpBuilder &b, const Part &part, Value column,
+                 const Tile &tile) {
+    MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+    dims[Matmul::kExpert] = rows.expert;
+    dims[Matmul::kColumn] = column;
+    TileRows tileRows =
+        tileRowsOf(b, sum.part.term, rows.first, tile.place, tile.height);
+    PackedTile packed = {
+        config,          weights,     sum.lhs,    dims,      tileRows.rows,
+        tileRows.tokens, part.start,  part.steps, part.tail,
+        /*prefetch=*/{}, /*later=*/{}};
+    if (!part.tail) {
+      setPrefetch(b, part, column, tile, packed);
+      setLater(b, part, column, tile, packed);
+    }
+    SmallVector<Value> sums;
+    auto type = VectorType::get({config.getLanes()}, b.getF32Type());
+    forSums(b, tile, column, [&](ValueRange at) {
+      Value before = vector::LoadOp::create(b, loc, type, block.scratch, at);
+      if (part.isFirst)
+        before = arith::SelectOp::create(
+            b, loc, part.isFirst,
+            arith::ConstantOp::create(b, loc, b.getZeroAttr(type)), before);
+      sums.push_back(before);
+    });
+    sums = buildPackedTile(b, loc, packed, sums);
+    size_t i = 0;
+    forSums(b, tile, column, [&](ValueRange at) {
+      vector::StoreOp::create(b, loc, sums[i++], block.scratch, at);
+    });
+  }
+
+  /// The places of a tile's sums in the scratch, in their order. Lanes beyond
+  /// the last column are there.
+  void forSums(OpBuilder &b, const Tile &tile, Value column,
+               function_ref<void(ValueRange)> body) {
+    Value local = sub(b, column, block.begin);
+    for (int64_t i = 0; i < tile.height; ++i)
+      for (int64_t v = 0; v < config.getTileColumns(); ++v)
+        body({index(b, sum.part.product), add(b, tile.place, index(b, i)),
+              add(b, local, index(b, v * config.getLanes()))});
+  }
+
+  /// After a part comes the next one of the same panel, or the first one of the
+  /// next panel or, after the block's last, of the next sum or expert. If that
+  /// is not known, of the next block, whose task is likely to follow.
+  ///
+  /// The tiles share it evenly: memory works as long as they compute, and never
+  /// gets more requests at once than it serves (the core drops prefetches
+  /// then).
+  void setPrefetch(OpBuilder &b, const Part &part, Value column,
+                   const Tile &tile, PackedTile &packed) {
+    auto isBelow = [&](Value x, Value y) -> Value {
+      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, x, y);
+    };
+    auto select = [&](Value condition, Value x, Value y) -> Value {
+      return arith::SelectOp::create(b, loc, condition, x, y);
+    };
+    int64_t tail = sum.part.size % weights.pair;
+    Value begin = index(b, sum.part.start);
+    Value hasMore =
+        isBelow(part.end, index(b, sum.part.start + sum.part.size - tail));
+    Value beside = add(b, column, index(b, width));
+    auto &next = packed.prefetch;
+    next.weights = weights.buffer;
+    next.expert = rows.expert;
+    next.column = select(hasMore, column, beside);
+    next.sum = select(hasMore, part.end, begin);
+    auto share = [&](Value size) -> Value {
+      return arith::CeilDivUIOp::create(b, loc, size, tile.numTurns);
+    };
+    Value stepSize = index(b, weights.stepSize);
+    next.element = mul(b, tile.turn, share(mul(b, part.steps, stepSize)));
+    next.growth = share(stepSize);
+    const SumPart *after = sum.next;
+    if (!after && rows.nextExpert)
+      after = &sum.first;
+    if (!after)
+      return;
+    PackedWeights later(b, loc, after->term);
+    if (later.buffer.getType() != weights.buffer.getType())
+      return;
+    Value isInside = isBelow(next.column, block.end);
+    next.weights = select(isInside, weights.buffer, later.buffer);
+    next.column = select(isInside, next.column, block.begin);
+    next.sum = select(isInside, next.sum, index(b, after->start));
+    if (!sum.next)
+      next.expert = select(isInside, rows.expert, rows.nextExpert);
+  }
+
+  /// The rows of a combining matmul lie one after the other, and each block of
+  /// columns reads them all: the tiles of a block of rows ask for the next one,
+  /// as many bytes in each step, which its first panel would wait for.
+  void setLater(OpBuilder &b, const Part &part, Value column, const Tile &tile,
+                PackedTile &packed) {
+    const SumPart &whole = sum.part;
+    if (!op.isCombining() || whole.term.isGathered() || whole.term.prologue)
+      return;
+    int64_t numPanels = llvm::divideCeil(config.getBlockColumns(), width);
+    auto &later = packed.later;
+    later.row = add(b, rows.first, rows.count);
+    later.growth =
+        llvm::divideCeil(config.getTileRows() * weights.pair, numPanels);
+    // Elements of k before this part, and the steps of all tiles over them.
+    Value panel = arith::DivUIOp::create(b, loc, sub(b, column, block.begin),
+                                         index(b, width));
+    Value done =
+        add(b, mul(b, panel, index(b, whole.size)),
+            add(b, part.start, index(b, whole.start * (numPanels - 1))));
+    Value before =
+        mul(b, arith::DivUIOp::create(b, loc, done, index(b, weights.pair)),
+            tile.numTurns);
+    later.element = mul(b, add(b, before, mul(b, tile.turn, part.steps)),
+                        index(b, later.growth));
+  }
+};
+} // namespace
+
+void mlir::moe::buildPackedSums(OpBuilder &builder, const MatmulBuilder &matmul,
+                                const MatmulBlock &block, const BlockRows &rows,
+                                const PackedSum &sum) {
+  PackedSums(builder, matmul, block, rows, sum).build(builder);
+}

@@ -1,0 +1,221 @@
+//===- PackedKernel.cpp - A tile of sums, of packed weights ---------------===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Vectors run along n, a lane is a column, and an element of a row, or a pair
+// of them, is broadcast: there are no lanes to add up in the end. What a step
+// multiplies lies in one piece, so weights need no shuffle and come from memory
+// in order.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PackedKernel.h"
+
+#include "RowBroadcast.h"
+#include "VectorAccess.h"
+#include "WeightLayout.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Dialect/X86Vector/X86VectorDialect.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/MoE/Utils/LoopBuilder.h"
+#include "moe/Dialect/MoE/Utils/PackedWeights.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using Matmul = GroupedMatmulOp;
+
+//===----------------------------------------------------------------------===//
+// Weights
+//===----------------------------------------------------------------------===//
+
+PackedWeights::PackedWeights(OpBuilder &b, Location loc,
+                             const Matmul::Term &term)
+    : buffer(term.getWeight()), expert(term.getWeightMap().getSubMap({0})),
+      pair(getPanelPair(getWeightType(term))), stepSize(kPanelColumns * pair) {
+  if (pair == 1)
+    return;
+  SmallVector<ReassociationIndices> dims = {{0}, {1}, {2}, {3, 4}};
+  buffer = memref::CollapseShapeOp::create(b, loc, buffer, dims);
+}
+
+//===----------------------------------------------------------------------===//
+// The loop over k
+//===----------------------------------------------------------------------===//
+
+namespace {
+class PackedTileBuilder {
+public:
+  PackedTileBuilder(OpBuilder &b, Location loc, const PackedTile &tile)
+      : b(b), loc(loc), tile(tile), lanes(tile.config.getLanes()),
+        pair(tile.weights.pair),
+        weightType(getElementTypeOrSelf(tile.weights.buffer.getType())) {}
+
+  SmallVector<Value> build(ValueRange initial) {
+    Carried sums = buildFor(
+        b, loc, index(0), tile.steps, initial,
+        [&](OpBuilder &body, Location, Value step, ValueRange carried) {
+          return PackedTileBuilder(body, loc, tile)
+              .addStep(step, carried, pair);
+        });
+    if (tile.tail)
+      sums = addStep(tile.steps, sums, 1);
+    return sums;
+  }
+
+private:
+  OpBuilder &b;
+  Location loc;
+  const PackedTile &tile;
+  int64_t lanes, pair;
+  Type weightType;
+
+  Value index(int64_t value) { return buildIndex(b, loc, value); }
+  Value add(Value x, Value y) { return arith::AddIOp::create(b, loc, x, y); }
+  Value divide(Value x, int64_t y) {
+    return y == 1 ? x : arith::DivUIOp::create(b, loc, x, index(y)).getResult();
+  }
+
+  bool multipliesPairs() { return tile.config.usesBf16Dot(); }
+  size_t getNumVectors() { return tile.config.getTileColumns(); }
+
+  /// `count` elements of k: all of a step, or the first one.
+  Carried addStep(Value step, ValueRange sums, int64_t count) {
+    prefetchWeights(step);
+    prefetchRows(step);
+    Carried next(sums);
+    int64_t numProducts = multipliesPairs() ? 1 : count;
+    for (int64_t i = 0; i < numProducts; ++i)
+      multiply(step, i, count, next);
+    return next;
+  }
+
+  /// Sixteen registers have room for the rows or for the weights, not for both
+  /// beside the sums: for rows, of which there are fewer. Where there are more,
+  /// they keep the weights, which are few in a tile of many rows.
+  void multiply(Value step, int64_t i, int64_t count, Carried &sums) {
+    constexpr int64_t kLanesOfSixteen = 8;
+    size_t numRows = tile.rows.size(), numVectors = getNumVectors();
+    auto multiplyAdd = [&](size_t row, Value lhs, size_t v, Value weight) {
+      Value &sum = sums[row * numVectors + v];
+      if (multipliesPairs())
+        sum = x86vector::DotBF16Op::create(b, loc, sum.getType(), sum, lhs,
+                                           weight);
+      else
+        sum = vector::FMAOp::create(b, loc, lhs, weight, sum);
+    };
+    SmallVector<Value> kept;
+    if (lanes <= kLanesOfSixteen) {
+      for (size_t row = 0; row < numRows; ++row)
+        kept.push_back(buildRow(row, step, i, count));
+      for (size_t v = 0; v < numVectors; ++v) {
+        Value weight = buildWeight(v, step, i);
+        for (size_t row = 0; row < numRows; ++row)
+          multiplyAdd(row, kept[row], v, weight);
+      }
+      return;
+    }
+    for (size_t v = 0; v < numVectors; ++v)
+      kept.push_back(buildWeight(v, step, i));
+    for (size_t row = 0; row < numRows; ++row) {
+      Value lhs = buildRow(row, step, i, count);
+      for (size_t v = 0; v < numVectors; ++v)
+        multiplyAdd(row, lhs, v, kept[v]);
+    }
+  }
+
+  /// Element `i` of a step, or all of it where pairs are multiplied, in all
+  /// lanes.
+  Value buildRow(size_t row, Value step, int64_t i, int64_t count) {
+    MatmulIndices dims = tile.dims;
+    dims[Matmul::kRow] = tile.rows[row];
+    dims[Matmul::kToken] = tile.tokens[row];
+    Value k = add(tile.begin, arith::MulIOp::create(b, loc, step, index(pair)));
+    dims[Matmul::kSum] = k;
+    bool isPair = pair > 1 && getElementTypeOrSelf(tile.lhs.buffer).isBF16();
+    if (isPair) {
+      Value bits = broadcastPair(b, loc, tile.lhs, dims, count, lanes);
+      return multipliesPairs() ? asPairs(bits) : extractOfPair(b, loc, bits, i);
+    }
+    if (i > 0)
+      dims[Matmul::kSum] = add(k, index(i));
+    return broadcastElement(b, loc, tile.lhs, dims, lanes);
+  }
+
+  /// Element `i` of a step, or all of it where pairs are multiplied, of vector
+  /// `v` of the columns.
+  Value buildWeight(size_t v, Value step, int64_t i) {
+    SmallVector<Value> at = placeOf(tile.dims, tile.begin, step);
+    at.back() = add(at.back(), index(v * lanes * pair));
+    Value loaded = loadVector(b, loc, tile.weights.buffer, at, lanes * pair,
+                              /*mask=*/Value());
+    if (multipliesPairs())
+      return loaded;
+    if (pair == 1)
+      return buildExtensionToF32(b, loc, loaded);
+    Value bits = vector::BitCastOp::create(
+        b, loc, VectorType::get({lanes}, b.getI32Type()), loaded);
+    return extractOfPair(b, loc, bits, i);
+  }
+
+  Value asPairs(Value bits) {
+    return vector::BitCastOp::create(
+        b, loc, VectorType::get({lanes * pair}, weightType), bits);
+  }
+
+  /// Where a panel of `dims` is, `step` steps after k = `begin`.
+  SmallVector<Value> placeOf(const MatmulIndices &dims, Value begin,
+                             Value step) {
+    SmallVector<Value> at = buildIndices(b, loc, tile.weights.expert, dims);
+    Value column =
+        getValueOrCreateConstantIndexOp(b, loc, dims[Matmul::kColumn]);
+    at.push_back(divide(column, kPanelColumns));
+    at.push_back(add(divide(begin, pair), step));
+    at.push_back(index(0));
+    return at;
+  }
+
+  void prefetchWeights(Value step) {
+    const auto &next = tile.prefetch;
+    if (!next.weights)
+      return;
+    MatmulIndices dims = tile.dims;
+    dims[Matmul::kExpert] = next.expert;
+    dims[Matmul::kColumn] = next.column;
+    SmallVector<Value> at = placeOf(dims, next.sum, index(0));
+    at.back() =
+        add(next.element, arith::MulIOp::create(b, loc, step, next.growth));
+    constexpr int64_t kBitsOfLine = 512;
+    int64_t line = kBitsOfLine / weightType.getIntOrFloatBitWidth();
+    for (int64_t i = 0; i < tile.weights.stepSize; i += line) {
+      buildPrefetch(b, loc, next.weights, at, /*toFirstCache=*/true);
+      at.back() = add(at.back(), index(line));
+    }
+  }
+
+  void prefetchRows(Value step) {
+    if (!tile.later.row)
+      return;
+    MatmulIndices dims = tile.dims;
+    dims[Matmul::kRow] = tile.later.row;
+    dims[Matmul::kSum] =
+        add(tile.later.element,
+            arith::MulIOp::create(b, loc, step, index(tile.later.growth)));
+    buildPrefetch(b, loc, tile.lhs.buffer,
+                  buildIndices(b, loc, tile.lhs.map, dims),
+                  /*toFirstCache=*/false);
+  }
+};
+} // namespace
+
+SmallVector<Value> mlir::moe::buildPackedTile(OpBuilder &builder, Location loc,
+                                              const PackedTile &tile,
+                                              ValueRange sums) {
+  return PackedTileBuilder(builder, loc, tile).build(sums);
+}

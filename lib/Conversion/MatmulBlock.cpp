@@ -56,11 +56,8 @@ mlir::moe::splitSums(ArrayRef<Matmul::Product> products,
   return parts;
 }
 
-/// The elements of k that a block's rows are multiplied over at once, and those
-/// of a row panel: a part's, or, where those are short since vectors run along
-/// n, some of them. The rows are in the second cache meanwhile.
-static int64_t getRowPartLength(CPUMatmulAttr config,
-                                const Matmul::Term &term) {
+int64_t mlir::moe::getRowPartLength(CPUMatmulAttr config,
+                                    const Matmul::Term &term) {
   int64_t length = term.getLength(), part = getPartLength(config, length);
   return runsAlongSum(term) ? part : std::min(kColumnParts * part, length);
 }
@@ -149,9 +146,9 @@ public:
     groups = findColumnGroups(products);
     auto partLength = [&](const Matmul::Term &term) {
       // Columns cut k by themselves, but for the rows of a panel.
-      return runsAlongColumns(term) && !term.prologue
-                 ? term.getLength()
-                 : getRowPartLength(config, term);
+      return runsAlongSum(term) || term.prologue
+                 ? getRowPartLength(config, term)
+                 : term.getLength();
     };
     parts = splitSums(products, partLength);
     for (const Part &part : parts)

@@ -40,9 +40,14 @@ struct BlockRows {
 /// `length` elements of k split into equal parts of at most block_sum.
 int64_t getPartLength(CPUMatmulAttr config, int64_t length);
 
-/// The parts of k that a block's rows are multiplied over at once, where
-/// vectors run along n, in parts of getPartLength.
+/// Parts of k that a block's rows are multiplied over at once where vectors run
+/// along n, whose parts are short.
 inline constexpr int64_t kColumnParts = 4;
+
+/// The elements of k that a block's rows are multiplied over at once, which are
+/// in the second cache meanwhile: a part's, or those of several parts.
+int64_t getRowPartLength(CPUMatmulAttr config,
+                         const GroupedMatmulOp::Term &term);
 
 /// k in [start, start + size) of the sum of a term; all but the first part of a
 /// product add to what is there.

@@ -35,9 +35,16 @@ public:
         width(config.getTileColumns() * config.getLanes()) {}
 
   void build(OpBuilder &b) {
-    // Beyond N a panel has zeros.
-    loop(b, block.begin, block.end, index(b, width),
-         [&](OpBuilder &b, Value column) { buildPanel(b, column); });
+    Value begin = index(b, sum.part.start), end = index(b, getWholeEnd());
+    Value length = index(b, getRowPartLength(config, sum.part.term));
+    loop(b, begin, end, length, [&](OpBuilder &b, Value start) {
+      Stretch stretch = {start, min(b, add(b, start, length), end)};
+      forPanels(b, [&](OpBuilder &b, Value column) {
+        buildPanel(b, stretch, column);
+      });
+    });
+    if (hasTail())
+      forPanels(b, [&](OpBuilder &b, Value column) { buildTail(b, column); });
   }
 
 private:
@@ -47,37 +54,54 @@ private:
   PackedWeights weights;
   int64_t width;
 
-  /// Steps of k from `start` on, the k after them, whether one element follows,
-  /// and whether there is nothing to add to yet.
+  bool hasTail() const { return sum.part.size % weights.pair != 0; }
+  /// Where whole steps end.
+  int64_t getWholeEnd() const {
+    return sum.part.start + llvm::alignDown(sum.part.size, weights.pair);
+  }
+
+  /// Beyond N a panel has zeros.
+  void forPanels(OpBuilder &b, function_ref<void(OpBuilder &, Value)> body) {
+    loop(b, block.begin, block.end, index(b, width), body);
+  }
+
+  /// What all panels are multiplied over, one after the other, so that the rows
+  /// are in the second cache meanwhile: k in [start, end).
+  struct Stretch {
+    Value start, end;
+  };
+
+  /// Steps of k from `start` on, the k after them, and whether one element
+  /// follows; the stretch (null for a tail), and whether there is nothing to
+  /// add to yet (null for never).
   struct Part {
     Value start, steps, end;
     bool tail;
+    const Stretch *stretch;
     Value isFirst;
   };
 
-  void buildPanel(OpBuilder &b, Value column) {
-    int64_t begin = sum.part.start, size = sum.part.size;
-    int64_t tail = size % weights.pair, whole = size - tail;
-    Value length = index(b, getPartLength(config, size));
-    Value end = index(b, begin + whole);
-    bool addsToScratch = sum.part.accumulate;
-    loop(b, index(b, begin), end, length, [&](OpBuilder &b, Value start) {
-      Value count = min(b, length, sub(b, end, start));
+  void buildPanel(OpBuilder &b, const Stretch &stretch, Value column) {
+    Value length = index(b, getPartLength(config, sum.part.term.getLength()));
+    loop(b, stretch.start, stretch.end, length, [&](OpBuilder &b, Value start) {
+      Value count = min(b, length, sub(b, stretch.end, start));
       Value steps =
           arith::DivUIOp::create(b, loc, count, index(b, weights.pair));
       Value isFirst;
-      if (!addsToScratch)
+      if (!sum.part.accumulate)
         isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, start,
-                                        index(b, begin));
-      buildRowTiles(b, {start, steps, add(b, start, count), false, isFirst},
-                    column);
+                                        index(b, sum.part.start));
+      buildRowTiles(
+          b, {start, steps, add(b, start, count), false, &stretch, isFirst},
+          column);
     });
-    if (tail) {
-      Value isFirst;
-      if (!addsToScratch && whole == 0)
-        isFirst = arith::ConstantIntOp::create(b, loc, 1, 1);
-      buildRowTiles(b, {end, zero, end, true, isFirst}, column);
-    }
+  }
+
+  void buildTail(OpBuilder &b, Value column) {
+    Value end = index(b, getWholeEnd()), isFirst;
+    if (!sum.part.accumulate && sum.part.size < weights.pair)
+      isFirst = arith::ConstantIntOp::create(b, loc, 1, 1);
+    buildRowTiles(b, {end, zero, end, true, nullptr, isFirst}, column);
   }
 
   /// `height` rows from `place` on: number `turn` of `numTurns` tiles.
@@ -151,8 +175,9 @@ private:
   }
 
   /// After a part comes the next one of the same panel, or the first one of the
-  /// next panel or, after the block's last, of the next sum or expert. If that
-  /// is not known, of the next block, whose task is likely to follow.
+  /// next panel or, after the block's last, of its first in the next stretch,
+  /// sum or expert. If that is not known, of the next block, whose task is
+  /// likely to follow.
   ///
   /// The tiles share it evenly: memory works as long as they compute, and never
   /// gets more requests at once than it serves (the core drops prefetches
@@ -165,36 +190,49 @@ private:
     auto select = [&](Value condition, Value x, Value y) -> Value {
       return arith::SelectOp::create(b, loc, condition, x, y);
     };
-    int64_t tail = sum.part.size % weights.pair;
-    Value begin = index(b, sum.part.start);
-    Value hasMore =
-        isBelow(part.end, index(b, sum.part.start + sum.part.size - tail));
-    Value beside = add(b, column, index(b, width));
-    auto &next = packed.prefetch;
-    next.weights = weights.buffer;
-    next.expert = rows.expert;
-    next.column = select(hasMore, column, beside);
-    next.sum = select(hasMore, part.end, begin);
     auto share = [&](Value size) -> Value {
       return arith::CeilDivUIOp::create(b, loc, size, tile.numTurns);
     };
+    const Stretch &stretch = *part.stretch;
+    Value beside = add(b, column, index(b, width));
+    Value hasPart = isBelow(part.end, stretch.end);
+    Value hasPanel = isBelow(beside, block.end);
+    Value hasStretch = isBelow(stretch.end, index(b, getWholeEnd()));
+    const SumPart *after = findNext();
+    auto choose = [&](Value inPart, Value inPanel, Value inStretch,
+                      Value otherwise) {
+      Value last = select(hasStretch, inStretch, otherwise);
+      return select(hasPart, inPart, select(hasPanel, inPanel, last));
+    };
+    auto &next = packed.prefetch;
+    next.column =
+        choose(column, beside, block.begin, after ? block.begin : beside);
+    next.sum = choose(part.end, stretch.start, stretch.end,
+                      index(b, after ? after->start : sum.part.start));
+    next.weights = weights.buffer;
+    next.expert = rows.expert;
+    if (after) {
+      Value isHere = arith::OrIOp::create(
+          b, loc, hasPart, arith::OrIOp::create(b, loc, hasPanel, hasStretch));
+      PackedWeights later(b, loc, after->term);
+      next.weights = select(isHere, weights.buffer, later.buffer);
+      if (!sum.next)
+        next.expert = select(isHere, rows.expert, rows.nextExpert);
+    }
     Value stepSize = index(b, weights.stepSize);
     next.element = mul(b, tile.turn, share(mul(b, part.steps, stepSize)));
     next.growth = share(stepSize);
-    const SumPart *after = sum.next;
-    if (!after && rows.nextExpert)
-      after = &sum.first;
-    if (!after)
-      return;
-    PackedWeights later(b, loc, after->term);
-    if (later.buffer.getType() != weights.buffer.getType())
-      return;
-    Value isInside = isBelow(next.column, block.end);
-    next.weights = select(isInside, weights.buffer, later.buffer);
-    next.column = select(isInside, next.column, block.begin);
-    next.sum = select(isInside, next.sum, index(b, after->start));
-    if (!sum.next)
-      next.expert = select(isInside, rows.expert, rows.nextExpert);
+  }
+
+  /// What the block multiplies after this sum, here or at the next expert; null
+  /// if that is not known, or in a buffer of another type.
+  const SumPart *findNext() {
+    const SumPart *next = sum.next;
+    if (!next && rows.nextExpert)
+      next = &sum.first;
+    bool isAlike = next && next->term.getWeight().getType() ==
+                               sum.part.term.getWeight().getType();
+    return isAlike ? next : nullptr;
   }
 
   /// The rows of a combining matmul lie one after the other, and each block of
@@ -202,8 +240,8 @@ private:
   /// as many bytes in each step, which its first panel would wait for.
   void setLater(OpBuilder &b, const Part &part, Value column, const Tile &tile,
                 PackedTile &packed) {
-    const SumPart &whole = sum.part;
-    if (!op.isCombining() || whole.term.isGathered() || whole.term.prologue)
+    const Matmul::Term &term = sum.part.term;
+    if (!op.isCombining() || term.isGathered() || term.prologue)
       return;
     int64_t numPanels = llvm::divideCeil(config.getBlockColumns(), width);
     auto &later = packed.later;
@@ -211,11 +249,12 @@ private:
     later.growth =
         llvm::divideCeil(config.getTileRows() * weights.pair, numPanels);
     // Elements of k before this part, and the steps of all tiles over them.
+    const Stretch &stretch = *part.stretch;
     Value panel = arith::DivUIOp::create(b, loc, sub(b, column, block.begin),
                                          index(b, width));
     Value done =
-        add(b, mul(b, panel, index(b, whole.size)),
-            add(b, part.start, index(b, whole.start * (numPanels - 1))));
+        add(b, mul(b, panel, sub(b, stretch.end, stretch.start)),
+            add(b, part.start, mul(b, stretch.start, index(b, numPanels - 1))));
     Value before =
         mul(b, arith::DivUIOp::create(b, loc, done, index(b, weights.pair)),
             tile.numTurns);

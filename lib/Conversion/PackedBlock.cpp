@@ -17,6 +17,7 @@
 
 #include "PackedKernel.h"
 #include "VectorAccess.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
@@ -190,9 +191,6 @@ private:
     auto select = [&](Value condition, Value x, Value y) -> Value {
       return arith::SelectOp::create(b, loc, condition, x, y);
     };
-    auto share = [&](Value size) -> Value {
-      return arith::CeilDivUIOp::create(b, loc, size, tile.numTurns);
-    };
     const Stretch &stretch = *part.stretch;
     Value beside = add(b, column, index(b, width));
     Value hasPart = isBelow(part.end, stretch.end);
@@ -219,9 +217,22 @@ private:
       if (!sum.next)
         next.expert = select(isHere, rows.expert, rows.nextExpert);
     }
-    Value stepSize = index(b, weights.stepSize);
-    next.element = mul(b, tile.turn, share(mul(b, part.steps, stepSize)));
-    next.growth = share(stepSize);
+    Value size = mul(b, part.steps, index(b, weights.stepSize));
+    next.element = mul(b, tile.turn,
+                       arith::CeilDivUIOp::create(b, loc, size, tile.numTurns));
+    next.growth = shareOfStep(b, tile.numTurns);
+  }
+
+  /// The elements of a step, divided by the largest power of two up to
+  /// `numTurns`: a division, LLVM would move into the loop over k.
+  Value shareOfStep(OpBuilder &b, Value numTurns) {
+    constexpr int64_t kHighestBit = 63;
+    Value bits = arith::IndexCastOp::create(b, loc, b.getI64Type(), numTurns);
+    Value log = sub(b, index(b, kHighestBit),
+                    arith::IndexCastOp::create(
+                        b, loc, b.getIndexType(),
+                        math::CountLeadingZerosOp::create(b, loc, bits)));
+    return arith::ShRUIOp::create(b, loc, index(b, weights.stepSize), log);
   }
 
   /// What the block multiplies after this sum, here or at the next expert; null

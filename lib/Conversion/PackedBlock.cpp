@@ -120,16 +120,20 @@ private:
         arith::CeilDivUIOp::create(b, loc, rows.count, index(b, most));
     Value low = arith::DivUIOp::create(b, loc, rows.count, numTiles);
     Value numHigh = arith::RemUIOp::create(b, loc, rows.count, numTiles);
-    loop(b, zero, numTiles, one, [&](OpBuilder &b, Value i) {
-      Value place = add(b, mul(b, i, low), min(b, i, numHigh));
-      Value isHigh =
-          arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, i, numHigh);
-      Value numRows =
-          add(b, low, arith::SelectOp::create(b, loc, isHigh, one, zero));
-      switchRows(b, numRows, 1, most, [&](OpBuilder &b, int64_t height) {
-        buildTile(b, part, column, {place, height, i, numTiles});
-      });
-    });
+    // The place is carried: LLVM would compute min(i, numHigh) and its division
+    // where rows are read, at each step of k.
+    buildFor(
+        b, loc, zero, numTiles, zero,
+        [&](OpBuilder &b, Location, Value i, ValueRange place) -> Carried {
+          Value isHigh = arith::CmpIOp::create(
+              b, loc, arith::CmpIPredicate::ult, i, numHigh);
+          Value numRows =
+              add(b, low, arith::SelectOp::create(b, loc, isHigh, one, zero));
+          switchRows(b, numRows, 1, most, [&](OpBuilder &b, int64_t height) {
+            buildTile(b, part, column, {place[0], height, i, numTiles});
+          });
+          return {add(b, place[0], numRows)};
+        });
   }
 
   void buildTile(OpBuilder &b, const Part &part, Value column,

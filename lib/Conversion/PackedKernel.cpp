@@ -86,48 +86,62 @@ private:
   size_t getNumVectors() { return tile.config.getTileColumns(); }
 
   /// `count` elements of k: all of a step, or the first one.
+  ///
+  /// Sixteen registers have room for the rows or for the weights, not for both
+  /// beside the sums: for rows, of which there are fewer. Where there are more,
+  /// they keep the weights, which are few in a tile of many rows.
   Carried addStep(Value step, ValueRange sums, int64_t count) {
+    constexpr int64_t kLanesOfSixteen = 8;
     prefetchWeights(step);
     prefetchRows(step);
     Carried next(sums);
     int64_t numProducts = multipliesPairs() ? 1 : count;
-    for (int64_t i = 0; i < numProducts; ++i)
-      multiply(step, i, count, next);
+    if (lanes <= kLanesOfSixteen)
+      multiplyByRows(step, numProducts, count, next);
+    else
+      multiplyByWeights(step, numProducts, count, next);
     return next;
   }
 
-  /// Sixteen registers have room for the rows or for the weights, not for both
-  /// beside the sums: for rows, of which there are fewer. Where there are more,
-  /// they keep the weights, which are few in a tile of many rows.
-  void multiply(Value step, int64_t i, int64_t count, Carried &sums) {
-    constexpr int64_t kLanesOfSixteen = 8;
-    size_t numRows = tile.rows.size(), numVectors = getNumVectors();
-    auto multiplyAdd = [&](size_t row, Value lhs, size_t v, Value weight) {
-      Value &sum = sums[row * numVectors + v];
-      if (multipliesPairs())
-        sum = x86vector::DotBF16Op::create(b, loc, sum.getType(), sum, lhs,
-                                           weight);
-      else
-        sum = vector::FMAOp::create(b, loc, lhs, weight, sum);
-    };
-    SmallVector<Value> kept;
-    if (lanes <= kLanesOfSixteen) {
+  void multiplyByRows(Value step, int64_t numProducts, int64_t count,
+                      Carried &sums) {
+    size_t numRows = tile.rows.size();
+    SmallVector<Value> rows;
+    for (int64_t i = 0; i < numProducts; ++i)
       for (size_t row = 0; row < numRows; ++row)
-        kept.push_back(buildRow(row, step, i, count));
-      for (size_t v = 0; v < numVectors; ++v) {
+        rows.push_back(buildRow(row, step, i, count));
+    for (size_t v = 0; v < getNumVectors(); ++v)
+      for (int64_t i = 0; i < numProducts; ++i) {
         Value weight = buildWeight(v, step, i);
         for (size_t row = 0; row < numRows; ++row)
-          multiplyAdd(row, kept[row], v, weight);
+          multiplyAdd(row, rows[i * numRows + row], v, weight, sums);
       }
-      return;
-    }
-    for (size_t v = 0; v < numVectors; ++v)
-      kept.push_back(buildWeight(v, step, i));
-    for (size_t row = 0; row < numRows; ++row) {
-      Value lhs = buildRow(row, step, i, count);
-      for (size_t v = 0; v < numVectors; ++v)
-        multiplyAdd(row, lhs, v, kept[v]);
-    }
+  }
+
+  /// A row's elements one after the other, so that a pair is loaded once and
+  /// not kept.
+  void multiplyByWeights(Value step, int64_t numProducts, int64_t count,
+                         Carried &sums) {
+    SmallVector<Value> weights;
+    for (int64_t i = 0; i < numProducts; ++i)
+      for (size_t v = 0; v < getNumVectors(); ++v)
+        weights.push_back(buildWeight(v, step, i));
+    for (size_t row = 0; row < tile.rows.size(); ++row)
+      for (int64_t i = 0; i < numProducts; ++i) {
+        Value lhs = buildRow(row, step, i, count);
+        for (size_t v = 0; v < getNumVectors(); ++v)
+          multiplyAdd(row, lhs, v, weights[i * getNumVectors() + v], sums);
+      }
+  }
+
+  void multiplyAdd(size_t row, Value lhs, size_t v, Value weight,
+                   Carried &sums) {
+    Value &sum = sums[row * getNumVectors() + v];
+    if (multipliesPairs())
+      sum =
+          x86vector::DotBF16Op::create(b, loc, sum.getType(), sum, lhs, weight);
+    else
+      sum = vector::FMAOp::create(b, loc, lhs, weight, sum);
   }
 
   /// Element `i` of a step, or all of it where pairs are multiplied, in all

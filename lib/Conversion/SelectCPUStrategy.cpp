@@ -191,9 +191,16 @@ static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
                                         CPUKernel kernel) {
   constexpr int64_t kLanesOfMany = 16, kMostRows = 128;
   const VectorISA &isa = machine.isa;
-  int64_t tileRows = isa.lanes == kLanesOfMany ? 12 : isa.tileRows;
-  int64_t tileColumns = kPanelColumns / isa.lanes;
   int64_t bytes = getWeightBytes(op, kernel);
+  // Of rows that sixteen registers keep, both elements of a pair.
+  bool hasPairs =
+      kernel == CPUKernel::Fma && anyTerm(op, [](const Matmul::Term &term) {
+        return getPanelPair(getWeightType(term)) > 1;
+      });
+  int64_t tileRows = isa.lanes == kLanesOfMany ? 12
+                     : hasPairs                ? 2
+                                               : isa.tileRows;
+  int64_t tileColumns = kPanelColumns / isa.lanes;
   int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
   int64_t blockSum =
       alignToStep(machine.l1Bytes * 2 / 3 / (kPanelColumns * bytes), step);

@@ -72,6 +72,44 @@ func.func @rows_ahead(%offsets: memref<5xi32>, %x: memref<?x128xf32>, %w: memref
   return
 }
 
+// Packed weights: panels, parts of k, tiles of rows of about equal height. A step is in one
+// dimension; the sums come from the scratch, or are 0 at first; the next part is asked for
+// on the way; nothing is shuffled.
+// CHECK-LABEL: func @packed
+// CHECK: scf.parallel
+// CHECK:   memref.alloca() {alignment = 64 : i64} : memref<1x4x64xf32>
+// CHECK:   %[[STEPS:.*]] = memref.collapse_shape {{.*}} {{\[\[}}0], [1], [2], [3, 4]] : memref<4x4x32x32x2xbf16> into memref<4x4x32x64xbf16>
+// CHECK:   scf.for {{.*}} step %c64
+// CHECK:   scf.for {{.*}} step %c32
+// CHECK:   scf.for {{.*}} step %c32
+// CHECK:     arith.ceildivui
+// CHECK:     scf.for {{.*}} iter_args
+// CHECK:       scf.index_switch
+// CHECK:       case 1
+// CHECK:         vector.load {{.*}} : memref<1x4x64xf32>, vector<16xf32>
+// CHECK:         arith.select {{.*}} : vector<16xf32>
+// CHECK:         scf.for
+// CHECK-COUNT-2:   memref.prefetch
+// CHECK-COUNT-2:   vector.load %[[STEPS]]{{.*}} : memref<4x4x32x64xbf16>, vector<32xbf16>
+// CHECK:           vector.broadcast {{.*}} : i32 to vector<16xi32>
+// CHECK-COUNT-2:   x86vector.avx512.dot
+// CHECK:         vector.store {{.*}} : memref<1x4x64xf32>, vector<16xf32>
+// CHECK:       default
+// CHECK-COUNT-4: x86vector.avx512.dot
+// CHECK-NOT: vector.shuffle
+// CHECK-NOT: moe.grouped_matmul
+// CHECK: return
+func.func @packed(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memref<4x4x32x32x2xbf16>, %y: memref<?x128xf32>) {
+  moe.grouped_matmul offsets(%offsets : memref<5xi32>)
+      products(%x[m, k] * %w[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2] : memref<?x64xbf16>, memref<4x4x32x32x2xbf16>)
+      outs(%y : memref<?x128xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 2, block_rows = 4, block_columns = 64, block_sum = 32, lanes = 16, kernel = bf16_dot>} {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
 // E×K×N weights: vectors run along n. The first tile of rows interleaves two rows of
 // weights into pairs of bf16, and makes a panel of them that the others read. The sums
 // of a tile come from the scratch and go back to it, in order.

@@ -151,6 +151,20 @@ func.func @scalar_decode(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tens
   return %y : tensor<?x32xf32>
 }
 
+// MISSED: some weights are packed and others are not; pack all of them, or none
+// CHECK-LABEL: func @half_packed
+// CHECK-NOT: cpu_matmul
+func.func @half_packed(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %packed: tensor<4x1x64x32xf32>, %w: tensor<4x32x64xf32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %packed[e, n floordiv 32, k, n mod 32], %x[m, k] * %w[e, n, k]
+               : tensor<?x64xf32>, tensor<4x1x64x32xf32>, tensor<?x64xf32>, tensor<4x32x64xf32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32, %q: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
 // MISSED: a weight has neither k nor n as its last index; store it as E×N×K or E×K×N
 // CHECK-LABEL: func @experts_last
 // CHECK-NOT: cpu_matmul

@@ -99,6 +99,7 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
   pm.addPass(createMoEDecompose({/*keepConfigured=*/true}));
   pm.addPass(createMoEContractionToGroupedMatmul({/*cutRows=*/true}));
   pm.addPass(createMoESelectCPUStrategy({options.isa}));
+  pm.addPass(createMoEPackToVector({options.isa}));
   addBufferPipeline(pm, /*keepConfigured=*/true, /*plainLoops=*/false, [&] {
     pm.addPass(createMoEGroupedMatmulToVector());
     if (StringRef(options.isa).ends_with("-emulated"))
@@ -107,6 +108,7 @@ void mlir::moe::buildCPUBufferPipeline(OpPassManager &pm,
     // After it: what decides has a recipe of its own.
     pm.addPass(createMoEGateToVector());
     pm.addPass(createMoEPlanToLoops());
+    pm.addPass(createMoEForallToParallel());
   });
   pm.addPass(createMoEOutlineParallel());
 }

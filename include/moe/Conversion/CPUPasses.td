@@ -190,6 +190,69 @@ def MoEGateToVector : Pass<"moe-gate-to-vector"> {
   ];
 }
 
+def MoEForallToParallel : Pass<"moe-forall-to-parallel"> {
+  let summary = "gives the tasks of scf.forall on memrefs to threads";
+  let description = [{
+    An `scf.forall` over one dimension becomes an `scf.parallel`, for
+    `moe-outline-parallel`. Left alone, and so run in turn, are loops over several
+    dimensions, those around or inside other parallel loops, and those whose
+    bodies allocate memory, call functions or hold moe ops.
+
+    Before: `scf.forall (%task) in (%num_tasks) { ... }`
+
+    After: `scf.parallel (%task) = (%c0) to (%num_tasks) step (%c1) { ... }`
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect"];
+}
+
+def MoEPackToVector : Pass<"moe-pack-to-vector"> {
+  let summary = "lowers packing of weights on tensors to vector code";
+  let description = [{
+    Takes each `linalg.pack` on tensors that packs E×N×K or E×K×N weights of f32,
+    f16 or bf16 as `moe-pack-weights` lays them out, with static N and K; columns
+    at regular distances (gate and up in turns) are read where they are. Others
+    are left alone, for `moe-decompose-pack`.
+
+    A task of a parallel loop is a panel of 32 columns. Where k runs last, squares
+    of registers of lanes of 32 bits, an f32 or two narrower elements, are loaded
+    along k, transposed by shuffles, and stored along n. Where n does, rows are
+    copied, two at a time interleaved for bf16. The ends of N and K have no
+    scalar loops and no masks: vectors there begin earlier, and zeros take the
+    place of what is none of theirs.
+
+    Before:
+
+    ```mlir
+    %p = linalg.pack %w inner_dims_pos = [1, 2] inner_tiles = [32, 2] into %e
+        : tensor<?x1024x2048xbf16> -> tensor<?x32x1024x32x2xbf16>
+    ```
+
+    After, with `isa=avx512` (shortened):
+
+    ```mlir
+    %p = scf.forall (%task) in (%num_tasks) shared_outs(%out = %e) -> (tensor<?x32x1024x32x2xbf16>) {
+      ... %panel = tensor.extract_slice %out[%expert, %p, 0, 0, 0] [1, 1, 1024, 32, 2] [1, 1, 1, 1, 1]
+      %copied = scf.for %row = %c0 to %c1024 step %c16 iter_args(...) {
+        %a = vector.transfer_read %w[%expert, %n, %k] : tensor<?x1024x2048xbf16>, vector<32xbf16>
+        ... vector.shuffle %a, %b [0, 16, 1, 17, 4, 20, 5, 21, ...] : vector<16xi32>, vector<16xi32>
+        ... vector.transfer_write %columns, %panel[%row, %c0] : vector<32xbf16>, tensor<1024x64xbf16>
+      }
+      ... tensor.parallel_insert_slice
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect",
+    "::mlir::vector::VectorDialect"
+  ];
+  let options = [
+    Option<"isa", "isa", "std::string", "\"\"",
+           "The vector instructions: generic, avx2, avx512, avx512bf16 or amx-bf16; "
+           "without, what the target says, or generic">
+  ];
+}
+
 def MoEPlanToLoops : Pass<"moe-plan-to-loops"> {
   let summary = "lowers configured plans on memrefs to a parallel counting sort";
   let description = [{

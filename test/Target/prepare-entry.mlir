@@ -178,3 +178,72 @@ func.func private @helper(%x: tensor<4xf32>) -> tensor<4xf32> {
   %y = arith.negf %x : tensor<4xf32>
   return %y : tensor<4xf32>
 }
+
+// -----
+
+// Kernel-level ops demand what the ops that they stand for do: T tokens, E experts (offsets have one
+// element more), T·k below 2^31.
+
+// CHECK-LABEL: func.func private @kernels.shapes(
+// CHECK-SAME:    %[[T:[a-z0-9]+]]: index {moe.name = "T"}, %[[E:[a-z0-9]+]]: index {moe.name = "E"},
+// CHECK-SAME:    %[[E2:[a-z0-9]+]]: index {moe.name = "E"}, %[[T2:[a-z0-9]+]]: index {moe.name = "T"}) -> (i32, index, index) {
+// CHECK-DAG:     %[[TOO_MANY:.*]] = arith.constant 263 : i32
+// CHECK-DAG:     %[[W:.*]] = arith.constant 772 : i32
+// CHECK-DAG:     %[[BASE:.*]] = arith.constant 1028 : i32
+// CHECK-DAG:     arith.cmpi ne, %[[E]], %[[E2]] : index
+// CHECK-DAG:     arith.cmpi ne, %[[T]], %[[T2]] : index
+// CHECK:         return
+func.func @kernels(%x: tensor<?x8xf32> {moe.name = "x"}, %router: tensor<?x8xf32> {moe.param = "router.{expert}"},
+                   %w: tensor<?x8x8xf32> {moe.param = "w.{expert}"}, %base: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %t = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %e = tensor.dim %router, %c0 : tensor<?x8xf32>
+  %e1 = arith.addi %e, %c1 : index
+  %m = arith.muli %t, %c2 : index
+  %w0 = tensor.empty(%t) : tensor<?x2xf32>
+  %i0 = tensor.empty(%t) : tensor<?x2xi32>
+  %o0 = tensor.empty(%e1) : tensor<?xi32>
+  %s0 = tensor.empty(%m) : tensor<?xi32>
+  %weights, %ids, %offsets, %slots, %source = moe.route score(softmax)
+      router(%x[t, k] * %router[e, k] : tensor<?x8xf32>, tensor<?x8xf32>)
+      outs(%w0, %i0, %o0, %i0, %s0
+           : tensor<?x2xf32>, tensor<?x2xi32>, tensor<?xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  %y0 = tensor.empty(%t) : tensor<?x8xf32>
+  %y = moe.grouped_matmul offsets(%offsets : tensor<?xi32>) source(%source : tensor<?xi32>) top_k(2)
+      products(%x[t, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<?x8x8xf32>)
+      combine(%slots : tensor<?x2xi32>, %weights : tensor<?x2xf32>)
+      base(%base : tensor<?x8xf32>) outs(%y0 : tensor<?x8xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+// The tokens that a plan sorted choices of are those that a product reads.
+
+// CHECK-LABEL: func.func private @planned.shapes(
+// CHECK-SAME:    %[[X:[a-z0-9]+]]: index {moe.name = "T"}, %[[T:[a-z0-9]+]]: index {moe.name = "T"}) -> (i32, index, index) {
+// CHECK:         arith.cmpi ne, %[[T]], %[[X]] : index
+func.func @planned(%x: tensor<?x8xf32>, %ids: tensor<?x2xi32>, %w: tensor<4x8x8xf32>) -> tensor<?x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %t = tensor.dim %ids, %c0 : tensor<?x2xi32>
+  %m = arith.muli %t, %c2 : index
+  %o0 = tensor.empty() : tensor<5xi32>
+  %i0 = tensor.empty(%t) : tensor<?x2xi32>
+  %s0 = tensor.empty(%m) : tensor<?xi32>
+  %offsets, %slots, %source = moe.plan ids(%ids : tensor<?x2xi32>)
+      outs(%o0, %i0, %s0 : tensor<5xi32>, tensor<?x2xi32>, tensor<?xi32>)
+  %r0 = tensor.empty(%m) : tensor<?x8xf32>
+  %rows = moe.grouped_matmul offsets(%offsets : tensor<5xi32>) source(%source : tensor<?xi32>) top_k(2)
+      products(%x[t, k] * %w[e, n, k] : tensor<?x8xf32>, tensor<4x8x8xf32>)
+      outs(%r0 : tensor<?x8xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return %rows : tensor<?x8xf32>
+}

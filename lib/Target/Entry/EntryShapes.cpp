@@ -80,16 +80,21 @@ static Question collectQuestion(func::FuncOp func, OpBuilder &builder) {
   collectSizeConstraints(body, builder, question.constraints);
 
   builder.setInsertionPoint(body.getTerminator());
+  auto addChoices = [&](Value tokens, Value ids, Location loc) {
+    if (!isa<RankedTensorType>(tokens.getType()))
+      return;
+    question.choices.push_back(
+        {createDim(builder, tokens, 0), createDim(builder, ids, 1), loc});
+  };
   for (Operation &op : body) {
-    if (auto gate = dyn_cast<GateOp>(op); gate && gate.hasPureTensorSemantics())
-      question.choices.push_back({createDim(builder, gate.getLogits(), 0),
-                                  createDim(builder, gate.getIdsInit(), 1),
-                                  gate.getLoc()});
-    if (auto dispatch = dyn_cast<DispatchOp>(op);
-        dispatch && dispatch.hasPureTensorSemantics())
-      question.choices.push_back({createDim(builder, dispatch.getIds(), 0),
-                                  createDim(builder, dispatch.getIds(), 1),
-                                  dispatch.getLoc()});
+    if (auto gate = dyn_cast<GateOp>(op))
+      addChoices(gate.getLogits(), gate.getIdsInit(), gate.getLoc());
+    if (auto dispatch = dyn_cast<DispatchOp>(op))
+      addChoices(dispatch.getIds(), dispatch.getIds(), dispatch.getLoc());
+    if (auto route = dyn_cast<RouteOp>(op))
+      addChoices(route.getX(), route.getIdsInit(), route.getLoc());
+    if (auto plan = dyn_cast<PlanOp>(op))
+      addChoices(plan.getIds(), plan.getIds(), plan.getLoc());
   }
   for (Value result : body.getTerminator()->getOperands())
     for (int64_t i = 0, e = cast<RankedTensorType>(result.getType()).getRank();
@@ -390,7 +395,8 @@ void ShapesWriter::nameArguments(const Question &question) {
     if (auto index = importer.getSizeIndex(importer.import(choices.tokens)))
       give(*index, "T");
   forEachSize([&](unsigned index, const EntryTensor &argument, size_t dim) {
-    if (dim == 0 && StringRef(argument.param).contains("{expert}"))
+    StringRef param = argument.param;
+    if (dim == 0 && (param.contains("{expert}") || param.contains(".packed")))
       give(index, "E");
   });
   forEachSize([&](unsigned index, const EntryTensor &argument, size_t dim) {

@@ -42,12 +42,16 @@ private:
   void visitLinalg(linalg::LinalgOp op);
   void visitElementwise(Operation *op);
   void visitGate(GateOp op);
-  void visitGateChoices(GateOp op);
+  /// `k` choices are possible: gate_c6, and gate_c8 and gate_c9 with groups.
+  void visitChoices(Location loc, Dim experts, Dim k, GroupsAttr groups);
   void visitDispatch(DispatchOp op);
   void visitExpert(ExpertOp op);
-  void visitOffsets(ExpertOp op, ArrayRef<Dim> numExperts);
+  void visitOffsets(Value offsets, ArrayRef<Dim> numExperts);
   void visitBody(ExpertOp op);
   void visitCombine(CombineOp op);
+  void visitRoute(RouteOp op);
+  void visitPlan(PlanOp op);
+  void visitGroupedMatmul(GroupedMatmulOp op);
 
   /// All of `dims` have one size; a tensor that is null is skipped.
   void equal(ArrayRef<Dim> dims);
@@ -126,28 +130,27 @@ void Collector::visitGate(GateOp op) {
   equal({{op.getWeightsInit(), 1}, {op.getIdsInit(), 1}});
   equal({{op.getLogits(), 1}, {op.getBias(), 0}});
   equal(op.getLogits(), 0, op.getMix(), 0, 2);
-  if (isDynamic({op.getLogits(), 1}) || isDynamic({op.getIdsInit(), 1}))
-    visitGateChoices(op);
+  visitChoices(op.getLoc(), {op.getLogits(), 1}, {op.getIdsInit(), 1},
+               op.getGroupsAttr());
 }
 
-/// gate_c6, and gate_c8 and gate_c9 where there are groups.
-void Collector::visitGateChoices(GateOp op) {
+void Collector::visitChoices(Location loc, Dim experts, Dim k,
+                             GroupsAttr groups) {
+  if (!isDynamic(experts) && !isDynamic(k))
+    return;
   auto constant = [&](int64_t value) -> Value {
-    return arith::ConstantIndexOp::create(builder, op.getLoc(), value);
+    return arith::ConstantIndexOp::create(builder, loc, value);
   };
-  Value candidates = size({op.getLogits(), 1});
-  if (GroupsAttr groups = op.getGroupsAttr()) {
+  Value candidates = size(experts);
+  if (groups) {
     Value count = constant(groups.getCount());
-    Value rest =
-        arith::RemUIOp::create(builder, op.getLoc(), candidates, count);
+    Value rest = arith::RemUIOp::create(builder, loc, candidates, count);
     constraints.push_back({constant(0), rest});
-    Value groupSize =
-        arith::DivUIOp::create(builder, op.getLoc(), candidates, count);
-    candidates = arith::MulIOp::create(builder, op.getLoc(), groupSize,
+    Value groupSize = arith::DivUIOp::create(builder, loc, candidates, count);
+    candidates = arith::MulIOp::create(builder, loc, groupSize,
                                        constant(groups.getKeep()));
   }
-  constraints.push_back(
-      {size({op.getIdsInit(), 1}), candidates, arith::CmpIPredicate::ugt});
+  constraints.push_back({size(k), candidates, arith::CmpIPredicate::ugt});
 }
 
 void Collector::visitDispatch(DispatchOp op) {
@@ -178,20 +181,20 @@ void Collector::visitExpert(ExpertOp op) {
     (op.isRowInit(i) ? numRows : numExperts).push_back({init, 0});
   equal(numRows);
   equal(numExperts);
-  visitOffsets(op, numExperts);
+  visitOffsets(op.getOffsets(), numExperts);
   visitBody(op);
 }
 
-void Collector::visitOffsets(ExpertOp op, ArrayRef<Dim> numExperts) {
+void Collector::visitOffsets(Value offsets, ArrayRef<Dim> numExperts) {
   if (numExperts.empty() ||
-      (!isDynamic(numExperts[0]) && !isDynamic({op.getOffsets(), 0})))
+      (!isDynamic(numExperts[0]) && !isDynamic({offsets, 0})))
     return;
   // offsets has one element more than there are experts.
-  Location loc = op.getLoc();
+  Location loc = offsets.getLoc();
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value expected =
       arith::AddIOp::create(builder, loc, size(numExperts[0]), one);
-  constraints.push_back({size({op.getOffsets(), 0}), expected});
+  constraints.push_back({size({offsets, 0}), expected});
 }
 
 void Collector::visitCombine(CombineOp op) {
@@ -199,6 +202,90 @@ void Collector::visitCombine(CombineOp op) {
   equal({{op.getSlots(), 0}, {op.getInit(), 0}});
   equal({{op.getRows(), 1}, {op.getInit(), 1}});
   equal(op.getInit(), 0, op.getBase(), 0, 2);
+}
+
+/// The sizes that go by each dimension of an op's index expressions; what is
+/// indexed by more than a dimension alone has another size.
+static void collectDims(Value operand, AffineMap map,
+                        MutableArrayRef<SmallVector<Dim>> dims) {
+  for (auto [i, expr] : llvm::enumerate(map.getResults()))
+    if (auto dim = dyn_cast<AffineDimExpr>(expr))
+      dims[dim.getPosition()].push_back({operand, static_cast<int64_t>(i)});
+}
+
+void Collector::visitRoute(RouteOp op) {
+  SmallVector<Dim> dims[RouteOp::kNumDims];
+  auto maps =
+      llvm::to_vector(op.getRouterMaps().getAsValueRange<AffineMapAttr>());
+  collectDims(op.getX(), maps[0], dims);
+  collectDims(op.getRouter(), maps[1], dims);
+  for (auto [extra, map] : llvm::zip(
+           op.getExtras(), op.getExtraMaps().getAsValueRange<AffineMapAttr>()))
+    collectDims(extra, map, dims);
+  for (auto [extra, map] :
+       llvm::zip(op.getWeightExtras(),
+                 op.getWeightExtraMaps().getAsValueRange<AffineMapAttr>()))
+    collectDims(extra, map, dims);
+  for (Value init : {op.getIdsInit(), op.getWeightsInit(), op.getSlotsInit()}) {
+    dims[RouteOp::kToken].push_back({init, 0});
+    dims[RouteOp::kChoice].push_back({init, 1});
+  }
+  SmallVector<Dim> &experts = dims[RouteOp::kExpert];
+  experts.append({{op.getBias(), 0}, {op.getIdMap(), 0}});
+  for (ArrayRef<Dim> same : dims)
+    equal(same);
+  visitChoices(op.getLoc(), experts.front(), {op.getIdsInit(), 1},
+               op.getGroupsAttr());
+}
+
+void Collector::visitPlan(PlanOp op) {
+  equal(op.getIds(), 0, op.getSlotsInit(), 0, 2);
+  equal(op.getIds(), 0, op.getPriority(), 0, 2);
+}
+
+/// The tokens that the choices in `source` are of, if that can be told.
+static std::optional<Dim> getTokens(Value source) {
+  if (!source)
+    return std::nullopt;
+  if (auto plan = source.getDefiningOp<PlanOp>())
+    return Dim{plan.getIds(), 0};
+  if (auto route = source.getDefiningOp<RouteOp>())
+    return Dim{route.getX(), 0};
+  return std::nullopt;
+}
+
+void Collector::visitGroupedMatmul(GroupedMatmulOp op) {
+  using Op = GroupedMatmulOp;
+  SmallVector<Dim> dims[Op::kNumDims];
+  if (std::optional<Dim> tokens = getTokens(op.getSource()))
+    dims[Op::kToken].push_back(*tokens);
+  for (const Op::Product &product : op.getProducts()) {
+    for (const Op::Term &term : product) {
+      collectDims(term.lhs, term.lhsMap, dims);
+      for (auto [extra, map] : llvm::zip(term.lhsExtras, term.lhsExtraMaps))
+        collectDims(extra, map, dims);
+      for (auto [stored, map] : llvm::zip(term.stored, term.storedMaps))
+        collectDims(stored, map, dims);
+      equal(dims[Op::kSum]); // Each term has a k of its own.
+      dims[Op::kSum].clear();
+    }
+  }
+  for (auto [extra, map] : llvm::zip(
+           op.getExtras(), op.getExtraMaps().getAsValueRange<AffineMapAttr>()))
+    collectDims(extra, map, dims);
+  for (Value init : op.getInits()) {
+    dims[Op::kColumn].push_back({init, 1});
+    if (!op.isCombining())
+      dims[Op::kRow].push_back({init, 0});
+  }
+  for (ArrayRef<Dim> same : dims)
+    equal(same);
+  visitOffsets(op.getOffsets(), dims[Op::kExpert]);
+  if (!op.isCombining())
+    return;
+  equal(op.getSlots(), 0, op.getWeights(), 0, 2);
+  equal({{op.getSlots(), 0}, {op.getInits()[0], 0}});
+  equal(op.getInits()[0], 0, op.getBase(), 0, 2);
 }
 
 void Collector::visit(Operation *op) {
@@ -214,6 +301,12 @@ void Collector::visit(Operation *op) {
     return visitExpert(expert);
   if (auto combine = dyn_cast<CombineOp>(op))
     return visitCombine(combine);
+  if (auto route = dyn_cast<RouteOp>(op))
+    return visitRoute(route);
+  if (auto plan = dyn_cast<PlanOp>(op))
+    return visitPlan(plan);
+  if (auto matmul = dyn_cast<GroupedMatmulOp>(op))
+    return visitGroupedMatmul(matmul);
   if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op))
     return visitLinalg(linalgOp);
   if (auto cast = dyn_cast<tensor::CastOp>(op))

@@ -64,16 +64,18 @@ static StringRef getCTypeName(ElementType type) {
 
 namespace {
 
-class HeaderWriter {
+/// Documents and declares the functions of one entry: the layer, or what packs
+/// its weights.
+class EntryWriter {
 public:
-  HeaderWriter(const EntrySignature &signature, const CHeaderInfo &info,
-               llvm::raw_ostream &os)
+  EntryWriter(const EntrySignature &signature, const CHeaderInfo &info,
+              llvm::raw_ostream &os)
       : signature(signature), info(info), os(os) {}
 
-  void write();
+  void writeLayer();
+  void writePacking(StringRef layer);
 
 private:
-  void writeOrigin();
   void writeTensors();
   void writeTensor(size_t position, size_t nameWidth, size_t shapeWidth);
   void writeSizes();
@@ -83,6 +85,7 @@ private:
   void writeDevice();
   void writeStatistics();
   void writeDeclarations();
+  void writeExpertDeclarations(StringRef layer);
 
   const EntrySignature &signature;
   const CHeaderInfo &info;
@@ -91,7 +94,7 @@ private:
 
 } // namespace
 
-void HeaderWriter::writeOrigin() {
+static void writeOrigin(const CHeaderInfo &info, llvm::raw_ostream &os) {
   os << "/*\n * The C interface of a compiled MoE layer.\n *\n"
      << " * Written by moe-compile from " << forComment(info.source) << ", for "
      << (info.chip.empty() ? "" : "the GPU " + forComment(info.chip) + " and ")
@@ -112,8 +115,8 @@ static std::string getShapeText(const EntryTensor &tensor) {
   return "[" + llvm::join(tensor.sizeNames, ", ") + "]";
 }
 
-void HeaderWriter::writeTensor(size_t position, size_t nameWidth,
-                               size_t shapeWidth) {
+void EntryWriter::writeTensor(size_t position, size_t nameWidth,
+                              size_t shapeWidth) {
   const EntryTensor &tensor = signature.getTensor(position);
   std::string line = " *   ";
   llvm::raw_string_ostream text(line);
@@ -128,7 +131,7 @@ void HeaderWriter::writeTensor(size_t position, size_t nameWidth,
   os << StringRef(line).rtrim() << '\n';
 }
 
-void HeaderWriter::writeTensors() {
+void EntryWriter::writeTensors() {
   size_t nameWidth = 0, shapeWidth = 0;
   for (size_t i = 0, e = signature.getNumTensors(); i < e; ++i) {
     nameWidth = std::max(nameWidth, signature.getTensor(i).cName.size());
@@ -147,7 +150,7 @@ void HeaderWriter::writeTensors() {
 
 /// What the letters in shapes stand for. A size that several tensors share is
 /// defined by the first.
-void HeaderWriter::writeSizes() {
+void EntryWriter::writeSizes() {
   llvm::StringSet<> defined;
   for (const EntryTensor &argument : signature.arguments) {
     for (auto [i, size] : llvm::enumerate(argument.shape)) {
@@ -179,7 +182,7 @@ getSizeNames(const EntrySignature &signature) {
   return names;
 }
 
-void HeaderWriter::writeWorkspace() {
+void EntryWriter::writeWorkspace() {
   if (signature.workspace.isConstant && signature.workspace.text == "0") {
     os << " * workspace: none is needed; NULL and 0 do.\n";
   } else {
@@ -200,7 +203,7 @@ void HeaderWriter::writeWorkspace() {
              : " * A call allocates no memory.\n");
 }
 
-void HeaderWriter::writeContract() {
+void EntryWriter::writeContract() {
   os << R"( *
  * Every tensor is dense and row-major: strides of NULL, or the products of the
  * sizes to the right (sizes of 1 and tensors without elements may have any).
@@ -231,7 +234,7 @@ void HeaderWriter::writeContract() {
 }
 
 /// What a call says of the machine it is on.
-void HeaderWriter::writeMachine() {
+void EntryWriter::writeMachine() {
   if (info.isas.empty())
     return;
   os << " *   MOE_UNSUPPORTED_CPU   this machine has none of the instruction "
@@ -248,7 +251,7 @@ void HeaderWriter::writeMachine() {
 }
 
 /// What is different on a GPU.
-void HeaderWriter::writeDevice() {
+void EntryWriter::writeDevice() {
   if (info.chip.empty())
     return;
   os << R"( * Data and workspace are memory of the GPU that the CUDA context of the calling
@@ -268,7 +271,7 @@ void HeaderWriter::writeDevice() {
 }
 
 /// What `stats` points to.
-void HeaderWriter::writeStatistics() {
+void EntryWriter::writeStatistics() {
   if (info.statistics.empty())
     return;
   unsigned numLayers = info.statistics.back().layer + 1;
@@ -285,7 +288,7 @@ void HeaderWriter::writeStatistics() {
         "bit, and takes its memory from\n * malloc.\n";
 }
 
-void HeaderWriter::writeDeclarations() {
+void EntryWriter::writeDeclarations() {
   os << "int32_t " << signature.cName << "(";
   std::string indent(sizeof("int32_t (") - 1 + signature.cName.size(), ' ');
   for (size_t i = 0, e = signature.getNumTensors(); i < e; ++i)
@@ -320,26 +323,88 @@ void HeaderWriter::writeDeclarations() {
      << "_workspace_packed(const moe_tensor *const *tensors);\n";
 }
 
-void HeaderWriter::write() {
+//===----------------------------------------------------------------------===//
+// Packed weights
+//===----------------------------------------------------------------------===//
+
+/// What `packing` is for, and how packed weights lie.
+void EntryWriter::writePacking(StringRef layer) {
+  os << "/*\n * " << signature.cName << ": packs weights, once, for " << layer
+     << ", which reads the results in their place.\n *\n";
+  writeTensors();
+  writeSizes();
+  os << R"( *
+ * A weight w[e, n, k] of expert e, column n of a product and element k of its
+ * sum lies in panels of 32 columns. It is at
+ *
+ *   [e, n / 32, k / 2, n % 32, k % 2]   in bf16
+ *   [e, n / 32, k, n % 32]              in f32 and f16
+ *
+ * Columns that only fill the last panel are 0, and so is the second element of
+ * the last pair where their number is odd. The slab of an expert is contiguous,
+ * and the same bytes on every machine: they may be saved, and mapped.
+)";
+  writeContract();
+  writeDeclarations();
+  writeExpertDeclarations(layer);
+}
+
+void EntryWriter::writeExpertDeclarations(StringRef layer) {
+  std::string function = signature.cName + "_expert";
+  os << "\n/*\n * Replaces expert `expert`: packs its weights into its slabs "
+        "of "
+        "the results, which have\n"
+     << " * those of all experts, and writes nothing else. The arguments are "
+        "its own, so\n"
+     << " * their first size is 1. Calls of " << layer
+     << " may run meanwhile, if none of their tokens\n"
+     << " * is for this expert. The workspace is that of " << signature.cName
+     << " for one expert.\n"
+     << " * Returns besides:\n *\n"
+     << " *   MOE_BAD_EXPERT        a result has no slab for it\n */\n"
+     << "int32_t " << function << "(int64_t expert,\n";
+  std::string indent(sizeof("int32_t (") - 1 + function.size(), ' ');
+  for (size_t i = 0, e = signature.getNumTensors(); i < e; ++i)
+    os << indent << "const moe_tensor *" << signature.getTensor(i).cName
+       << ",\n";
+  os << indent << "void *workspace, size_t workspace_bytes);\n\n"
+     << "/*\n * The same, with the tensors in an array.\n */\n"
+     << "int32_t " << function
+     << "_packed(int64_t expert, const moe_tensor *const *tensors,\n"
+     << std::string(indent.size() + 7, ' ')
+     << "void *workspace, size_t workspace_bytes);\n";
+}
+
+//===----------------------------------------------------------------------===//
+// The header
+//===----------------------------------------------------------------------===//
+
+void EntryWriter::writeLayer() {
+  os << "/*\n * " << signature.cName << ": the layer.\n *\n";
+  writeTensors();
+  writeSizes();
+  writeStatistics();
+  writeContract();
+  writeDeclarations();
+}
+
+void mlir::moe::writeCHeader(const EntrySignature &signature,
+                             const CHeaderInfo &info, llvm::raw_ostream &os) {
   std::string guard = "MOE_LAYER_" + StringRef(signature.cName).upper() + "_H";
-  writeOrigin();
+  writeOrigin(info, os);
   os << "#ifndef " << guard << "\n#define " << guard << "\n\n"
      << runtimeHeader.substr(runtimeHeader.find("#ifndef MOE_RUNTIME_MOE_H"));
   if (!info.statistics.empty())
     os << '\n'
        << statsHeader.substr(
               statsHeader.find("#ifndef MOE_RUNTIME_MOE_STATS_H"));
-  os << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n/*\n * "
-     << signature.cName << ": the layer.\n *\n";
-  writeTensors();
-  writeSizes();
-  writeStatistics();
-  writeContract();
-  writeDeclarations();
+  os << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
+  EntryWriter(signature, info, os).writeLayer();
+  if (info.packing) {
+    CHeaderInfo packingInfo = info;
+    packingInfo.statistics.clear();
+    os << '\n';
+    EntryWriter(*info.packing, packingInfo, os).writePacking(signature.cName);
+  }
   os << "\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* " << guard << " */\n";
-}
-
-void mlir::moe::writeCHeader(const EntrySignature &signature,
-                             const CHeaderInfo &info, llvm::raw_ostream &os) {
-  HeaderWriter(signature, info, os).write();
 }

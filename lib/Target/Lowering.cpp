@@ -94,8 +94,8 @@ private:
 } // namespace
 
 static FailureOr<EntrySignature> readSignature(ModuleOp module,
-                                               const EntryOptions &options) {
-  FailureOr<func::FuncOp> entry = findEntry(module, options.entry);
+                                               StringRef name) {
+  FailureOr<func::FuncOp> entry = findEntry(module, name);
   if (failed(entry))
     return failure();
   entry->setPublic(); // Nobody calls it, but it stays.
@@ -140,6 +140,7 @@ static std::unique_ptr<Pass> createPrepareEntry(const EntryOptions &options,
                                                 StringRef name) {
   MoEPrepareEntryOptions prepare;
   prepare.entryName = name.str();
+  prepare.companionName = options.companion;
   for (RoutingStatistic statistic : options.statistics)
     prepare.statistics.push_back(getName(statistic).str());
   return createMoEPrepareEntry(prepare);
@@ -188,7 +189,10 @@ static FailureOr<VersionTargets> lowerToBuffers(ModuleOp module, StringRef name,
                               stages, ("-" + isa.name).str())))
       return failure();
   }
-  return mergeVersions(module, name, versions);
+  SmallVector<StringRef> names = {name};
+  if (!options.companion.empty())
+    names.push_back(options.companion);
+  return mergeVersions(module, names, versions);
 }
 
 /// From tensors to launches, and kernels in machine code, for one GPU.
@@ -226,13 +230,53 @@ static LogicalResult lowerToKernels(ModuleOp module, StringRef name,
   return success(succeeded(mergeVersions(module, name, versions)));
 }
 
-FailureOr<EntrySignature>
-mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
-                              StageDumper &stages,
-                              std::vector<EntryStatistic> *statistics) {
-  FailureOr<EntrySignature> signature = readSignature(module, options);
+/// What moe-prepare-entry found out about an entry.
+static void readPrepared(ModuleOp module, EntrySignature &signature) {
+  func::FuncOp shapes = lookUp(module, signature.name + ".shapes");
+  nameSizes(shapes, signature);
+  readSizeChecks(shapes, signature);
+}
+
+/// Whether `function` is the entry `name`, a version of it, or a part of one.
+static bool isPartOf(func::FuncOp function, StringRef name) {
+  StringRef symbol = function.getName();
+  return symbol.consume_front(name) &&
+         (symbol.empty() || symbol.starts_with("."));
+}
+
+/// What the memory of calls is: as moe-allocations-to-workspace left it.
+/// Without a companion all functions are the entry's.
+static void readMemory(ModuleOp module, EntrySignature &signature,
+                       EntrySignature *companion) {
+  auto allocates = [](func::FuncOp function) {
+    return function
+        ->walk([](memref::AllocOp) { return WalkResult::interrupt(); })
+        .wasInterrupted();
+  };
+  for (EntrySignature *entry : {&signature, companion})
+    if (entry)
+      readWorkspace(lookUp(module, entry->name + ".workspace"), *entry);
+  for (auto function : module.getOps<func::FuncOp>()) {
+    bool isCompanions = companion && isPartOf(function, companion->name);
+    EntrySignature &owner = isCompanions ? *companion : signature;
+    owner.allocates |= allocates(function);
+  }
+}
+
+FailureOr<EntrySignature> mlir::moe::lowerToLLVMDialect(
+    ModuleOp module, const EntryOptions &options, StageDumper &stages,
+    std::vector<EntryStatistic> *statistics, EntrySignature *companion) {
+  assert(!options.companion.empty() == bool(companion) &&
+         "a companion has a signature");
+  FailureOr<EntrySignature> signature = readSignature(module, options.entry);
   if (failed(signature))
     return failure();
+  if (companion) {
+    FailureOr<EntrySignature> read = readSignature(module, options.companion);
+    if (failed(read))
+      return failure();
+    *companion = std::move(*read);
+  }
 
   StagedLowering lowering(module, stages);
   auto prepare = [&](OpPassManager &pm) {
@@ -244,9 +288,9 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
   };
   if (failed(lowering.dump("input")) || failed(lowering.run("entry", prepare)))
     return failure();
-  func::FuncOp shapes = lookUp(module, signature->name + ".shapes");
-  nameSizes(shapes, *signature);
-  readSizeChecks(shapes, *signature);
+  readPrepared(module, *signature);
+  if (companion)
+    readPrepared(module, *companion);
   if (statistics)
     *statistics = readStatistics(module, *signature);
 
@@ -261,10 +305,7 @@ mlir::moe::lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
     return failure();
   if (failed(targets))
     return failure();
-  readWorkspace(lookUp(module, signature->name + ".workspace"), *signature);
-  signature->allocates =
-      module->walk([](memref::AllocOp) { return WalkResult::interrupt(); })
-          .wasInterrupted();
+  readMemory(module, *signature, companion);
   if (isForGPU && options.stopsAtKernels)
     return signature;
   auto callRuntime = [](OpPassManager &pm) {

@@ -34,6 +34,10 @@ CompileFlags::CompileFlags(cl::OptionCategory &category)
           "relaxed-rounding", cl::cat(category),
           cl::desc("Round bf16 and f16 where a matmul stores rows, not after "
                    "each operation as frameworks do: faster, other bits")),
+      packWeights(
+          "pack-weights", cl::cat(category),
+          cl::desc("Let the layer read packed weights, which it is faster on, "
+                   "and make the function that packs them")),
       optLevel("O", cl::Prefix, cl::init(3), cl::value_desc("0-3"),
                cl::cat(category), cl::desc("Optimization level (default: 3)")),
       dumpStages("dump-stages", cl::value_desc("FOLDER"), cl::cat(category),

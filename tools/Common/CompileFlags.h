@@ -25,6 +25,7 @@ struct CompileFlags {
   llvm::cl::opt<std::string> isa; ///< As parseISAs takes it; may be empty.
   llvm::cl::opt<LoweringKind> lowering;
   llvm::cl::opt<bool> relaxedRounding;
+  llvm::cl::opt<bool> packWeights;
   llvm::cl::opt<unsigned> optLevel;
   llvm::cl::opt<std::string> dumpStages;
   RemarkFlags remarks;

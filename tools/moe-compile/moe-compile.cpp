@@ -23,6 +23,7 @@
 #include "moe/Target/LayerFile.h"
 #include "moe/Target/Linker.h"
 #include "moe/Target/Lowering.h"
+#include "moe/Target/PackLayer.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/CommandLine.h"
@@ -118,6 +119,7 @@ arguments, nothing of MLIR, LLVM or Python is needed to run it.
   moe-compile layer.mlir -o layer.so             and layer.h, which documents it
   moe-compile layer.mlir -o layer.o --target-cpu=x86-64-v3
   moe-compile layer.mlir --emit=llvm             to standard output
+  moe-compile layer.mlir --pack-weights -o layer.so   and what packs weights
   moe-compile layer.mlir --target=nvptx --chip=sm_90 -o layer.so
 )";
 
@@ -229,6 +231,10 @@ public:
 
 private:
   llvm::Error prepareGPU();
+  /// The function that packs the weights of `entry`, if there is to be one;
+  /// else empty.
+  llvm::Expected<std::string> pack(ModuleOp module, StringRef entry);
+  SmallVector<std::string> getExported() const;
   llvm::Expected<SmallVector<char, 0>> generate(llvm::Module &module);
 
   const Options &options;
@@ -241,6 +247,8 @@ private:
   /// Empty for the one cpu of `target`.
   SmallVector<ISA> versions;
   EntrySignature signature;
+  /// Of what packs the layer's weights, if anything does.
+  std::optional<EntrySignature> packing;
   std::vector<EntryStatistic> statistics;
 };
 
@@ -273,6 +281,10 @@ static bool isForGPU(const Options &options) {
 
 /// What is wrong with the flags of one target where the other is asked for.
 static llvm::Error checkTarget(const Options &options, Emit emit) {
+  if (options.compile.packWeights && options.stats.getNumOccurrences())
+    return llvm::createStringError(
+        "--stats and --pack-weights exclude each other: packing fuses "
+        "moe.dispatch, where statistics are gathered");
   if (!isForGPU(options)) {
     if (options.chips.getNumOccurrences())
       return llvm::createStringError("--chip=" + options.chips.front() +
@@ -296,6 +308,10 @@ static llvm::Error checkTarget(const Options &options, Emit emit) {
   if (options.compile.relaxedRounding)
     return llvm::createStringError("--relaxed-rounding is for CPUs; on GPUs "
                                    "all rounds where the layer says");
+  if (options.compile.packWeights)
+    return llvm::createStringError(
+        "--pack-weights is for CPUs; kernels of GPUs read weights as "
+        "checkpoints have them");
   if (options.stats.getNumOccurrences())
     return llvm::createStringError("--stats is for CPUs: statistics are not "
                                    "gathered on GPUs");
@@ -433,9 +449,57 @@ Compilation::generate(llvm::Module &module) {
   return linkSharedObject(*code, link);
 }
 
+llvm::Expected<std::string> Compilation::pack(ModuleOp module,
+                                              StringRef entry) {
+  std::optional<Packing> found;
+  if (options.compile.packWeights) {
+    FailureOr<Packing> packed = packLayer(module, entry);
+    if (failed(packed))
+      return makeReportedError();
+    found = std::move(*packed);
+  } else {
+    auto taken = takePacking(module, entry);
+    if (failed(taken))
+      return makeReportedError();
+    found = std::move(*taken);
+  }
+  if (!found)
+    return std::string();
+  if (isForGPU(options))
+    return llvm::createStringError("the weights of @" + entry +
+                                   " are packed, which is for CPUs; kernels of "
+                                   "GPUs read them as checkpoints have them");
+  packing.emplace();
+  return found->function;
+}
+
+SmallVector<std::string> Compilation::getExported() const {
+  SmallVector<std::string> exported;
+  auto add = [&](const EntrySignature &entry) {
+    for (StringRef suffix : {"", "_packed", "_workspace", "_workspace_packed"})
+      exported.push_back(entry.cName + suffix.str());
+  };
+  add(signature);
+  if (isForGPU(options))
+    exported.push_back(signature.cName + "_error");
+  if (!packing)
+    return exported;
+  add(*packing);
+  for (StringRef suffix : {"_expert", "_expert_packed"})
+    exported.push_back(packing->cName + suffix.str());
+  return exported;
+}
+
 llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
+  FailureOr<func::FuncOp> function = findEntry(module, options.compile.entry);
+  if (failed(function))
+    return makeReportedError();
   EntryOptions entry;
-  entry.entry = options.compile.entry;
+  entry.entry = function->getName().str();
+  auto companion = pack(module, entry.entry);
+  if (!companion)
+    return companion.takeError();
+  entry.companion = std::move(*companion);
   entry.gpu = gpu;
   entry.stopsAtKernels =
       destination.emit == Emit::PTX || destination.emit == Emit::Cubin;
@@ -447,8 +511,8 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
   if (!chosen)
     return chosen.takeError();
   entry.statistics = std::move(*chosen);
-  FailureOr<EntrySignature> lowered =
-      lowerToLLVMDialect(module, entry, stages, &statistics);
+  FailureOr<EntrySignature> lowered = lowerToLLVMDialect(
+      module, entry, stages, &statistics, packing ? &*packing : nullptr);
   if (failed(lowered))
     return makeReportedError();
   signature = std::move(*lowered);
@@ -462,12 +526,7 @@ llvm::Expected<SmallVector<char, 0>> Compilation::compile(ModuleOp module) {
     return toBytes([&](llvm::raw_ostream &os) { os << makeHeader(); });
 
   llvm::LLVMContext context;
-  SmallVector<std::string> exported = {
-      signature.cName, signature.cName + "_packed",
-      signature.cName + "_workspace", signature.cName + "_workspace_packed"};
-  if (isForGPU(options))
-    exported.push_back(signature.cName + "_error");
-  auto llvmModule = translateToLLVMIR(module, *target, exported, context);
+  auto llvmModule = translateToLLVMIR(module, *target, getExported(), context);
   if (!llvmModule)
     return llvmModule.takeError();
   return generate(**llvmModule);
@@ -482,6 +541,7 @@ std::string Compilation::makeHeader() const {
     info.isas.push_back(isa.name.str());
   info.statistics = statistics;
   info.chip = llvm::join(gpu.chips, ", ");
+  info.packing = packing;
   std::string text;
   llvm::raw_string_ostream os(text);
   writeCHeader(signature, info, os);

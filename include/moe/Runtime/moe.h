@@ -32,6 +32,16 @@
  * first call chooses the best one that the machine has, or the one that the
  * environment variable MOE_ISA names, for all calls of the process.
  *
+ * An artifact whose weights are packed (moe-compile --pack-weights) has functions
+ * that pack them, NAME_pack like NAME, and for an expert that is replaced
+ *
+ *   int32_t NAME_pack_expert(int64_t expert, const moe_tensor *SOURCE...,
+ *                            const moe_tensor *PACKED..., void *workspace,
+ *                            size_t workspace_bytes);
+ *   int32_t NAME_pack_expert_packed(int64_t expert,
+ *                                   const moe_tensor *const *tensors,
+ *                                   void *workspace, size_t workspace_bytes);
+ *
  * For a GPU (moe-compile --target=nvptx) data and workspace are memory of the
  * device, and NAME and NAME_packed have one more argument at the end, `void
  * *stream`: a CUstream, which is cudaStream_t. They put launches into it and
@@ -90,7 +100,8 @@ enum {
                                   the artifact's instruction sets */
   MOE_DEVICE_ERROR = 10,       /* NAME_error() says of what a GPU, its driver or
                                   a launch failed */
-  MOE_BAD_ALIGNMENT = 11       /* data on a GPU is not aligned to 16 bytes */
+  MOE_BAD_ALIGNMENT = 11,      /* data on a GPU is not aligned to 16 bytes */
+  MOE_BAD_EXPERT = 12          /* the tensor has no slab for this expert */
 };
 #define MOE_STATUS_CODE(status) ((status) & 255)
 #define MOE_STATUS_TENSOR(status) (((status) >> 8) - 1)

@@ -27,11 +27,13 @@ struct CHeaderInfo {
   /// What the artifact fills of moe_stats; empty if its functions do not take
   /// it.
   std::vector<EntryStatistic> statistics;
+  /// What packs weights of the layer; none if the artifact does not.
+  std::optional<EntrySignature> packing;
 };
 
 /// Writes a header for C99 and C++ that stands alone (it repeats moe.h under
 /// the same include guard, and moe_stats.h if it has statistics) and documents
-/// and declares the two functions of the artifact.
+/// and declares the functions of the artifact.
 void writeCHeader(const EntrySignature &signature, const CHeaderInfo &info,
                   llvm::raw_ostream &os);
 

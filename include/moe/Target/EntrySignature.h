@@ -92,8 +92,9 @@ std::optional<ElementType> getElementType(Type type);
 std::string mangleForC(llvm::StringRef text);
 
 /// The function to compile: the one named `name` or, when `name` is empty, the
-/// only public func.func with a body among the symbols of `symbolTable`. Emits
-/// an error that lists the candidates when there is none, or more than one.
+/// only public func.func with a body among the symbols of `symbolTable`, apart
+/// from those that pack the weights of others (`moe.pack`). Emits an error that
+/// lists the candidates when there is none, or more than one.
 FailureOr<func::FuncOp> findEntry(Operation *symbolTable, llvm::StringRef name);
 
 /// Reads the signature of `entry`. Emits an error for an argument or result

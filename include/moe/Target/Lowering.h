@@ -47,6 +47,9 @@ private:
 struct EntryOptions {
   /// The function to compile; empty for the only public one.
   std::string entry;
+  /// A function to compile beside the entry: what packs its weights
+  /// (packWeights); empty for none. Not for GPUs.
+  std::string companion;
   /// Also make `NAME_shapes(const moe_tensor *const *arguments, int64_t
   /// *sizes)` visible: it checks the arguments as NAME does and writes all
   /// sizes of the first result, then of the second, ...; -1 for a size that
@@ -81,11 +84,13 @@ struct EntryOptions {
 /// buildGPUKernelPipeline, compileKernels and `moe-launches-to-calls`. Returns
 /// the signature with its `sizeNames`.
 /// After a failure (with diagnostics) the module is half lowered. `statistics`,
-/// if given, is set to what the entry can fill.
+/// if given, is set to what the entry can fill; `companion`, which is given
+/// where the options name one, to its signature.
 FailureOr<EntrySignature>
 lowerToLLVMDialect(ModuleOp module, const EntryOptions &options,
                    StageDumper &stages,
-                   std::vector<EntryStatistic> *statistics = nullptr);
+                   std::vector<EntryStatistic> *statistics = nullptr,
+                   EntrySignature *companion = nullptr);
 
 /// What lowering and CodeGen.h need from a registry besides the dialects of the
 /// input: translations to LLVM IR.

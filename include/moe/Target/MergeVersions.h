@@ -30,13 +30,14 @@ struct Version {
 /// What each function of a version is to be compiled for.
 using VersionTargets = llvm::StringMap<ISA>;
 
-/// Replaces what is in `module` by an entry called `name` that runs one of the
-/// versions (the best first), and by the versions, under names with their
+/// Replaces what is in `module` by an entry called `names[0]` that runs one of
+/// the versions (the best first), and by the versions, under names with their
 /// instruction set behind. @NAME.workspace is the most that one of them needs;
-/// sizes are computed once. For GPUs, which version runs is what @NAME.image
+/// sizes are computed once. Further names are those of its companions, which
+/// run the same version. For GPUs, which version runs is what @NAME.image
 /// returns; moe-launches-to-calls puts what the call knows in its place.
 FailureOr<VersionTargets>
-mergeVersions(ModuleOp module, llvm::StringRef name,
+mergeVersions(ModuleOp module, llvm::ArrayRef<llvm::StringRef> names,
               llvm::MutableArrayRef<Version> versions);
 
 /// Sets the target of the functions when they are in the LLVM dialect.

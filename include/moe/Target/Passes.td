@@ -32,6 +32,10 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
       of the entry fills these as well, after the results. The attribute
       `moe.stats` of the entry names it, its shapes, and for each statistic the
       layer and the member of `moe_stats` (`moe/Runtime/moe_stats.h`).
+    * With `companion`, a second function is prepared alike: what packs the
+      entry's weights (`moe-pack-weights`). Its tensors are slabs of experts,
+      `?×…` with no other unknown size, which `slabs` in `moe.entry` says:
+      moe-create-c-entry makes a function for one expert as well.
 
     Names of its arguments (`moe.name`) say what a size is: "T" the tokens of the
     first `moe.gate` or `moe.dispatch`, "E" the number of stacked experts, else
@@ -74,6 +78,8 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
   let options = [
     Option<"entryName", "entry", "std::string", "",
            "The function to prepare; by default the only public one with a body">,
+    Option<"companionName", "companion", "std::string", "",
+           "A function that packs the entry's weights, to be prepared as well; none by default">,
     ListOption<"statistics", "statistics", "std::string",
                "Statistics for callers that ask: any of tokens, choices, contribution, ids">
   ];
@@ -208,6 +214,10 @@ def MoECreateCEntry : Pass<"moe-create-c-entry"> {
     * `@NAME_shapes(arguments, sizes)`, with `export-shapes`: checks the
       arguments and writes what `@NAME.shapes` returns. For a JIT, whose caller
       has to allocate the results.
+    * `@NAME_expert(expert, tensors..., workspace, workspace_bytes)` and
+      `@NAME_expert_packed(expert, tensors, workspace, workspace_bytes)`, where
+      `moe.entry` has `slabs`: the same call on arguments of one expert, `1×…`,
+      which fills slab `expert` of results that have those of all experts.
 
     Where `moe.entry` names a program (`moe-launches-to-calls`), the data is a
     GPU's: `@NAME` and `@NAME_packed` take a `void *stream` at the end, check that

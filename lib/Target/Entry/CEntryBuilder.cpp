@@ -34,12 +34,20 @@ LLVM::LLVMFuncOp CEntryBuilder::startFunction(const Twine &name,
   return func;
 }
 
+/// moe_tensor.
+static Type getTensorType(MLIRContext *context) {
+  Type ptr = LLVM::LLVMPointerType::get(context);
+  Type i32 = IntegerType::get(context, 32);
+  return LLVM::LLVMStructType::getLiteral(context, {ptr, ptr, ptr, i32, i32});
+}
+
+Value CEntryBuilder::getMember(Value tensor, int32_t i) {
+  return LLVM::GEPOp::create(b, ptr, getTensorType(b.getContext()), tensor,
+                             ArrayRef<LLVM::GEPArg>{0, i});
+}
+
 Value CEntryBuilder::loadMember(Value tensor, int32_t i, Type type) {
-  auto tensorType = LLVM::LLVMStructType::getLiteral(b.getContext(),
-                                                     {ptr, ptr, ptr, i32, i32});
-  Value address = LLVM::GEPOp::create(b, ptr, tensorType, tensor,
-                                      ArrayRef<LLVM::GEPArg>{0, i});
-  return load(type, address);
+  return load(type, getMember(tensor, i));
 }
 
 Value CEntryBuilder::isOk(Value status) {
@@ -346,6 +354,94 @@ void CEntryBuilder::buildError() {
       b, LLVM::CallOp::create(b, callee, ValueRange()).getResult());
 }
 
+//===----------------------------------------------------------------------===//
+// One expert
+//===----------------------------------------------------------------------===//
+
+Value CEntryBuilder::makeSlab(Value tensors, int64_t position, Value expert) {
+  MemRefType type = entry.types[position];
+  check(tensors, position, type, storeStaticSizes(type));
+  Value tensor = load(ptr, at(tensors, ptr, position));
+  Value numExperts = load(i64, loadMember(tensor, kShape, ptr));
+  Value isThere = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::ult, expert,
+                                       numExperts); // Nor negative.
+  returnUnless(isThere, constant(i32, MOE_BAD_EXPERT + getBlame(position)));
+
+  int64_t slabBytes = type.getElementTypeBitWidth() / 8;
+  for (int64_t size : type.getShape().drop_front())
+    slabBytes *= size;
+  Value offset = LLVM::MulOp::create(b, expert, constant(i64, slabBytes));
+  Value data =
+      LLVM::GEPOp::create(b, ptr, b.getI8Type(), loadMember(tensor, kData, ptr),
+                          ArrayRef<LLVM::GEPArg>{offset});
+  SmallVector<int64_t> shape(type.getShape());
+  shape.front() = 1;
+  Value sizes = storeStaticSizes(type.clone(shape));
+  Value null = LLVM::ZeroOp::create(b, ptr);
+  moe_type elementType = *getCType(*getElementType(type.getElementType()));
+  Value slab = allocate(getTensorType(b.getContext()), 1);
+  for (auto [i, member] : llvm::enumerate(
+           ArrayRef<Value>{data, sizes, null, constant(i32, type.getRank()),
+                           constant(i32, elementType)}))
+    LLVM::StoreOp::create(b, member, getMember(slab, i));
+  return slab;
+}
+
+/// NAME.run_expert(expert, tensors, workspace, bytes): the call on arguments of
+/// one expert and on its slabs of the results.
+void CEntryBuilder::buildRunExpert() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func = startFunction(
+      local(".run_expert"), {i64, ptr, ptr, i64}, LLVM::Linkage::Internal, i32);
+  Value expert = func.getArgument(0), tensors = func.getArgument(1);
+  Value isNull = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, tensors,
+                                      LLVM::ZeroOp::create(b, ptr).getResult());
+  returnUnlessOk(LLVM::SelectOp::create(
+      b, isNull, constant(i32, MOE_NULL_POINTER), constant(i32, MOE_OK)));
+  Value slabs = allocate(ptr, entry.types.size());
+  for (auto [i, type] : llvm::enumerate(entry.types)) {
+    Value slab;
+    if (int64_t(i) < entry.numArguments) {
+      SmallVector<int64_t> shape(type.getShape());
+      shape.front() = 1;
+      check(tensors, i, type, storeStaticSizes(type.clone(shape)));
+      slab = load(ptr, at(tensors, ptr, i));
+    } else {
+      slab = makeSlab(tensors, i, expert);
+    }
+    LLVM::StoreOp::create(b, slab, at(slabs, ptr, i));
+  }
+  LLVM::ReturnOp::create(
+      b, callRun({slabs, func.getArgument(2), func.getArgument(3)}));
+}
+
+/// NAME_expert(expert, tensor..., workspace, workspace_bytes).
+void CEntryBuilder::buildExpert() {
+  OpBuilder::InsertionGuard guard(b);
+  size_t numTensors = entry.types.size();
+  SmallVector<Type> types(numTensors + 2, ptr);
+  types.front() = i64;
+  types.append({i64});
+  LLVM::LLVMFuncOp func = startFunction(entry.cName + "_expert", types,
+                                        LLVM::Linkage::External, i32);
+  Value tensors = allocate(ptr, numTensors);
+  for (size_t i = 0; i < numTensors; ++i)
+    LLVM::StoreOp::create(b, func.getArgument(i + 1), at(tensors, ptr, i));
+  LLVM::ReturnOp::create(
+      b, call(local(".run_expert"),
+              {func.getArgument(0), tensors, func.getArgument(numTensors + 1),
+               func.getArgument(numTensors + 2)}));
+}
+
+/// NAME_expert_packed(expert, tensors, workspace, workspace_bytes).
+void CEntryBuilder::buildExpertPacked() {
+  OpBuilder::InsertionGuard guard(b);
+  LLVM::LLVMFuncOp func =
+      startFunction(entry.cName + "_expert_packed", {i64, ptr, ptr, i64},
+                    LLVM::Linkage::External, i32);
+  LLVM::ReturnOp::create(b, call(local(".run_expert"), func.getArguments()));
+}
+
 void CEntryBuilder::buildInternal() {
   buildCheck();
   buildRun();
@@ -358,6 +454,11 @@ void CEntryBuilder::buildVisible(bool exportShapes) {
   buildWorkspacePacked();
   if (entry.program)
     buildError();
+  if (entry.hasSlabs) {
+    buildRunExpert();
+    buildExpert();
+    buildExpertPacked();
+  }
   if (exportShapes)
     buildShapes();
 }

@@ -35,6 +35,9 @@ struct BufferEntry {
   /// What the visible functions call: name.run, or name.run_stats, which takes
   /// a moe_stats * as well.
   std::string callee = ".run";
+  /// Tensors are slabs of experts, one behind the other: there is a function
+  /// for one expert, too.
+  bool hasSlabs = false;
   bool hasStats() const { return callee == ".run_stats"; }
 
   ArrayRef<MemRefType> getArguments() const {
@@ -78,6 +81,9 @@ private:
   void buildWorkspacePacked();
   void buildShapes();
   void buildError();
+  void buildRunExpert();
+  void buildExpert();
+  void buildExpertPacked();
 
   Value constant(Type type, int64_t value) {
     return LLVM::ConstantOp::create(b, type, b.getIntegerAttr(type, value));
@@ -117,7 +123,8 @@ private:
   /// A symbol that only this module sees.
   std::string local(StringRef suffix) { return entry.name + suffix.str(); }
 
-  /// Member `i` of the moe_tensor at `tensor`.
+  /// The address of member `i` of the moe_tensor at `tensor`, and the member.
+  Value getMember(Value tensor, int32_t i);
   Value loadMember(Value tensor, int32_t i, Type type);
   Value isOk(Value status);
   /// Returns from the function with `result` unless `condition` holds.
@@ -126,6 +133,9 @@ private:
   void returnUnlessOk(Value status) { returnUnless(isOk(status), status); }
   /// Checks tensor `position` against `sizes`, and returns unless it passes.
   void check(Value tensors, int64_t position, MemRefType type, Value sizes);
+  /// A moe_tensor for the slab of `expert` in tensor `position`, which must be
+  /// one of its experts.
+  Value makeSlab(Value tensors, int64_t position, Value expert);
   /// The dynamic sizes of the arguments, as indices.
   SmallVector<Value> loadDynamicSizes(Value arguments);
   /// Calls NAME.workspace; an i64.

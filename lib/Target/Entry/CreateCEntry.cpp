@@ -17,6 +17,10 @@
 ///                                   how much layer.run needs
 ///   layer_shapes                    what a JIT's caller sees; calls
 ///   layer.check
+///   layer.run_expert(expert, tensors, workspace, bytes)
+///   layer_expert, layer_expert_packed
+///                                   where tensors are slabs of experts: the
+///                                   same for one of them
 ///
 /// The visible functions call internal ones only, so that a second artifact in
 /// the process with functions of the same names changes nothing.
@@ -61,6 +65,7 @@ static FailureOr<BufferEntry> readEntry(func::FuncOp func,
   if (workspace)
     entry.workspace =
         SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(func, workspace);
+  entry.hasSlabs = attr.contains("slabs");
   if (auto isa = attr.getAs<FlatSymbolRefAttr>("isa"))
     entry.isa =
         SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(func, isa);
@@ -149,8 +154,11 @@ LogicalResult CreateCEntry::wrap(func::FuncOp func, DictionaryAttr attr) {
   removeNames(entry->shapes);
   if (entry->workspace)
     removeNames(entry->workspace);
-  for (StringRef suffix : {"", "_packed", "_workspace", "_workspace_packed",
-                           "_shapes", "_error"}) {
+  SmallVector<StringRef> suffixes = {
+      "", "_packed", "_workspace", "_workspace_packed", "_shapes", "_error"};
+  if (entry->hasSlabs)
+    suffixes.append({"_expert", "_expert_packed"});
+  for (StringRef suffix : suffixes) {
     std::string symbol = entry->cName + suffix.str();
     if (SymbolTable::lookupSymbolIn(getOperation(), symbol))
       return func.emitError()

@@ -8,6 +8,7 @@
 #include "moe/Target/EntrySignature.h"
 
 #include "mlir/IR/Diagnostics.h"
+#include "moe/Dialect/MoE/Transforms/PackWeights.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
@@ -156,15 +157,25 @@ static std::string listNames(ArrayRef<func::FuncOp> functions) {
   return text;
 }
 
+/// The functions that pack the weights of others.
+static llvm::StringSet<> findPackingFunctions(Operation *symbolTable) {
+  llvm::StringSet<> names;
+  for (auto func : symbolTable->getRegion(0).getOps<func::FuncOp>())
+    if (auto packing = func->getAttrOfType<FlatSymbolRefAttr>(kPackAttr))
+      names.insert(packing.getValue());
+  return names;
+}
+
 FailureOr<func::FuncOp> mlir::moe::findEntry(Operation *symbolTable,
                                              StringRef name) {
+  llvm::StringSet<> packing = findPackingFunctions(symbolTable);
   SmallVector<func::FuncOp> candidates;
   for (auto func : symbolTable->getRegion(0).getOps<func::FuncOp>()) {
     if (func.isExternal())
       continue;
     if (!name.empty() && func.getName() == name)
       return func;
-    if (func.isPublic())
+    if (func.isPublic() && !packing.contains(func.getName()))
       candidates.push_back(func);
   }
   if (name.empty() && candidates.size() == 1)
@@ -317,6 +328,11 @@ static void explain(raw_ostream &os, int32_t code, const EntryTensor &expected,
     return;
   case MOE_BAD_ALIGNMENT:
     os << "data on a GPU is not aligned to 16 bytes";
+    return;
+  case MOE_BAD_EXPERT:
+    os << "there is no slab for this expert";
+    if (tensor && tensor->rank)
+      os << ", but slabs for " << tensor->shape[0];
     return;
   default:
     os << "status " << code;

@@ -34,9 +34,10 @@ namespace {
 
 class Merger {
 public:
-  Merger(ModuleOp module, StringRef name, MutableArrayRef<Version> versions)
-      : module(module), name(name), versions(versions), b(module.getContext()) {
-  }
+  Merger(ModuleOp module, ArrayRef<StringRef> names,
+         MutableArrayRef<Version> versions)
+      : module(module), names(names), versions(versions),
+        b(module.getContext()) {}
 
   FailureOr<VersionTargets> merge();
 
@@ -44,7 +45,7 @@ private:
   bool isForGPUs() const { return !versions.front().isa; }
   /// What returns the number of the version to run.
   std::string getChooser() const {
-    return (name + (isForGPUs() ? ".image" : ".isa")).str();
+    return (names.front() + (isForGPUs() ? ".image" : ".isa")).str();
   }
   func::FuncOp lookUp(ModuleOp where, const Twine &symbol) {
     return where.lookupSymbol<func::FuncOp>(symbol.str());
@@ -55,14 +56,17 @@ private:
   bool isShared(Operation *symbol);
   void rename(Version &version, VersionTargets &targets);
   void moveIn(Version &version);
+  /// Builds what runs a version of the entry `name`, and of its variant with
+  /// statistics.
+  void buildDispatchers(StringRef name);
   /// A function like `model`, of the first version, that calls the version that
   /// was chosen.
   func::FuncOp buildDispatcher(func::FuncOp model);
-  func::FuncOp buildWorkspace();
+  func::FuncOp buildWorkspace(StringRef name);
   void declareImage();
 
   ModuleOp module;
-  StringRef name;
+  ArrayRef<StringRef> names;
   MutableArrayRef<Version> versions;
   OpBuilder b;
 };
@@ -74,8 +78,10 @@ bool Merger::isShared(Operation *symbol) {
   if (!function)
     return false;
   StringRef symbolName = function.getName();
-  return function.isExternal() || symbolName == (name + ".shapes").str() ||
-         symbolName == (name + ".stats.shapes").str();
+  return function.isExternal() || llvm::any_of(names, [&](StringRef name) {
+           return symbolName == (name + ".shapes").str() ||
+                  symbolName == (name + ".stats.shapes").str();
+         });
 }
 
 void Merger::rename(Version &version, VersionTargets &targets) {
@@ -139,7 +145,7 @@ func::FuncOp Merger::buildDispatcher(func::FuncOp model) {
 }
 
 /// The most that a version needs, so that the machine need not be known.
-func::FuncOp Merger::buildWorkspace() {
+func::FuncOp Merger::buildWorkspace(StringRef name) {
   OpBuilder::InsertionGuard guard(b);
   std::string symbol = (name + ".workspace").str();
   func::FuncOp function;
@@ -178,60 +184,66 @@ void Merger::declareImage() {
                   b.getUnitAttr());
 }
 
-FailureOr<VersionTargets> Merger::merge() {
+void Merger::buildDispatchers(StringRef name) {
   ModuleOp first = *versions.front().module;
   func::FuncOp entry = lookUp(first, name),
                stats = lookUp(first, name + ".stats");
-  func::FuncOp models[] = {entry, stats};
   NamedAttrList attrs(entry->getAttrOfType<DictionaryAttr>(kEntryAttr));
   Attribute statsAttr = entry->getAttr(kStatsAttr);
   if (!isForGPUs())
     attrs.set("isa", FlatSymbolRefAttr::get(b.getContext(), getChooser()));
+  func::FuncOp dispatcher = buildDispatcher(entry);
+  if (stats)
+    buildDispatcher(stats);
+  dispatcher->setAttr(kEntryAttr, attrs.getDictionary(b.getContext()));
+  if (statsAttr)
+    dispatcher->setAttr(kStatsAttr, statsAttr);
+}
 
+/// Takes off what says that the functions are entries.
+static void removeEntryAttrs(func::FuncOp function) {
+  function->removeAttr(kEntryAttr);
+  function->removeAttr(kStatsAttr);
+  removeNames(function);
+}
+
+FailureOr<VersionTargets> Merger::merge() {
   // Replaced by the versions, all of it.
   for (Operation &op : llvm::make_early_inc_range(
            llvm::reverse(module.getBody()->getOperations())))
     op.erase();
-  SmallVector<func::FuncOp> dispatchers;
-  for (func::FuncOp model : models)
-    if (model)
-      dispatchers.push_back(buildDispatcher(model));
-  dispatchers.front()->setAttr(kEntryAttr, attrs.getDictionary(b.getContext()));
-  if (statsAttr)
-    dispatchers.front()->setAttr(kStatsAttr, statsAttr);
+  for (StringRef name : names)
+    buildDispatchers(name);
 
   VersionTargets targets;
   SmallVector<ISA> isas;
   for (Version &version : versions) {
-    for (StringRef suffix : {"", ".stats"})
-      if (func::FuncOp function = lookUp(*version.module, name + suffix)) {
-        function->removeAttr(kEntryAttr);
-        function->removeAttr(kStatsAttr);
-        removeNames(function);
-      }
+    for (StringRef name : names)
+      for (StringRef suffix : {"", ".stats"})
+        if (func::FuncOp function = lookUp(*version.module, name + suffix))
+          removeEntryAttrs(function);
     rename(version, targets);
     moveIn(version);
     if (version.isa)
       isas.push_back(*version.isa);
   }
-  func::FuncOp workspace = buildWorkspace();
-  if (isForGPUs())
-    declareImage();
-  else
-    addChooseISA(module, name, isas);
-
   PassManager pm(module.getContext(), func::FuncOp::getOperationName());
   pm.addPass(createCSEPass());
   pm.addPass(createCanonicalizerPass());
-  if (failed(pm.run(workspace)))
-    return failure();
+  for (StringRef name : names)
+    if (failed(pm.run(buildWorkspace(name))))
+      return failure();
+  if (isForGPUs())
+    declareImage();
+  else
+    addChooseISA(module, names.front(), isas);
   return targets;
 }
 
 FailureOr<VersionTargets>
-mlir::moe::mergeVersions(ModuleOp module, StringRef name,
+mlir::moe::mergeVersions(ModuleOp module, ArrayRef<StringRef> names,
                          MutableArrayRef<Version> versions) {
-  return Merger(module, name, versions).merge();
+  return Merger(module, names, versions).merge();
 }
 
 void mlir::moe::setTargets(ModuleOp module, const VersionTargets &targets) {

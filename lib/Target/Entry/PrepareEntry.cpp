@@ -55,10 +55,12 @@ static LogicalResult checkPreparable(func::FuncOp entry,
   return success();
 }
 
-/// Other functions have no caller but the entry, and nobody reads their names.
-static void makeOthersPrivate(func::FuncOp entry, Operation *symbolTable) {
+/// Other functions have no callers but the entries, and nobody reads their
+/// names.
+static void makeOthersPrivate(ArrayRef<func::FuncOp> entries,
+                              Operation *symbolTable) {
   for (auto func : symbolTable->getRegion(0).getOps<func::FuncOp>()) {
-    if (func == entry)
+    if (llvm::is_contained(entries, func))
       continue;
     func.setPrivate();
     removeNames(func);
@@ -97,11 +99,15 @@ static LogicalResult appendResults(func::FuncOp entry,
 }
 
 /// `moe.entry`, for moe-create-c-entry.
-static DictionaryAttr makeEntryAttr(func::FuncOp shapes, size_t numResults) {
+static DictionaryAttr makeEntryAttr(func::FuncOp shapes, size_t numResults,
+                                    bool isCompanion) {
   Builder builder(shapes.getContext());
-  return builder.getDictionaryAttr(
-      {builder.getNamedAttr("results", builder.getI64IntegerAttr(numResults)),
-       builder.getNamedAttr("shapes", SymbolRefAttr::get(shapes))});
+  SmallVector<NamedAttribute> attrs = {
+      builder.getNamedAttr("results", builder.getI64IntegerAttr(numResults)),
+      builder.getNamedAttr("shapes", SymbolRefAttr::get(shapes))};
+  if (isCompanion)
+    attrs.push_back(builder.getNamedAttr("slabs", builder.getUnitAttr()));
+  return builder.getDictionaryAttr(attrs);
 }
 
 namespace {
@@ -120,6 +126,9 @@ struct PrepareEntry final : moe::impl::MoEPrepareEntryBase<PrepareEntry> {
 
 private:
   LogicalResult prepare();
+  /// The entry, and its companion if there is to be one.
+  FailureOr<SmallVector<func::FuncOp>> findEntries();
+  LogicalResult prepareCompanion(func::FuncOp companion);
   FailureOr<StatsVariant> addStatsVariant(func::FuncOp entry);
   /// Makes @NAME.shapes, which is returned, and turns results to arguments.
   FailureOr<func::FuncOp> fillResults(func::FuncOp func);
@@ -127,12 +136,62 @@ private:
 
 } // namespace
 
-LogicalResult PrepareEntry::prepare() {
-  Operation *symbolTable = getOperation();
-  FailureOr<func::FuncOp> entry = findEntry(symbolTable, entryName);
-  if (failed(entry) || failed(checkPreparable(*entry, symbolTable)))
+FailureOr<SmallVector<func::FuncOp>> PrepareEntry::findEntries() {
+  SmallVector<func::FuncOp> entries;
+  SmallVector<StringRef> names = {entryName};
+  if (!companionName.empty())
+    names.push_back(companionName);
+  for (StringRef name : names) {
+    FailureOr<func::FuncOp> found = findEntry(getOperation(), name);
+    if (failed(found) || failed(checkPreparable(*found, getOperation())))
+      return failure();
+    entries.push_back(*found);
+  }
+  if (entries.front() == entries.back() && entries.size() > 1)
+    return entries.front().emitError()
+           << "@" << entryName << " cannot be its own companion";
+  return entries;
+}
+
+/// An error unless each tensor of `companion` is the slabs of experts, one of a
+/// known size behind the other.
+static LogicalResult checkSlabs(func::FuncOp companion) {
+  auto isSlabs = [](Type type) {
+    auto tensor = dyn_cast<RankedTensorType>(type);
+    return tensor && tensor.getRank() > 0 && tensor.isDynamicDim(0) &&
+           tensor.getNumDynamicDims() == 1;
+  };
+  for (Type type : llvm::concat<const Type>(companion.getArgumentTypes(),
+                                            companion.getResultTypes()))
+    if (!isSlabs(type))
+      return companion.emitError()
+             << "@" << companion.getName() << " takes or returns a " << type
+             << "; a companion's tensors are of any number of experts ('?' "
+                "first) and have no other unknown size";
+  return success();
+}
+
+LogicalResult PrepareEntry::prepareCompanion(func::FuncOp companion) {
+  if (failed(checkSlabs(companion)))
     return failure();
-  makeOthersPrivate(*entry, symbolTable);
+  companion.setPublic();
+  unsigned numResults = companion.getNumResults();
+  FailureOr<func::FuncOp> shapes = fillResults(companion);
+  if (failed(shapes))
+    return failure();
+  companion->setAttr(kEntryAttr, makeEntryAttr(*shapes, numResults,
+                                               /*isCompanion=*/true));
+  return success();
+}
+
+LogicalResult PrepareEntry::prepare() {
+  FailureOr<SmallVector<func::FuncOp>> entries = findEntries();
+  if (failed(entries))
+    return failure();
+  func::FuncOp *entry = entries->begin();
+  makeOthersPrivate(*entries, getOperation());
+  if (entries->size() > 1 && failed(prepareCompanion(entries->back())))
+    return failure();
   entry->setPublic();
   unsigned numResults = entry->getNumResults();
   FailureOr<StatsVariant> variant = addStatsVariant(*entry);
@@ -141,7 +200,8 @@ LogicalResult PrepareEntry::prepare() {
   FailureOr<func::FuncOp> shapes = fillResults(*entry);
   if (failed(shapes))
     return failure();
-  (*entry)->setAttr(kEntryAttr, makeEntryAttr(*shapes, numResults));
+  (*entry)->setAttr(kEntryAttr, makeEntryAttr(*shapes, numResults,
+                                              /*isCompanion=*/false));
   if (variant->function) {
     FailureOr<func::FuncOp> variantShapes = fillResults(variant->function);
     if (failed(variantShapes))

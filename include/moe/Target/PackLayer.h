@@ -1,0 +1,42 @@
+//===- PackLayer.h - A layer on packed weights ------------------*- C++ -*-===//
+//
+// Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TARGET_PACKLAYER_H
+#define MOE_TARGET_PACKLAYER_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/SmallVector.h"
+#include <optional>
+#include <string>
+
+namespace mlir::moe {
+
+/// What packs weights of a layer, as moe-pack-weights leaves it.
+struct Packing {
+  /// The function: EntryOptions::companion. Its results are called as the
+  /// layer's arguments, with "_packed" behind.
+  std::string function;
+  /// For each of its results, in their order: which argument of the layer it is
+  /// for.
+  llvm::SmallVector<int32_t> packedArguments;
+};
+
+/// Lets the function `entry` of a module on tensors take packed weights, unless
+/// it does already: inlines what it calls, runs moe-fuse and moe-pack-weights.
+/// Then as takePacking. Emits an error where there is nothing to pack.
+FailureOr<Packing> packLayer(ModuleOp module, llvm::StringRef entry);
+
+/// What moe-pack-weights noted on `entry` of a module; nothing if it did not
+/// run or found nothing. Takes the notes off, since they tie the two functions
+/// together and no lowering knows them. Emits an error where they are wrong.
+FailureOr<std::optional<Packing>> takePacking(ModuleOp module,
+                                              llvm::StringRef entry);
+
+} // namespace mlir::moe
+
+#endif // MOE_TARGET_PACKLAYER_H

@@ -12,7 +12,9 @@
 #include "mlir/IR/Remarks.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
+#include "moe/Dialect/MoE/Transforms/PackWeights.h"
 #include "moe/Target/LayerFile.h"
+#include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -38,6 +40,38 @@ Compilation::Compilation(const CompilationOptions &options)
 
 Compilation::~Compilation() = default;
 
+static FailureOr<EntrySignature> readSignature(ModuleOp module,
+                                               StringRef name) {
+  return readEntrySignature(module.lookupSymbol<func::FuncOp>(name));
+}
+
+/// Sources that are called as another argument of the layer get the name of
+/// their function before theirs.
+static void renameSources(const EntrySignature &signature,
+                          const Packing &packing, EntrySignature &sources) {
+  llvm::StringSet<> kept;
+  for (auto [i, argument] : llvm::enumerate(signature.arguments))
+    if (!llvm::is_contained(packing.packedArguments, i))
+      kept.insert(argument.name);
+  for (EntryTensor &source : sources.arguments)
+    if (kept.contains(source.name))
+      source.name = packing.function + "." + source.name;
+}
+
+/// The signature of a layer with what its packing takes in the place of what
+/// that returns. The text has packed weights: how the layer was is not known.
+static EntrySignature unpack(const EntrySignature &signature,
+                             const Packing &packing,
+                             const EntrySignature &sources) {
+  EntrySignature unpacked = signature;
+  unpacked.arguments.clear();
+  for (auto [i, argument] : llvm::enumerate(signature.arguments))
+    if (!llvm::is_contained(packing.packedArguments, i))
+      unpacked.arguments.push_back(argument);
+  llvm::append_range(unpacked.arguments, sources.arguments);
+  return unpacked;
+}
+
 llvm::Error Compilation::parse(const RemarkFlags &remarks) {
   if (llvm::Error error = remarks.enable(context))
     return error;
@@ -50,10 +84,58 @@ llvm::Error Compilation::parse(const RemarkFlags &remarks) {
   if (options.replaysIds)
     if (llvm::Error error = replay(*entry))
       return error;
-  FailureOr<EntrySignature> read = readEntrySignature(*entry);
+  std::string name = entry->getName().str();
+  if (llvm::Error error = pack(name))
+    return error;
+  FailureOr<EntrySignature> read = readSignature(*module, name);
   if (failed(read))
     return makeReportedError();
   signature = std::move(*read);
+  if (!packing)
+    return llvm::Error::success();
+  FailureOr<EntrySignature> own = readSignature(*module, packing->function);
+  if (failed(own))
+    return makeReportedError();
+  sources = std::move(*own);
+  if (!original)
+    renameSources(signature, *packing, sources);
+  FailureOr<EntrySignature> before = unpack(signature, *packing, sources);
+  if (original)
+    before = readSignature(*original, name);
+  if (failed(before))
+    return makeReportedError();
+  unpacked = std::move(*before);
+  return llvm::Error::success();
+}
+
+llvm::Error Compilation::pack(StringRef name) {
+  if (options.packsWeights) {
+    bool isPackedText = module->lookupSymbol(name)->hasAttr(kPackAttr);
+    if (!isPackedText)
+      original = module->clone();
+    FailureOr<Packing> packed = packLayer(*module, name);
+    if (failed(packed))
+      return makeReportedError();
+    packing = std::move(*packed);
+    return llvm::Error::success();
+  }
+  auto taken = takePacking(*module, name);
+  if (failed(taken))
+    return makeReportedError();
+  packing = std::move(*taken);
+  return llvm::Error::success();
+}
+
+llvm::Error Compilation::compilePacking(OwningOpRef<ModuleOp> module,
+                                        CompiledLayer &compiled) {
+  StageDumper noStages;
+  EntryOptions entry;
+  entry.entry = packing->function;
+  entry.exportShapes = true;
+  auto engine = compile(*module, entry, options.codeGen, noStages);
+  if (!engine)
+    return engine.takeError();
+  compiled.packing = std::move(*engine);
   return llvm::Error::success();
 }
 
@@ -148,14 +230,18 @@ llvm::Error Compilation::compileExtras(OwningOpRef<ModuleOp> check,
   return llvm::Error::success();
 }
 
-llvm::Expected<CompiledLayer> Compilation::compile() {
+llvm::Expected<CompiledLayer> Compilation::compile(bool packs) {
   OwningOpRef<ModuleOp> check, probe;
+  ModuleOp checked = packs && original ? *original : *module;
   if (options.makeCheck)
-    check = module->clone();
+    check = checked.clone();
   if (options.makeWorkProbe)
-    probe = module->clone();
+    probe = checked.clone();
 
   CompiledLayer compiled;
+  if (packs)
+    if (llvm::Error error = compilePacking(module->clone(), compiled))
+      return std::move(error);
   if (llvm::Error error = instrument(compiled))
     return std::move(error);
   StageDumper stages(options.dumpStages);

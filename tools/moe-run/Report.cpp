@@ -133,6 +133,20 @@ static void print(llvm::raw_ostream &os, const Report::Benchmark &benchmark,
      << '\n';
 }
 
+static void print(llvm::raw_ostream &os, const Report::Packing &packing) {
+  if (!packing.file.empty()) {
+    os << "packed weights: " << packing.file << ", checked in "
+       << formatSeconds(packing.seconds) << '\n';
+    return;
+  }
+  uint64_t bytes = packing.readBytes + packing.writtenBytes;
+  os << "packed weights: " << formatBytes(packing.readBytes) << " to "
+     << formatBytes(packing.writtenBytes) << " in "
+     << formatSeconds(packing.seconds) << ", "
+     << formatv("{0:f2}", bytes / 1e9 / packing.seconds)
+     << " GB/s read and written\n";
+}
+
 void Report::print(llvm::raw_ostream &os) const {
   os << "@" << entry << " of " << file << ", for " << triple << ", " << cpu
      << ", -O" << optLevel << '\n';
@@ -143,6 +157,8 @@ void Report::print(llvm::raw_ostream &os) const {
   os << "time: compile " << formatSeconds(compileSeconds) << ", load "
      << formatSeconds(loadSeconds) << ", first call "
      << formatSeconds(callSeconds) << '\n';
+  if (packing)
+    ::print(os, *packing);
   for (const Check &check : checks)
     ::print(os, check);
   if (benchmark)
@@ -251,6 +267,17 @@ static json::Value toJSON(const Report::Benchmark &benchmark) {
   return object;
 }
 
+static json::Value toJSON(const Report::Packing &packing) {
+  json::Object object{{"seconds", packing.seconds}, {"file", nullptr}};
+  if (!packing.file.empty()) {
+    object["file"] = toText(packing.file);
+    return object;
+  }
+  object["read_bytes"] = packing.readBytes;
+  object["written_bytes"] = packing.writtenBytes;
+  return object;
+}
+
 json::Value Report::routingToJSON() const {
   return json::Object{{"format", 1},
                       {"file", toText(file)},
@@ -286,9 +313,12 @@ json::Value Report::toJSON() const {
                                {"first_call", callSeconds}}},
       {"checks", std::move(checkArray)},
       {"passed", passed()},
+      {"packing", nullptr},
       {"benchmark", nullptr},
       {"routing", moe::toJSON(routing)},
       {"peak_resident_bytes", peakResidentBytes}};
+  if (packing)
+    object["packing"] = ::toJSON(*packing);
   if (benchmark)
     object["benchmark"] = ::toJSON(*benchmark);
   return object;

@@ -29,6 +29,14 @@ struct Report {
     uint64_t bytes = 0;
     bool mapped = false; ///< Used in the file, without a copy.
   };
+  /// What became of packed weights: made, or found in a file.
+  struct Packing {
+    /// Where they were; empty if this run packed them.
+    std::string file;
+    /// Of packing them, or of checking the file.
+    double seconds = 0;
+    uint64_t readBytes = 0, writtenBytes = 0; ///< By packing.
+  };
   struct Check {
     std::string result;
     std::string against;
@@ -56,6 +64,7 @@ struct Report {
   uint64_t seed = 0;
   std::vector<Tensor> arguments, results;
   std::vector<std::string> notes;
+  std::optional<Packing> packing;
   double compileSeconds = 0, loadSeconds = 0, callSeconds = 0;
   std::vector<Check> checks;
   std::optional<Benchmark> benchmark;

@@ -44,7 +44,7 @@ Error Runner::planReferences() {
 }
 
 Error Runner::plan() {
-  auto arguments = bindArguments(signature, sources);
+  auto arguments = bindArguments(loaded, sources);
   if (!arguments)
     return arguments.takeError();
   bound = std::move(*arguments);
@@ -122,10 +122,12 @@ Error Runner::compile(const RemarkFlags &remarks) {
   signature = compilation.getSignature();
   if (Error error = planReplay(compilation.getReplayed()))
     return error;
+  if (Error error = planPacking(compilation))
+    return error;
   if (Error error = plan())
     return error;
   Stopwatch watch;
-  Expected<CompiledLayer> layer = compilation.compile();
+  Expected<CompiledLayer> layer = compilation.compile(packsWeights);
   if (!layer)
     return layer.takeError();
   compiled = std::move(*layer);
@@ -135,7 +137,7 @@ Error Runner::compile(const RemarkFlags &remarks) {
   return Error::success();
 }
 
-Error Runner::checkMemory(ArrayRef<SmallVector<int64_t>> shapes,
+Error Runner::checkMemory(const Shapes &shapes,
                           const EntrySignature &signature) const {
   uint64_t needed = 0;
   auto add = [&](uint64_t bytes) {
@@ -143,6 +145,8 @@ Error Runner::checkMemory(ArrayRef<SmallVector<int64_t>> shapes,
   };
   for (const BoundArgument &argument : bound)
     add(argument.getCopiedBytes());
+  for (const HostTensor &tensor : packed)
+    add(tensor.getByteSize());
   for (auto [result, shape] : llvm::zip(signature.results, shapes))
     add(getTensorBytes(shape, result.elementType).value_or(UINT64_MAX));
   uint64_t physical = getPhysicalMemoryBytes();
@@ -155,35 +159,36 @@ Error Runner::checkMemory(ArrayRef<SmallVector<int64_t>> shapes,
 }
 
 /// `error`, which names one tensor, with the shapes that it has to fit to.
-static Error addShapes(Error error, ArrayRef<BoundArgument> arguments) {
+static Error addShapes(Error error, ArrayRef<EntryTensor> arguments,
+                       const Shapes &shapes) {
   std::string text = llvm::toString(std::move(error));
   llvm::raw_string_ostream os(text);
   os << "; the arguments are ";
-  llvm::interleaveComma(arguments, os, [&](const BoundArgument &argument) {
-    os << quoteName(argument.getArgument().name) << " = "
-       << formatShape(argument.getShape());
+  llvm::interleaveComma(llvm::zip(arguments, shapes), os, [&](auto &&argument) {
+    os << quoteName(std::get<0>(argument).name) << " = "
+       << formatShape(std::get<1>(argument));
   });
   return llvm::createStringError(text);
 }
 
-/// The results of a call with the arguments that are bound, loaded or not.
-Expected<std::vector<HostTensor>> Runner::makeResults(const Engine &engine) {
+Expected<std::vector<HostTensor>>
+Runner::makeResults(const Engine &engine, const Shapes &argumentShapes) {
   // Shapes are checked before values are read or made: the data is not looked
   // at, but must not be null.
   alignas(64) static uint8_t anyData[64];
   std::vector<moe_tensor> tensors;
-  for (const BoundArgument &argument : bound) {
-    const EntryTensor &type = argument.getArgument();
-    tensors.push_back({anyData, argument.getShape().data(), nullptr,
-                       static_cast<int32_t>(argument.getShape().size()),
+  ArrayRef<EntryTensor> types = engine.getSignature().arguments;
+  for (auto [type, shape] : llvm::zip(types, argumentShapes))
+    tensors.push_back({anyData, shape.data(), nullptr,
+                       static_cast<int32_t>(shape.size()),
                        *getCType(type.elementType)});
-  }
   SmallVector<const moe_tensor *> pointers;
   for (const moe_tensor &tensor : tensors)
     pointers.push_back(&tensor);
-  SmallVector<SmallVector<int64_t>> shapes;
-  if (Error error = engine.inferResultShapes(pointers, shapes))
-    return addShapes(std::move(error), bound);
+  SmallVector<SmallVector<int64_t>> inferred;
+  if (Error error = engine.inferResultShapes(pointers, inferred))
+    return addShapes(std::move(error), types, argumentShapes);
+  Shapes shapes(inferred.begin(), inferred.end());
   for (auto [result, shape] : llvm::zip(engine.getSignature().results, shapes))
     if (ShapedType::isDynamicShape(shape))
       return llvm::createStringError(
@@ -205,7 +210,11 @@ Expected<std::vector<HostTensor>> Runner::makeResults(const Engine &engine) {
 }
 
 Error Runner::load() {
-  Expected<std::vector<HostTensor>> made = makeResults(*compiled.layer);
+  Expected<Shapes> shapes = inferArgumentShapes();
+  if (!shapes)
+    return shapes.takeError();
+  Expected<std::vector<HostTensor>> made =
+      makeResults(*compiled.layer, *shapes);
   if (!made)
     return made.takeError();
   results = std::move(*made);
@@ -225,7 +234,7 @@ Error Runner::load() {
     arguments.push_back(std::move(*tensor));
   }
   summary.loadSeconds = watch.getSeconds();
-  return Error::success();
+  return packWeights();
 }
 
 //===----------------------------------------------------------------------===//
@@ -237,9 +246,10 @@ namespace {
 /// Arguments and results as a call takes them.
 class CallTensors {
 public:
-  CallTensors(ArrayRef<HostTensor> arguments, ArrayRef<HostTensor> results) {
-    for (const HostTensor &tensor : arguments)
-      tensors.push_back(tensor.getCTensor());
+  CallTensors(ArrayRef<const HostTensor *> arguments,
+              ArrayRef<HostTensor> results) {
+    for (const HostTensor *tensor : arguments)
+      tensors.push_back(tensor->getCTensor());
     for (const HostTensor &tensor : results)
       tensors.push_back(tensor.getCTensor());
     for (const moe_tensor &tensor : tensors)
@@ -255,7 +265,8 @@ private:
 
 } // namespace
 
-Error Runner::call(const Engine &engine, ArrayRef<HostTensor> results) {
+Error Runner::call(const Engine &engine, ArrayRef<const HostTensor *> arguments,
+                   ArrayRef<HostTensor> results) {
   CallTensors tensors(arguments, results);
   CallGuard guard(options.compilation.runtimeVerification);
   return engine.call(tensors.get());
@@ -264,7 +275,7 @@ Error Runner::call(const Engine &engine, ArrayRef<HostTensor> results) {
 Error Runner::callLayer() {
   if (options.onDevice)
     return callOnDevice(*compiled.layer, arguments, results);
-  return call(*compiled.layer, results);
+  return call(*compiled.layer, layerArguments, results);
 }
 
 Error Runner::addCheck(size_t result, const TensorView &reference,
@@ -280,6 +291,23 @@ Error Runner::addCheck(size_t result, const TensorView &reference,
   return Error::success();
 }
 
+Expected<std::vector<HostTensor>> Runner::callOther(const Engine &engine) {
+  std::vector<const HostTensor *> taken = layerArguments;
+  if (packsWeights && hasUnpackedLayer) {
+    taken.clear();
+    for (const HostTensor &argument : arguments)
+      taken.push_back(&argument);
+  }
+  Shapes shapes;
+  for (const HostTensor *argument : taken)
+    shapes.emplace_back(argument->getShape());
+  Expected<std::vector<HostTensor>> made = makeResults(engine, shapes);
+  if (made)
+    if (Error error = call(engine, taken, *made))
+      return std::move(error);
+  return made;
+}
+
 Error Runner::check() {
   for (const Reference &reference : references)
     if (Error error = addCheck(reference.result, reference.tensor,
@@ -287,11 +315,9 @@ Error Runner::check() {
       return error;
   if (!compiled.check)
     return Error::success();
-  Expected<std::vector<HostTensor>> expected = makeResults(*compiled.check);
+  Expected<std::vector<HostTensor>> expected = callOther(*compiled.check);
   if (!expected)
     return expected.takeError();
-  if (Error error = call(*compiled.check, *expected))
-    return error;
   for (auto [i, tensor] : llvm::enumerate(*expected))
     if (Error error = addCheck(i, tensor.getView(signature.results[i].name),
                                kCheckDescription))
@@ -309,11 +335,9 @@ void Runner::takeStatistics() {
 }
 
 Error Runner::benchmark() {
-  Expected<std::vector<HostTensor>> counts = makeResults(*compiled.probe);
+  Expected<std::vector<HostTensor>> counts = callOther(*compiled.probe);
   if (!counts)
     return counts.takeError();
-  if (Error error = call(*compiled.probe, *counts))
-    return error;
 
   Report::Benchmark benchmark;
   benchmark.work = compiled.workProbe->read(*counts, arguments, results);
@@ -321,7 +345,7 @@ Error Runner::benchmark() {
   benchmark.bound = roof->getBound(benchmark.work);
   if (options.compilation.codeGen.lowering == LoweringKind::CPU)
     benchmark.codeThreads = options.numThreads;
-  CallTensors tensors(arguments, results);
+  CallTensors tensors(layerArguments, results);
   Engine::PackedFunction function = compiled.layer->getFunction();
   Expected<Workspace> workspace =
       Workspace::allocate(compiled.layer->getWorkspaceBytes(tensors.get()));
@@ -410,6 +434,8 @@ Expected<Report> Runner::run(const RemarkFlags &remarks) {
     return std::move(error);
   if (Error error = record())
     return std::move(error);
+  if (Error error = savePacked())
+    return std::move(error);
   return std::move(summary);
 }
 
@@ -417,13 +443,7 @@ Expected<Report> Runner::run(const RemarkFlags &remarks) {
 // --print-signature
 //===----------------------------------------------------------------------===//
 
-Error mlir::moe::printSignature(const CompilationOptions &options,
-                                const RemarkFlags &remarks,
-                                llvm::raw_ostream &os) {
-  Compilation compilation(options);
-  if (Error error = compilation.parse(remarks))
-    return error;
-  const EntrySignature &signature = compilation.getSignature();
+static void print(const EntrySignature &signature, llvm::raw_ostream &os) {
   os << "@" << signature.name << '\n';
   for (const EntryTensor &argument : signature.arguments) {
     os << "argument " << quoteName(argument.name) << ": "
@@ -435,5 +455,16 @@ Error mlir::moe::printSignature(const CompilationOptions &options,
   for (const EntryTensor &result : signature.results)
     os << "result " << quoteName(result.name) << ": " << result.getTypeText()
        << '\n';
+}
+
+Error mlir::moe::printSignature(const CompilationOptions &options,
+                                const RemarkFlags &remarks,
+                                llvm::raw_ostream &os) {
+  Compilation compilation(options);
+  if (Error error = compilation.parse(remarks))
+    return error;
+  print(compilation.getSignature(), os);
+  if (compilation.getPacking())
+    print(compilation.getPackingSignature(), os);
   return Error::success();
 }

@@ -36,8 +36,12 @@ struct RunOptions {
   std::optional<NamedFile> recordedIds; ///< A file for the ids.
   std::optional<NamedFile> replayedIds; ///< A file with them.
   unsigned numThreads = 1;
-  bool onDevice = false; ///< The layer runs on an NVIDIA GPU.
+  bool onDevice = false;   ///< The layer runs on an NVIDIA GPU.
+  std::string savedPacked; ///< A file for packed weights, or empty.
 };
+
+/// Of arguments or results, in their order.
+using Shapes = std::vector<llvm::SmallVector<int64_t>>;
 
 class Runner {
 public:
@@ -61,13 +65,20 @@ private:
   llvm::Error record() const;
   llvm::Error planReferences();
   llvm::Error compile(const RemarkFlags &remarks);
-  llvm::Expected<std::vector<HostTensor>> makeResults(const Engine &engine);
-  llvm::Error checkMemory(llvm::ArrayRef<llvm::SmallVector<int64_t>> shapes,
+  /// The results of a call with arguments of these shapes, loaded or not.
+  llvm::Expected<std::vector<HostTensor>> makeResults(const Engine &engine,
+                                                      const Shapes &shapes);
+  llvm::Error checkMemory(const Shapes &shapes,
                           const EntrySignature &signature) const;
   llvm::Error load();
-  llvm::Error call(const Engine &engine, llvm::ArrayRef<HostTensor> results);
+  llvm::Error call(const Engine &engine,
+                   llvm::ArrayRef<const HostTensor *> arguments,
+                   llvm::ArrayRef<HostTensor> results);
   /// Calls the layer where the options say.
   llvm::Error callLayer();
+  /// Calls the layer in another form, before its weights are packed where that
+  /// is known.
+  llvm::Expected<std::vector<HostTensor>> callOther(const Engine &engine);
   llvm::Error check();
   llvm::Error addCheck(size_t result, const TensorView &reference,
                        llvm::StringRef against);
@@ -76,16 +87,41 @@ private:
   void takeStatistics();
   void report();
 
+  // Packed weights (PackedWeights.cpp).
+
+  /// Finds out whether this run packs weights or has packed ones in a file,
+  /// which it checks.
+  llvm::Error planPacking(const Compilation &compilation);
+  /// What is wrong with flags in a run on packed weights.
+  llvm::Error checkPackingFlags() const;
+  bool packs() const { return static_cast<bool>(compiled.packing); }
+  /// The shapes of the layer's arguments.
+  llvm::Expected<Shapes> inferArgumentShapes();
+  /// Packs what was loaded, if this run does, and says what the layer takes.
+  llvm::Error packWeights();
+  llvm::Error savePacked() const;
+
   const RunOptions &options;
   Report summary;
   EntrySignature signature;
+  /// Of the layer, as its arguments are bound and loaded: before they are
+  /// packed, if this run does that.
+  EntrySignature loaded;
+  std::optional<Packing> packing;
+  bool packsWeights = false;
+  /// Compilation::hasUnpackedLayer.
+  bool hasUnpackedLayer = false;
+  /// What is packed, as numbers of the arguments of `loaded`.
+  std::vector<size_t> packedSources;
   ArgumentSources sources;
   std::vector<BoundArgument> bound;
   std::vector<OutputFilePlan> outputs;
   std::vector<Reference> references;
   CompiledLayer compiled;
   std::optional<MachineRoof> roof;
-  std::vector<HostTensor> arguments, results, statistics;
+  std::vector<HostTensor> arguments, packed, results, statistics;
+  /// In the order of the layer's: of `arguments`, or of `packed`.
+  std::vector<const HostTensor *> layerArguments;
 };
 
 /// Reads a file and prints the signature of its entry.

@@ -96,6 +96,12 @@ struct Flags {
       cl::desc("Send tokens where they went in the run that recorded FILE; "
                "weights are those of the layer's own logits at these ids")};
 
+  // Packed weights; --pack-weights is a flag of the compilation.
+  cl::opt<std::string> savePacked{
+      "save-packed", cl::value_desc("FILE.safetensors"), cl::cat(category),
+      cl::desc("With --pack-weights: write the layer's weights, packed; "
+               "--weights=FILE maps them in a later run, which packs nothing")};
+
   // Where.
   cl::opt<DeviceKind> device{
       "device", cl::cat(category), cl::init(DeviceKind::CPU),
@@ -229,6 +235,7 @@ static Error checkDevice(const Flags &flags) {
       {flags.compile.lowering.getNumOccurrences() != 0, "--lowering"},
       {!flags.compile.isa.empty(), "--isa"},
       {flags.compile.relaxedRounding, "--relaxed-rounding"},
+      {flags.compile.packWeights, "--pack-weights"},
       {!flags.compile.cpu.empty(), "--target-cpu"}};
   for (auto [isGiven, name] : others)
     if (isGiven)
@@ -241,6 +248,32 @@ static Error checkDevice(const Flags &flags) {
                  "same rules there"
                : ""));
   return Error::success();
+}
+
+/// What does not go with --pack-weights.
+static Error checkPacking(const Flags &flags) {
+  if (!flags.compile.packWeights) {
+    if (flags.savePacked.getNumOccurrences())
+      return llvm::createStringError("--save-packed is for --pack-weights, "
+                                     "which is not given");
+    return Error::success();
+  }
+  const std::pair<bool, StringRef> others[] = {
+      {flags.stats.getNumOccurrences() != 0, "--stats"},
+      {flags.recordIds.getNumOccurrences() != 0, "--record-ids"},
+      {flags.replayIds.getNumOccurrences() != 0, "--replay-ids"}};
+  for (auto [isGiven, name] : others)
+    if (isGiven)
+      return llvm::createStringError(
+          name + " and --pack-weights exclude each other: packing fuses "
+                 "moe.dispatch, where ids are read; run it without "
+                 "--pack-weights: tokens are routed by the same rules there");
+  if (!flags.savePacked.getNumOccurrences())
+    return Error::success();
+  if (!StringRef(flags.savePacked).ends_with(".safetensors"))
+    return llvm::createStringError("--save-packed=" + flags.savePacked +
+                                   ": name a .safetensors file");
+  return checkOutputPath("--save-packed", flags.savePacked);
 }
 
 /// What is wrong with a flag by itself, or with two together.
@@ -269,6 +302,8 @@ static Error checkFlags(const Flags &flags) {
                                    "other: the time would be that of the "
                                    "record as well; run twice");
   if (Error error = checkDevice(flags))
+    return error;
+  if (Error error = checkPacking(flags))
     return error;
   constexpr unsigned maxThreads = 4096;
   if (flags.threads > maxThreads)
@@ -300,6 +335,8 @@ static llvm::Expected<RunOptions> makeOptions(const Flags &flags) {
   options.compilation.codeGen.optLevel = flags.compile.optLevel;
   options.compilation.codeGen.lowering = flags.compile.lowering;
   options.compilation.relaxedRounding = flags.compile.relaxedRounding;
+  options.compilation.packsWeights = flags.compile.packWeights;
+  options.savedPacked = flags.savePacked;
   options.compilation.runtimeVerification = flags.runtimeVerification;
   options.compilation.dumpStages = flags.compile.dumpStages;
   options.compilation.makeWorkProbe = flags.benchmark;

@@ -27,6 +27,7 @@ REPORT = {
                   "touched_weight_bytes_per_second": NUMBER, "bound_seconds": NUMBER,
                   "bound_by": TEXT, "roof_share": NUMBER, "generated_code_threads": int},
     "routing": [],  # Without --stats; check_stats.py has the rest.
+    "packing": None,  # Without --pack-weights.
     "peak_resident_bytes": int,
 }
 CHECK = {"result": TEXT, "against": TEXT, "passed": bool, "exact": bool, "rows": int,

@@ -3,6 +3,15 @@
 The interface is that of `include/moe/Runtime/moe.h`: `NAME_packed(tensors, workspace, bytes)`, and
 `NAME_workspace_packed(tensors)` for the bytes.
 numpy arrays are passed without a copy; whoever has other tensors passes `View`s of them.
+
+A layer compiled with `--pack-weights` takes packed weights, which its artifact makes:
+
+    layer = compile_layer(ir, "layer", ("--pack-weights",))
+    layer.pack(*sources, *packed)                   # all experts, into tensors of packed_shape(...)
+    layer.pack_expert(17, *own_sources, *packed)    # one of them, in place
+    layer(x, router, *packed, y)
+
+`moe.packed_file` saves and maps them.
 """
 
 from __future__ import annotations
@@ -25,7 +34,9 @@ _NUMPY = {"float64": "f64", "float32": "f32", "float16": "f16", "int64": "i64", 
 _STATUS = {1: "a null pointer", 2: "another rank", 3: "another element type", 4: "another shape",
            5: "is not row-major", 6: "the workspace is too small", 7: "tokens times k reach 2^31",
            8: "this machine lacks instructions that the code needs (or that MOE_ISA asks for)",
-           9: "MOE_ISA names an instruction set that it was not compiled for"}
+           9: "MOE_ISA names an instruction set that it was not compiled for",
+           12: "has no slab for this expert"}
+PANEL = 32  # columns of packed weights that lie beside each other
 
 
 class View(NamedTuple):
@@ -49,6 +60,16 @@ def view(array: np.ndarray, kind: str | None = None) -> View:
     return View(array.ctypes.data, array.shape, kind or _NUMPY[array.dtype.name])
 
 
+def packed_shape(experts: int, columns: int, length: int, kind: str) -> tuple[int, ...]:
+    """The shape of packed weights: `columns` of a product, each a sum of `length` elements."""
+    if kind not in ("bf16", "f16", "f32"):
+        raise ValueError(f"weights of {kind} are not packed; bf16, f16 and f32 are")
+    panels = -(-columns // PANEL)
+    if kind == "bf16":
+        return experts, panels, -(-length // 2), PANEL, 2
+    return experts, panels, length, PANEL
+
+
 def _aligned(size: int) -> np.ndarray:
     """`size` bytes at a multiple of 64."""
     memory = np.empty(size + 63, np.uint8)
@@ -65,10 +86,15 @@ def _pack(views: Sequence[View]) -> ctypes.Array:
 
 
 class Artifact:
-    """A function of a shared object that moe-compile made. Calls are re-entrant."""
+    """A function of a shared object that moe-compile made. Calls are re-entrant.
+
+    `pack` is the function that packs its weights; None without `--pack-weights`.
+    """
 
     def __init__(self, path: str | Path, name: str) -> None:
         self.path, self.name = Path(path), name
+        self.pack: Artifact | None = None
+        self._expert = None  # of a function that packs
         try:
             library = ctypes.CDLL(str(Path(path).resolve()))
             self._function = getattr(library, f"{name}_packed")
@@ -79,6 +105,23 @@ class Artifact:
         self._function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
         self._workspace.restype = ctypes.c_size_t
         self._workspace.argtypes = [ctypes.c_void_p]
+        if hasattr(library, f"{name}_pack_expert_packed"):
+            self.pack = Artifact(path, f"{name}_pack")
+            self.pack._expert = getattr(library, f"{name}_pack_expert_packed")
+            self.pack._expert.restype = ctypes.c_int32
+            self.pack._expert.argtypes = [ctypes.c_int64, *self._function.argtypes]
+
+    def pack_expert(self, expert: int, *views: View) -> None:
+        """Replace one expert: its own sources, 1×…, then the packed tensors of all experts.
+
+        Nothing but its slabs is written, so calls may go on whose tokens do not use it.
+        """
+        if self.pack is None:
+            raise ValueError(f"{self.path.name}: {self.name} was compiled without --pack-weights")
+        packed = _pack(views)
+        workspace = _aligned(self.pack._workspace(packed))  # of the sources: one expert's
+        self.pack._check(self.pack._expert(expert, packed, workspace.ctypes.data, workspace.size),
+                         views)
 
     def __call__(self, *views: View) -> None:
         """Run on arguments, then results; results are written in place."""
@@ -99,12 +142,14 @@ class Artifact:
             workspace = _aligned(self._workspace(packed))
 
         def call() -> None:
-            status = self._function(packed, workspace.ctypes.data, workspace.size)
-            if status:
-                code, at = status & 255, (status >> 8) - 1
-                what = f"tensor {at}, {views[at].shape} {views[at].type}: " if at >= 0 else ""
-                raise ValueError(f"{self.path.name}: {what}{_STATUS.get(code, f'status {code}')}")
+            self._check(self._function(packed, workspace.ctypes.data, workspace.size), views)
         return call
+
+    def _check(self, status: int, views: Sequence[View]) -> None:
+        if status:
+            code, at = status & 255, (status >> 8) - 1
+            what = f"tensor {at}, {views[at].shape} {views[at].type}: " if at >= 0 else ""
+            raise ValueError(f"{self.path.name}: {what}{_STATUS.get(code, f'status {code}')}")
 
 
 def find_compiler() -> Path:

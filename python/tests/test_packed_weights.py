@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from execution import Array, call, make_compiled, make_random  # noqa: F401, the last two: fixtures
+from test_decoded_weights import runnable
 from test_fusion import opt
 
 EXPERTS, PANEL = 3, 32
@@ -34,30 +35,6 @@ class Case:
         return ((EXPERTS, self.length, stored) if self.reads[0].startswith("e, k")
                 else (EXPERTS, stored, self.length))
 
-    @property
-    def text(self) -> str:
-        """Rows times the weight; the difference of two reads, where there are two."""
-        weight = "?x" + "x".join(map(str, self.shape[1:]))
-        rows, out = f"tensor<?x{self.length}xf32>", f"tensor<?x{self.columns}xf32>"
-        products = ", ".join(f"%x[m, k] * %w[{read.replace('N', str(self.columns))}]" for read in self.reads)
-        types = ", ".join([rows, f"tensor<{weight}x{self.kind}>"] * len(self.reads))
-        arguments = ", ".join(f"%p{i}: f32" for i in range(len(self.reads)))
-        result = "%p0" if len(self.reads) == 1 else "%d"
-        difference = "" if len(self.reads) == 1 else "    %d = arith.subf %p0, %p1 : f32\n"
-        return f"""func.func @layer(%o: tensor<{EXPERTS + 1}xi32>, %x: {rows},
-    %w: tensor<{weight}x{self.kind}> {{moe.name = "w"}}) -> {out} {{
-  %c0 = arith.constant 0 : index
-  %m = tensor.dim %x, %c0 : {rows}
-  %e = tensor.empty(%m) : {out}
-  %y = moe.grouped_matmul offsets(%o : tensor<{EXPERTS + 1}xi32>) products({products} : {types})
-      outs(%e : {out}) {{
-  ^bb0({arguments}):
-{difference}    moe.yield {result} : f32
-  }}
-  return %y : {out}
-}}
-"""
-
     def draw(self, random: np.random.Generator) -> Array:
         """Numbers that round, none of them 0."""
         values = random.normal(size=self.shape).astype(np.float32)
@@ -73,10 +50,46 @@ class Case:
         for read in self.reads:
             e, n, k = np.indices((len(weight), self.columns, self.length), sparse=True)
             columns = np.pad(weight[eval(read, {"e": e, "n": n, "k": k, "N": self.columns})], padded)
-            tiles = columns.reshape(len(weight), -1, PANEL, columns.shape[2] // run, run)
+            tiles = columns.reshape(len(weight), columns.shape[1] // PANEL, PANEL, columns.shape[2] // run, run)
             tiles = tiles.transpose(0, 1, 3, 2, 4)
             packed.append(np.ascontiguousarray(tiles if run > 1 else tiles[..., 0]))
         return packed
+
+
+def layer_text(cases: list[Case]) -> str:
+    """Rows times each weight; the difference of two reads of it, where there are two."""
+    arguments, values, types, body = [f"%o: tensor<{EXPERTS + 1}xi32>"], [], [], ""
+    for i, case in enumerate(cases):
+        stored = "x".join(map(str, case.shape[1:]))
+        rows, weight = f"tensor<?x{case.length}xf32>", f"tensor<?x{stored}x{case.kind}>"
+        out = f"tensor<?x{case.columns}xf32>"
+        arguments += [f"%x{i}: {rows}", f'%w{i}: {weight} {{moe.name = "w{i}"}}']
+        products = ", ".join(f"%x{i}[m, k] * %w{i}[{read.replace('N', str(case.columns))}]"
+                             for read in case.reads)
+        sums = [f"%p{j}" for j in range(len(case.reads))]
+        body += f"""  %m{i} = tensor.dim %x{i}, %c0 : {rows}
+  %e{i} = tensor.empty(%m{i}) : {out}
+  %y{i} = moe.grouped_matmul offsets(%o : tensor<{EXPERTS + 1}xi32>)
+      products({products} : {", ".join([rows, weight] * len(sums))}) outs(%e{i} : {out}) {{
+  ^bb0({", ".join(f"{p}: f32" for p in sums)}):
+    {"%d = arith.subf %p0, %p1 : f32" if len(sums) == 2 else ""}
+    moe.yield {"%d" if len(sums) == 2 else "%p0"} : f32
+  }}
+"""
+        values.append(f"%y{i}")
+        types.append(out)
+    return f"""func.func @layer({", ".join(arguments)}) -> ({", ".join(types)}) {{
+  %c0 = arith.constant 0 : index
+{body}  return {", ".join(values)} : {", ".join(types)}
+}}
+"""
+
+
+def pack_layer(text: str) -> str:
+    """With packed weights; one of the functions is compiled at a time, so neither names the other."""
+    packed = opt(text, "--moe-pack-weights")
+    assert "linalg.pack" in packed
+    return packed.replace("moe.pack = @layer_pack, ", "")
 
 
 CASES = [
@@ -88,19 +101,23 @@ CASES = [
 ]
 
 
+# Ends of both, one element, one panel, less than a vector of columns or of k.
+SIZES = [(70, 75), (1, 1), (32, 33), (3, 131), (96, 17)]
+READS = [("e, n, k",), ("e, k, n",), ("e, n, k", "e, n + N, k"), ("e, k, 2 * n", "e, k, 2 * n + 1"),
+         ("e, 2 * n, k", "e, 2 * n + 1, k"), ("e, k, n", "e, k, n + N")]
+
+
 def name_of(case: Case) -> str:
     """For pytest's report."""
     return f"{case.kind}-{case.columns}x{case.length}-{case.reads[-1].replace(' ', '').replace(',', '')}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_general(case, compiled, random):
-    """Packing is numpy's; results have the same bits, and so has a slab of one expert."""
-    # One of the functions is compiled at a time, so neither may name the other.
-    text = opt(case.text, "--moe-pack-weights").replace("moe.pack = @layer_pack, ", "")
-    assert "linalg.pack" in text
+def test_layer(case, compiled, random):
+    """A layer has the same bits on packed weights; one expert packs as all of them do."""
+    text = pack_layer(layer_text([case]))
     pack = compiled(text, "layer_pack", *GENERAL, "--entry=layer_pack")
-    plain = compiled(case.text, "layer", *GENERAL)
+    plain = compiled(layer_text([case]), "layer", *GENERAL)
     layer = compiled(text, "layer", *GENERAL, "--entry=layer")
     weight = case.draw(random)
     expected = case.pack(weight)
@@ -121,3 +138,20 @@ def test_general(case, compiled, random):
     call(layer, offsets, x, *packed, results[1])
     np.testing.assert_array_equal(results[0].view(np.int32), results[1].view(np.int32))
     assert np.abs(results[0]).max() > 0
+
+
+@pytest.mark.parametrize("flags", [flags for flags in runnable() if "amx" not in flags[0]], ids=lambda flags: flags[0].strip("-"))
+def test_pack(flags, compiled, random):
+    """Packing is numpy's on every instruction set, of experts in any number; padding is written."""
+    kinds = list(STORED)
+    cases = [Case(kinds[(i + j) % 3], *size, reads)
+             for i, size in enumerate(SIZES) for j, reads in enumerate(READS)]
+    pack = compiled(pack_layer(layer_text(cases)), "layer_pack", "-O1", *flags, "--entry=layer_pack")
+    weights = [case.draw(random) for case in cases]
+    for experts in (EXPERTS, 1, 0):
+        expected = [case.pack(weight[:experts]) for case, weight in zip(cases, weights)]
+        packed = [[np.full_like(array, 7) for array in arrays] for arrays in expected]
+        call(pack, *(weight[:experts] for weight in weights), *(a for arrays in packed for a in arrays))
+        for case, got, want in zip(cases, packed, expected):
+            for read, one, other in zip(case.reads, got, want):
+                np.testing.assert_array_equal(one, other, err_msg=f"{case}: {read}")

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from cases import Case
-from data import Array, Weights, bf16_bits, shapes, widen
+from data import Array, Weights, bf16_bits, empty, shapes, widen
 from memory import Growth, fresh, growth
-from moe.artifact import compile_layer, find_compiler, view
+from moe.artifact import compile_layer, find_compiler, packed_shape, view
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = ROOT / "test/Zoo"
@@ -101,6 +101,12 @@ def layer_text(case: Case, dtype: str) -> str:
     return done.stdout
 
 
+def packed_sizes(case: Case, role: str) -> list[tuple[int, int]]:
+    """N and K of each packed tensor that one with this role becomes; none for a router or a bias."""
+    first, second = (case.inner, case.hidden), (case.hidden, case.inner)
+    return {"gate": [first], "up": [first], "gate_up": [first, first], "down": [second]}.get(role, [])
+
+
 def load_runtime() -> ctypes.CDLL:
     """moe_rt_parallel_for and the probe of the memory, on the threads that the process has already.
 
@@ -123,13 +129,17 @@ def load_runtime() -> ctypes.CDLL:
 class Peer:
     """The compiled layer, with the interface of peers/__init__.py."""
 
-    def __init__(self, rounding: str = "strict") -> None:
+    def __init__(self, rounding: str = "strict", weights: str = "mapped") -> None:
         self.rounding = ROUNDINGS[rounding]
         self.options = ("--target-cpu=native",)
         if rounding == "relaxed":
             self.options += ("--relaxed-rounding",)
+        self.is_packed = weights == "packed"
+        if self.is_packed:
+            self.options += ("--pack-weights",)
         self.runtime = load_runtime()  # before the artifact, which binds to it when it is loaded
-        self.compile_seconds = 0.0
+        self.compile_seconds = self.pack_seconds = 0.0
+        self.packed_bytes = 0
 
     def prepare(self, case: Case, weights: Weights) -> None:
         self.dtype, text = weights.dtype, layer_text(case, weights.dtype)
@@ -144,6 +154,26 @@ class Peer:
             start = time.perf_counter()
             self.artifact = compile_layer(text, "layer", self.options)
             self.compile_seconds = time.perf_counter() - start
+        if self.is_packed:
+            self.pack(case, [role_of(name) for name in bound])
+
+    def pack(self, case: Case, roles: list[str]) -> None:
+        """Replaces the experts' parameters by packed ones."""
+        self.packed, sources, parameters = [], [], []
+        element = np.uint16 if self.dtype == "bf16" else np.float32
+        for role, parameter in zip(roles, self.parameters, strict=True):
+            made = [empty(packed_shape(case.experts, *sizes, self.dtype), element)
+                    for sizes in packed_sizes(case, role)]
+            sources += [parameter] if made else []
+            parameters += [view(array, self.dtype) for array in made] or [parameter]
+            self.packed += made
+        fill = self.artifact.pack.bind(*sources, *(view(each, self.dtype) for each in self.packed))
+        fill()  # the first time, pages are made for the copy
+        start = time.perf_counter()
+        fill()
+        self.pack_seconds = time.perf_counter() - start
+        self.packed_bytes = sum(array.nbytes for array in self.packed)
+        self.parameters = parameters
 
     def set_threads(self, count: int) -> None:
         self.runtime.moe_rt_set_num_threads(ctypes.c_int32(count))

@@ -107,6 +107,16 @@ def _call_rows(points: list[dict]) -> list[str]:
     return rows
 
 
+def _weights(point: dict) -> str:
+    """Whose layout they have."""
+    if point["ours_weights"] == "mapped":
+        return "the checkpoint's"
+    size, rate = point["packed_bytes"] * 1e-9, 1e-9 / point["pack_seconds"]
+    return (f"packed, {point['case']} {point['dtype']}: {size:.2f} GB in "
+            f"{point['pack_seconds'] * 1e3:.0f} ms, {2 * point['packed_bytes'] * rate:.0f} GB/s read "
+            "and written")
+
+
 def _copies(points: list[dict]) -> list[str]:
     """What each peer's own weights take, beside the checkpoint's that ours reads."""
     most: dict[tuple, int] = {}
@@ -163,6 +173,7 @@ def markdown(report: dict) -> str:
                       + "; ".join(_copies(points)) + ".", ""]
         lines += _table("type | program | largest error of a token | largest error",
                         _errors(points + alone))
+    lines += [f"* Weights of ours: {text}" for text in sorted(set(map(_weights, points + alone)))]
     roundings = {f"ours: {p['ours_rounding']}" for p in points + alone}
     roundings |= {f"{p['peer']}: {p['peer_rounding']}" for p in points}
     lines += [f"* Rounding of {rounding}" for rounding in sorted(roundings)]

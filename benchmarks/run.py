@@ -65,6 +65,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="ours without peers: no --peers is needed then")
     parser.add_argument("--rounding", choices=("strict", "relaxed"), default="strict",
                         help="ours: as the model rounds, or where rows are stored")
+    parser.add_argument("--weights", choices=("packed", "mapped"), default="packed",
+                        help="ours: packed before the first call, as peers do, or as a checkpoint "
+                             "has them")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a point and peer")
     parser.add_argument("--pairs", type=int, default=0, help="of a point, instead of --seconds")
     parser.add_argument("--json", type=Path, required=True)
@@ -102,7 +105,7 @@ def make_jobs(chosen: argparse.Namespace) -> tuple[list[tuple[Path, dict]], list
             return jobs.setdefault((line.case, line.dtype, python), {
                 "case": line.case, "dtype": line.dtype, "peers": {}, "alone": [], "skews": [],
                 "seconds": chosen.seconds, "pairs": chosen.pairs,
-                "rounding": chosen.rounding})
+                "rounding": chosen.rounding, "weights": chosen.weights})
         for peer in line.peers:
             reason = refusal(peer, CASES[line.case], line.dtype)
             if reason:

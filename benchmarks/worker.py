@@ -37,7 +37,7 @@ class Bench:
         self.job, self.case, self.dtype = job, CASES[job["case"]], job["dtype"]
         self.roofs = {roof["threads"]: Roof(**roof) for roof in job["roofs"]}
         self.weights = data.make_weights(self.case, self.dtype)
-        self.ours = our_side.Peer(job["rounding"])
+        self.ours = our_side.Peer(job["rounding"], job["weights"])
         self.ours.prepare(self.case, self.weights)
         self.prepared = 0  # bytes that the peer's own weights took
         self.cache_bytes = next(iter(self.roofs.values())).cache
@@ -107,6 +107,8 @@ class Bench:
                  "compile_seconds": self.ours.compile_seconds, "batches": len(met),
                  "round_bytes": sum(met) * case.expert_bytes(self.dtype),
                  "routing_seconds": routing, "regions": regions,
+                 "ours_weights": self.job["weights"], "pack_seconds": self.ours.pack_seconds,
+                 "packed_bytes": self.ours.packed_bytes,
                  "memory": growth._asdict() | {"allowed_beyond": allowed_beyond(threads)}}
         for who, program, error, seconds in zip(("ours", "peer"), programs.values(), errors,
                                                 times.seconds):

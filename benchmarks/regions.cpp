@@ -19,32 +19,43 @@
 #undef moe_rt_parallel_for
 
 constexpr int kMostRegions = 64;
-static double starts[kMostRegions];
+static double starts[kMostRegions], begin;
 static int numRegions;
 static bool isOn;
+
+static double now() {
+  return std::chrono::duration<double>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 extern "C" void moe_rt_parallel_for(int64_t count,
                                     void (*task)(void *context, int64_t index),
                                     void *context) {
   if (isOn && numRegions < kMostRegions)
-    starts[numRegions++] =
-        std::chrono::duration<double>(
-            std::chrono::steady_clock::now().time_since_epoch())
-            .count();
+    starts[numRegions++] = now();
   moe_bench_parallel_for(count, task, context);
 }
 
-/// From now on regions are noted.
-extern "C" void moe_bench_begin_regions() {
+using Layer = int32_t(const moe_tensor *const *tensors, void *workspace,
+                      size_t bytes);
+
+/// Calls `layer` and notes its regions.
+extern "C" int32_t moe_bench_call(Layer *layer,
+                                  const moe_tensor *const *tensors,
+                                  void *workspace, size_t bytes) {
   numRegions = 0;
   isOn = true;
+  begin = now();
+  int32_t status = layer(tensors, workspace, bytes);
+  isOn = false;
+  return status;
 }
 
-/// How many there were, up to kMostRegions, and when each began, in seconds of
-/// the steady clock. Regions are no longer noted.
-extern "C" int32_t moe_bench_end_regions(double *times) {
-  isOn = false;
+/// How many regions that call had, up to kMostRegions, and after how many
+/// seconds each began.
+extern "C" int32_t moe_bench_regions(double *seconds) {
   for (int i = 0; i < numRegions; ++i)
-    times[i] = starts[i];
+    seconds[i] = starts[i] - begin;
   return numRegions;
 }

@@ -17,6 +17,7 @@ A layer compiled with `--pack-weights` takes packed weights, which its artifact 
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -131,18 +132,24 @@ class Artifact:
         """How much memory a call on these tensors works in."""
         return self._workspace(_pack(views))
 
-    def bind(self, *views: View, workspace: np.ndarray | None = None) -> Callable[[], None]:
+    def bind(self, *views: View, workspace: np.ndarray | None = None,
+             caller: Callable[..., int] | None = None) -> Callable[[], None]:
         """A call on these tensors that is all prepared, for those who make it often.
 
         One thread at a time may make it: it owns its workspace, or works in the one it is given
-        (bytes, at a multiple of 64).
+        (bytes, at a multiple of 64). `caller` makes the call: a function of C that takes the
+        address of the layer's and its arguments, and returns its status.
         """
         packed = _pack(views)
         if workspace is None:
             workspace = _aligned(self._workspace(packed))
+        address, size = workspace.ctypes.data, workspace.size
+        function = (functools.partial(caller, ctypes.cast(self._function, ctypes.c_void_p))
+                    if caller else self._function)
 
         def call() -> None:
-            self._check(self._function(packed, workspace.ctypes.data, workspace.size), views)
+            self._check(function(packed, address, size), views)
+        call.workspace = workspace  # lives as long as the call
         return call
 
     def _check(self, status: int, views: Sequence[View]) -> None:

@@ -14,6 +14,8 @@ from execution import Array, call, make_compiled, make_random  # noqa: F401, the
 from test_decoded_weights import runnable
 from test_fusion import opt
 
+from moe.tensors import bf16_bits
+
 EXPERTS, PANEL = 3, 32
 STORED = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 GENERAL = ("-O0", "--lowering=general")
@@ -42,14 +44,18 @@ class Case:
             return (values.view(np.uint32) >> 16).astype(np.uint16)
         return values.astype(STORED[self.kind])
 
+    def select(self, weight: Array, read: str) -> Array:
+        """What is read, as E×N×K."""
+        e, n, k = np.indices((len(weight), self.columns, self.length), sparse=True)
+        return weight[eval(read, {"e": e, "n": n, "k": k, "N": self.columns})]
+
     def pack(self, weight: Array) -> list[Array]:
         """The packed tensors, by their definition."""
         run = 2 if self.kind == "bf16" else 1
         padded = ((0, 0), (0, -self.columns % PANEL), (0, -self.length % run))
         packed = []
         for read in self.reads:
-            e, n, k = np.indices((len(weight), self.columns, self.length), sparse=True)
-            columns = np.pad(weight[eval(read, {"e": e, "n": n, "k": k, "N": self.columns})], padded)
+            columns = np.pad(self.select(weight, read), padded)
             tiles = columns.reshape(len(weight), columns.shape[1] // PANEL, PANEL, columns.shape[2] // run, run)
             tiles = tiles.transpose(0, 1, 3, 2, 4)
             packed.append(np.ascontiguousarray(tiles if run > 1 else tiles[..., 0]))
@@ -155,3 +161,28 @@ def test_pack(flags, compiled, random):
         for case, got, want in zip(cases, packed, expected):
             for read, one, other in zip(case.reads, got, want):
                 np.testing.assert_array_equal(one, other, err_msg=f"{case}: {read}")
+
+
+@pytest.mark.parametrize("flags", runnable(), ids=lambda flags: flags[0].strip("-"))
+def test_products(flags, compiled, random):
+    """Products of packed weights are right to the bit, where sums are exact; experts may be empty."""
+    kinds = list(STORED)
+    cases = [Case(kinds[(i + j) % 3], *size, reads)
+             for i, size in enumerate(SIZES[::3]) for j, reads in enumerate(READS[::2])]
+    layer = compiled(pack_layer(layer_text(cases)), "layer", "-O1", *flags, "--entry=layer")
+    for rows in (1, 5, 40):
+        offsets = np.array([0, rows // 3, rows // 3, rows], np.int32)
+        arrays, expected = [], []
+        for case in cases:
+            weight = random.integers(-4, 5, case.shape).astype(np.float32)
+            x = random.integers(-4, 5, (rows, case.length)).astype(np.float32)
+            arrays += [x, *case.pack(bf16_bits(weight) if case.kind == "bf16"
+                                     else weight.astype(STORED[case.kind]))]
+            products = [np.concatenate([x[begin:end] @ columns.T for begin, end, columns in
+                                        zip(offsets, offsets[1:], case.select(weight, read))])
+                        for read in case.reads]
+            expected.append(products[0] - products[1] if len(products) == 2 else products[0])
+        results = [np.full_like(array, np.nan) for array in expected]
+        call(layer, offsets, *arrays, *results)
+        for case, got, want in zip(cases, results, expected):
+            np.testing.assert_array_equal(got, want, err_msg=f"{case}, {rows} rows")

@@ -22,7 +22,9 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
 
     Sizes follow from a core's caches: the weights of a tile, or their panel, take
     half of the first, a block of rows at most half of the second. The module says
-    how large they are, otherwise they are taken to be 48 KB and 1 MB:
+    how large they are, otherwise they are taken to be 48 KB and 1 MB. Of packed
+    weights a part of a panel takes two thirds of the first, and tiles are tall,
+    12 × 32 with 32 registers.
 
     ```mlir
     module attributes {dlti.target_system_spec = #dlti.target_system_spec<
@@ -31,8 +33,8 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
     ```
 
     What can be lowered: static N and K, factors of f32, f16 or bf16, weights with
-    k or n as the last index or that a decode region of elementwise ops computes,
-    extras that n indexes at most as the last index, and an epilogue and prologues
+    k or n as the last index, packed as moe-pack-weights does it (all of an op's or
+    none), or computed by a decode region of elementwise ops, extras that n indexes at most as the last index, and an epilogue and prologues
     of elementwise ops.
 
     A `moe.gate` that moe-gate-to-vector can lower (static E up to 512, static k up
@@ -96,9 +98,11 @@ def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
 
     Rows and weights are read where they are, in the layout they have: both run
     along k, so a tile of `tile_rows` × `tile_columns` results keeps one vector of
-    partial sums for each, and adds their lanes at the end. No panel is packed,
-    and gathering costs one index a row. The sums of a block of columns go to a
-    scratch block that stays in the cache; the epilogue runs over it, along n.
+    partial sums for each, and adds their lanes at the end; gathering costs one
+    index a row. Weights that moe-pack-weights packed are read along n, a panel of
+    32 columns at a time, and an element of a row, or a pair of bf16, is broadcast.
+    The sums of a block of columns go to a scratch block that stays in the cache;
+    the epilogue runs over it, along n.
 
     Tasks of one parallel loop: (non-empty expert, block of columns) for stored
     rows; a block of columns for combined ones, which adds the experts' rows in

@@ -34,8 +34,8 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
 
     What can be lowered: static N and K, factors of f32, f16 or bf16, weights with
     k or n as the last index, packed as moe-pack-weights does it (all of an op's or
-    none), or computed by a decode region of elementwise ops, extras that n indexes at most as the last index, and an epilogue and prologues
-    of elementwise ops.
+    none), or computed by a decode region of elementwise ops, extras that n indexes
+    at most as the last index, and an epilogue and prologues of elementwise ops.
 
     A `moe.gate` that moe-gate-to-vector can lower (static E up to 512, static k up
     to 64) gets `moe.lowering_config = #moe.cpu_routing<block_tokens = 32>`, the

@@ -11,7 +11,8 @@
 // the rate of memory. Tokens, of which there are fewer, are the second: a block
 // of them is gathered and turned into a panel once for all columns of the
 // block. A result is n × tokens, and is turned back when it goes to the scratch
-// block. Weights with n last change places with the tokens: AMXColumns.cpp.
+// block. Weights with n last change places with the tokens: AMXColumns.cpp. So
+// do packed ones, which nothing turns: AMXPanels.cpp.
 //
 // All tiles have one shape, as the configuration of tiles belongs to a function
 // and a new one clears them: what is narrower, at the end of k and of the
@@ -24,6 +25,7 @@
 
 #include "AMXBuilder.h"
 #include "AMXColumns.h"
+#include "AMXPanels.h"
 #include "BlockShuffles.h"
 #include "ColumnBlock.h"
 #include "RowPanel.h"
@@ -50,9 +52,7 @@ static std::optional<int64_t> getGrowth(AffineExpr expr, unsigned numDims) {
 static std::string findAMXObstacle(const Matmul::Term &term) {
   if (term.decode)
     return "a weight is decoded";
-  if (isPacked(term))
-    return "weights are packed";
-  if (runsAlongColumns(term))
+  if (isPacked(term) || runsAlongColumns(term))
     return "";
   if (!runsAlongSum(term))
     return "a weight has neither k nor n as its last index; store it as E×N×K "
@@ -98,6 +98,13 @@ static SmallVector<Value> turn(OpBuilder &b, Location loc,
 // Buffers
 //===----------------------------------------------------------------------===//
 
+/// Elements of k that the panel of rows has.
+static int64_t getAMXPartLength(CPUMatmulAttr config,
+                                const Matmul::Term &term) {
+  return isPacked(term) ? getRowPartLength(config, term)
+                        : getPartLength(config, term.getLength());
+}
+
 namespace {
 class BufferBuilder : MatmulBuilder {
 public:
@@ -107,7 +114,9 @@ public:
     int64_t length = 0;
     for (const Matmul::Product &product : products)
       for (const Matmul::Term &term : product)
-        length = std::max(length, getPartLength(config, term.getLength()));
+        length = std::max(length, getAMXPartLength(config, term));
+    // The last step of k is filled up.
+    length = llvm::alignTo(length, config.getStep());
     Type bf16 = b.getBF16Type();
     constexpr int64_t kPairs = 2 * kAMXTile;
     return {allocate(b, {config.getBlockRows() / kAMXTile, length / 2, kPairs},
@@ -153,10 +162,18 @@ private:
     int64_t numColumnTiles, numRowTiles, numColumns;
   };
 
+  /// A part in the order of the code, and whether the panel gets its rows.
+  struct OrderedPart {
+    const Part *part;
+    bool fillsPanel;
+  };
+
+  SmallVector<OrderedPart> findOrder(ArrayRef<Part> parts);
   void fillPanel(OpBuilder &b, const Part &part);
   void fillBlock(OpBuilder &b, const Part &part, Value rowTile, Value k,
                  int64_t length, ArrayRef<MatmulIndices> theRows);
-  void buildPart(OpBuilder &b, const Part &part);
+  void buildPart(OpBuilder &b, const Part &part, const Part *next,
+                 const Part &first);
   void buildColumns(OpBuilder &b, const Part &part, Value column,
                     int64_t numColumnTiles, int64_t numColumns);
   void buildTiles(OpBuilder &b, const Part &part, const Tiles &tiles);
@@ -199,17 +216,27 @@ static bool haveSameRows(const SumPart &x, const SumPart &y) {
          x.size == y.size;
 }
 
-/// Products of one term each, gate and up for instance, take their parts by
-/// turns, so that those with the same rows have one panel.
 void AMXSums::build(OpBuilder &b) {
   std::vector<Part> parts = splitSums(products, [&](const Matmul::Term &term) {
-    return getPartLength(config, term.getLength());
+    return getAMXPartLength(config, term);
   });
+  SmallVector<OrderedPart> order = findOrder(parts);
+  for (auto [i, ordered] : llvm::enumerate(order)) {
+    if (ordered.fillsPanel)
+      fillPanel(b, *ordered.part);
+    const Part *next = i + 1 < order.size() ? order[i + 1].part : nullptr;
+    buildPart(b, *ordered.part, next, *order.front().part);
+  }
+}
+
+/// Products of one term each, gate and up for instance, take their parts by
+/// turns, so that those with the same rows have one panel.
+SmallVector<AMXSums::OrderedPart> AMXSums::findOrder(ArrayRef<Part> parts) {
+  SmallVector<OrderedPart> order;
   SmallVector<bool> isDone(parts.size(), false);
   for (size_t i = 0; i < parts.size(); ++i) {
     if (isDone[i])
       continue;
-    fillPanel(b, parts[i]);
     for (size_t j = i; j < parts.size(); ++j) {
       // A product's own parts stay in order: the first one overwrites.
       bool isNext = true;
@@ -217,15 +244,16 @@ void AMXSums::build(OpBuilder &b) {
         isNext &= isDone[before] || parts[before].product != parts[j].product;
       if (isDone[j] || !isNext || !haveSameRows(parts[j], parts[i]))
         continue;
-      buildPart(b, parts[j]);
+      order.push_back({&parts[j], /*fillsPanel=*/i == j});
       isDone[j] = true;
     }
   }
+  return order;
 }
 
 /// Of tile `rowTile` of the rows, `length` elements of k from start + `k` on:
 ///   panel[i, k / 2, 2·t + k % 2]  for weights with k last,
-///   panel[i, k / 2 + t, k % 32]   for those with n last.
+///   panel[i, k / 2 + t, k % 32]   for other ones.
 void AMXSums::fillBlock(OpBuilder &b, const Part &part, Value rowTile, Value k,
                         int64_t length, ArrayRef<MatmulIndices> theRows) {
   Value mask = buildPrefixMask(b, loc, kStep, length);
@@ -257,10 +285,13 @@ void AMXSums::fillBlock(OpBuilder &b, const Part &part, Value rowTile, Value k,
                 ValueRange{rowTile, add(b, first, index(b, i)), zero}, Value());
 }
 
-/// All rows of the block; the last one again for those that are not there, 0
-/// for k beyond the end.
+/// All rows of the block but those that are read where they lie; the last one
+/// again for those that are not there, 0 for k beyond the end.
 void AMXSums::fillPanel(OpBuilder &b, const Part &part) {
-  loop(b, zero, numRowTiles(b), one, [&](OpBuilder &b, Value rowTile) {
+  int64_t tail = part.size % kStep;
+  Value firstWhole = firstPanelTile(b, part.term);
+  Value first = tail ? zero : firstWhole;
+  loop(b, first, numRowTiles(b), one, [&](OpBuilder &b, Value rowTile) {
     SmallVector<MatmulIndices> theRows;
     Value begin = mul(b, rowTile, index(b, kAMXTile));
     Value last = sub(b, rows.count, one);
@@ -276,18 +307,25 @@ void AMXSums::fillPanel(OpBuilder &b, const Part &part) {
       }
       theRows.push_back(std::move(dims));
     }
-    int64_t tail = part.size % kStep;
-    loop(b, zero, index(b, part.size - tail), index(b, kStep),
-         [&](OpBuilder &b, Value k) {
-           fillBlock(b, part, rowTile, k, kStep, theRows);
-         });
+    Value whole = index(b, part.size - tail);
+    if (first != firstWhole) {
+      Value isInPlace = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                              rowTile, firstWhole);
+      whole = arith::SelectOp::create(b, loc, isInPlace, zero, whole);
+    }
+    loop(b, zero, whole, index(b, kStep), [&](OpBuilder &b, Value k) {
+      fillBlock(b, part, rowTile, k, kStep, theRows);
+    });
     if (tail)
       fillBlock(b, part, rowTile, index(b, part.size - tail), tail, theRows);
   });
 }
 
 /// Two tiles of columns at a time, then what the last block has left.
-void AMXSums::buildPart(OpBuilder &b, const Part &part) {
+void AMXSums::buildPart(OpBuilder &b, const Part &part, const Part *next,
+                        const Part &first) {
+  if (isPacked(part.term))
+    return buildAMXPanelPart(b, *this, block, rows, {part, {}, next, first});
   if (!runsAlongSum(part.term)) {
     // Of the group of a term, when it comes to its first member.
     for (const ColumnGroup &group : groups)
@@ -309,7 +347,7 @@ void AMXSums::buildPart(OpBuilder &b, const Part &part) {
 
 void AMXSums::buildColumns(OpBuilder &b, const Part &part, Value column,
                            int64_t numColumnTiles, int64_t numColumns) {
-  forRowTiles(b, [&](OpBuilder &b, Value rowTile, int64_t count) {
+  forRowTiles(b, zero, [&](OpBuilder &b, Value rowTile, int64_t count) {
     buildTiles(b, part, {column, rowTile, numColumnTiles, count, numColumns});
   });
 }

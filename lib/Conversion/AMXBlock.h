@@ -16,7 +16,8 @@ namespace mlir::moe {
 inline constexpr int64_t kAMXTile = 16;
 
 /// Why AMX cannot do all of `op`, and what to change; empty if it can: bf16
-/// times bf16, weights with n last, or with k last and columns at one distance.
+/// times bf16, weights packed, with n last, or with k last and columns at one
+/// distance.
 std::string findAMXObstacle(GroupedMatmulOp op);
 
 /// Memory for tiles on the stack of a task.

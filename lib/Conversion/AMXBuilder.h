@@ -9,6 +9,7 @@
 #define LIB_CONVERSION_AMXBUILDER_H
 
 #include "AMXBlock.h"
+#include "WeightLayout.h"
 #include "mlir/Dialect/AMX/AMXDialect.h"
 
 namespace mlir::moe {
@@ -42,15 +43,30 @@ protected:
         b, loc, add(b, rows.count, index(b, kAMXTile - 1)), index(b, kAMXTile));
   }
 
-  /// All rows of the block: two tiles at a time, then one that is left.
-  void forRowTiles(OpBuilder &b, RowTileBody body) {
+  /// The rows of the block from an even tile on: two tiles at a time, then one
+  /// that is left.
+  void forRowTiles(OpBuilder &b, Value first, RowTileBody body) {
     Value count = numRowTiles(b);
     Value isOdd = arith::RemUIOp::create(b, loc, count, index(b, 2));
     Value whole = sub(b, count, isOdd);
-    loop(b, zero, whole, index(b, 2),
+    loop(b, first, whole, index(b, 2),
          [&](OpBuilder &b, Value rowTile) { body(b, rowTile, 2); });
     loop(b, whole, count, one,
          [&](OpBuilder &b, Value rowTile) { body(b, rowTile, 1); });
+  }
+
+  /// Rows that take two tiles at most.
+  Value areRowsFew(OpBuilder &b) { return isAtMost(b, rows.count, kStep); }
+
+  /// The tiles of the rows of `term` before this one are read where they lie,
+  /// without the panel: pairs of whole ones, as a tile that is not whole could
+  /// reach beyond the last row. Where rows are few, all are copied.
+  Value firstPanelTile(OpBuilder &b, const Matmul::Term &term) {
+    if (!isPacked(term) || term.isGathered() || term.prologue)
+      return zero;
+    Value pairs = arith::DivUIOp::create(b, loc, rows.count, index(b, kStep));
+    return arith::SelectOp::create(b, loc, areRowsFew(b), zero,
+                                   mul(b, pairs, index(b, 2)));
   }
 
   /// Tiles of the panel of rows, from element `k` of a part on.

@@ -72,9 +72,10 @@ private:
     forTiles(b, block.begin, block.end, shape.getColumnsOfTile(),
              [&](OpBuilder &b, Value column, int64_t width) {
                fillPanel(b, panel, column, width);
-               forRowTiles(b, [&](OpBuilder &b, Value rowTile, int64_t count) {
-                 buildTiles(b, panel, column, width, rowTile, count);
-               });
+               forRowTiles(
+                   b, zero, [&](OpBuilder &b, Value rowTile, int64_t count) {
+                     buildTiles(b, panel, column, width, rowTile, count);
+                   });
              });
   }
 

@@ -384,7 +384,7 @@ LogicalResult checkPanels(Matmul op, CPUMatmulAttr config) {
     return op.emitOpError("has a lowering_config, and some of its weights are "
                           "packed and others are not; pack all, or none");
   int64_t width = config.getTileColumns() * config.getLanes();
-  if (width != kPanelColumns)
+  if (!config.usesAMX() && width != kPanelColumns)
     return op.emitOpError("has a lowering_config with tile_columns · lanes = ")
            << width << ", but a panel of packed weights has " << kPanelColumns
            << " columns; use tile_columns = "

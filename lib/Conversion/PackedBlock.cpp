@@ -19,6 +19,7 @@
 #include "VectorAccess.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moe/Dialect/MoE/Utils/PackedWeights.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -32,20 +33,67 @@ public:
              const MatmulBlock &block, const BlockRows &rows,
              const PackedSum &sum)
       : MatmulBuilder(matmul), block(block), rows(rows), sum(sum),
-        weights(b, loc, sum.part.term),
-        width(config.getTileColumns() * config.getLanes()) {}
+        weights(b, loc, sum.part.term), width(kPanelColumns) {}
 
   void build(OpBuilder &b) {
-    Value begin = index(b, sum.part.start), end = index(b, getWholeEnd());
+    Stretch whole = getWhole(b);
     Value length = index(b, getRowPartLength(config, sum.part.term));
-    loop(b, begin, end, length, [&](OpBuilder &b, Value start) {
-      Stretch stretch = {start, min(b, add(b, start, length), end)};
+    loop(b, whole.start, whole.end, length, [&](OpBuilder &b, Value start) {
+      Stretch stretch = {start, min(b, add(b, start, length), whole.end)};
       forPanels(b, [&](OpBuilder &b, Value column) {
         buildPanel(b, stretch, column);
       });
     });
     if (hasTail())
       forPanels(b, [&](OpBuilder &b, Value column) { buildTail(b, column); });
+  }
+
+  /// What all panels are multiplied over, one after the other, so that the rows
+  /// are in the second cache meanwhile: k in [start, end).
+  struct Stretch {
+    Value start, end;
+  };
+
+  Stretch getWhole(OpBuilder &b) {
+    return {index(b, sum.part.start), index(b, getWholeEnd())};
+  }
+
+  /// After a part comes the next one of the same panel, or the first one of the
+  /// next panel or, after the block's last, of its first in the next stretch,
+  /// sum or expert. If that is not known, of the next block, whose task is
+  /// likely to follow.
+  PackedPlace findNextPart(OpBuilder &b, const Stretch &stretch, Value column,
+                           Value end) {
+    auto isBelow = [&](Value x, Value y) -> Value {
+      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, x, y);
+    };
+    auto select = [&](Value condition, Value x, Value y) -> Value {
+      return arith::SelectOp::create(b, loc, condition, x, y);
+    };
+    Value beside = add(b, column, index(b, width));
+    Value hasPart = isBelow(end, stretch.end);
+    Value hasPanel = isBelow(beside, block.end);
+    Value hasStretch = isBelow(stretch.end, index(b, getWholeEnd()));
+    const SumPart *after = findNext();
+    auto choose = [&](Value inPart, Value inPanel, Value inStretch,
+                      Value otherwise) {
+      Value last = select(hasStretch, inStretch, otherwise);
+      return select(hasPart, inPart, select(hasPanel, inPanel, last));
+    };
+    PackedPlace next = {
+        weights.buffer, rows.expert,
+        choose(column, beside, block.begin, after ? block.begin : beside),
+        choose(end, stretch.start, stretch.end,
+               index(b, after ? after->start : sum.part.start))};
+    if (!after)
+      return next;
+    Value isHere = arith::OrIOp::create(
+        b, loc, hasPart, arith::OrIOp::create(b, loc, hasPanel, hasStretch));
+    PackedWeights later(b, loc, after->term);
+    next.weights = select(isHere, weights.buffer, later.buffer);
+    if (!sum.next)
+      next.expert = select(isHere, rows.expert, rows.nextExpert);
+    return next;
   }
 
 private:
@@ -65,12 +113,6 @@ private:
   void forPanels(OpBuilder &b, function_ref<void(OpBuilder &, Value)> body) {
     loop(b, block.begin, block.end, index(b, width), body);
   }
-
-  /// What all panels are multiplied over, one after the other, so that the rows
-  /// are in the second cache meanwhile: k in [start, end).
-  struct Stretch {
-    Value start, end;
-  };
 
   /// Steps of k from `start` on, the k after them, and whether one element
   /// follows; the stretch (null for a tail), and whether there is nothing to
@@ -179,64 +221,20 @@ private:
               add(b, local, index(b, v * config.getLanes()))});
   }
 
-  /// After a part comes the next one of the same panel, or the first one of the
-  /// next panel or, after the block's last, of its first in the next stretch,
-  /// sum or expert. If that is not known, of the next block, whose task is
-  /// likely to follow.
-  ///
-  /// The tiles share it evenly: memory works as long as they compute, and never
-  /// gets more requests at once than it serves (the core drops prefetches
-  /// then).
+  /// The tiles share the next part evenly: memory works as long as they
+  /// compute, and never gets more requests at once than it serves (the core
+  /// drops prefetches then).
   void setPrefetch(OpBuilder &b, const Part &part, Value column,
                    const Tile &tile, PackedTile &packed) {
-    auto isBelow = [&](Value x, Value y) -> Value {
-      return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, x, y);
-    };
-    auto select = [&](Value condition, Value x, Value y) -> Value {
-      return arith::SelectOp::create(b, loc, condition, x, y);
-    };
-    const Stretch &stretch = *part.stretch;
-    Value beside = add(b, column, index(b, width));
-    Value hasPart = isBelow(part.end, stretch.end);
-    Value hasPanel = isBelow(beside, block.end);
-    Value hasStretch = isBelow(stretch.end, index(b, getWholeEnd()));
-    const SumPart *after = findNext();
-    auto choose = [&](Value inPart, Value inPanel, Value inStretch,
-                      Value otherwise) {
-      Value last = select(hasStretch, inStretch, otherwise);
-      return select(hasPart, inPart, select(hasPanel, inPanel, last));
-    };
-    auto &next = packed.prefetch;
-    next.column =
-        choose(column, beside, block.begin, after ? block.begin : beside);
-    next.sum = choose(part.end, stretch.start, stretch.end,
-                      index(b, after ? after->start : sum.part.start));
-    next.weights = weights.buffer;
-    next.expert = rows.expert;
-    if (after) {
-      Value isHere = arith::OrIOp::create(
-          b, loc, hasPart, arith::OrIOp::create(b, loc, hasPanel, hasStretch));
-      PackedWeights later(b, loc, after->term);
-      next.weights = select(isHere, weights.buffer, later.buffer);
-      if (!sum.next)
-        next.expert = select(isHere, rows.expert, rows.nextExpert);
-    }
+    PackedPlace next = findNextPart(b, *part.stretch, column, part.end);
     Value size = mul(b, part.steps, index(b, weights.stepSize));
-    next.element = mul(b, tile.turn,
-                       arith::CeilDivUIOp::create(b, loc, size, tile.numTurns));
-    next.growth = shareOfStep(b, tile.numTurns);
-  }
-
-  /// The elements of a step, divided by the largest power of two up to
-  /// `numTurns`: a division, LLVM would move into the loop over k.
-  Value shareOfStep(OpBuilder &b, Value numTurns) {
-    constexpr int64_t kHighestBit = 63;
-    Value bits = arith::IndexCastOp::create(b, loc, b.getI64Type(), numTurns);
-    Value log = sub(b, index(b, kHighestBit),
-                    arith::IndexCastOp::create(
-                        b, loc, b.getIndexType(),
-                        math::CountLeadingZerosOp::create(b, loc, bits)));
-    return arith::ShRUIOp::create(b, loc, index(b, weights.stepSize), log);
+    Value share = arith::CeilDivUIOp::create(b, loc, size, tile.numTurns);
+    packed.prefetch = {next.weights,
+                       next.expert,
+                       next.column,
+                       next.sum,
+                       mul(b, tile.turn, share),
+                       buildShare(b, loc, weights.stepSize, tile.numTurns)};
   }
 
   /// What the block multiplies after this sum, here or at the next expert; null
@@ -278,6 +276,26 @@ private:
   }
 };
 } // namespace
+
+Value mlir::moe::buildShare(OpBuilder &b, Location loc, int64_t size,
+                            Value count) {
+  constexpr int64_t kHighestBit = 63;
+  Value bits = arith::IndexCastOp::create(b, loc, b.getI64Type(), count);
+  Value log = arith::SubIOp::create(
+      b, loc, buildIndex(b, loc, kHighestBit),
+      arith::IndexCastOp::create(
+          b, loc, b.getIndexType(),
+          math::CountLeadingZerosOp::create(b, loc, bits)));
+  return arith::ShRUIOp::create(b, loc, buildIndex(b, loc, size), log);
+}
+
+PackedPlace mlir::moe::findNextPart(OpBuilder &b, const MatmulBuilder &matmul,
+                                    const MatmulBlock &block,
+                                    const BlockRows &rows, const PackedSum &sum,
+                                    Value column, Value end) {
+  PackedSums sums(b, matmul, block, rows, sum);
+  return sums.findNextPart(b, sums.getWhole(b), column, end);
+}
 
 void mlir::moe::buildPackedSums(OpBuilder &builder, const MatmulBuilder &matmul,
                                 const MatmulBlock &block, const BlockRows &rows,

@@ -23,6 +23,22 @@ struct PackedSum {
   const SumPart &first;
 };
 
+/// Where a part of a panel begins: its weights as PackedWeights has them, their
+/// expert, the panel's first column, and k.
+struct PackedPlace {
+  Value weights, expert, column, sum;
+};
+
+/// What a block reads after k before `end` in the panel at `column`, where it
+/// multiplies all panels by all of the part, one after the other.
+PackedPlace findNextPart(OpBuilder &builder, const MatmulBuilder &matmul,
+                         const MatmulBlock &block, const BlockRows &rows,
+                         const PackedSum &sum, Value column, Value end);
+
+/// `size` divided by the largest power of two up to `count`: a division, LLVM
+/// would move into the loop over k.
+Value buildShare(OpBuilder &builder, Location loc, int64_t size, Value count);
+
 /// The products of `sum`, to the block's scratch or added to what is there.
 void buildPackedSums(OpBuilder &builder, const MatmulBuilder &matmul,
                      const MatmulBlock &block, const BlockRows &rows,

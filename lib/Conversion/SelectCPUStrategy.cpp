@@ -115,6 +115,22 @@ static int64_t chooseBlockRows(const CPUMachine &machine, int64_t rowBytes,
   return alignToStep(std::min(machine.l2Bytes / 2 / rowBytes, most), tileRows);
 }
 
+/// The longest sum, but no more of it than is multiplied at once.
+static int64_t getLongestSum(Matmul op, int64_t most) {
+  int64_t length = 1;
+  for (const Matmul::Product &product : op.getProducts())
+    for (const Matmul::Term &term : product)
+      length = std::max(length, term.getLength());
+  return std::min(length, most);
+}
+
+/// The elements of k, of `bytes` each, of a part of a panel that takes two
+/// thirds of the first cache: rows stream by from the second.
+static int64_t choosePanelPart(const CPUMachine &machine, int64_t bytes,
+                               int64_t step) {
+  return alignToStep(machine.l1Bytes * 2 / 3 / (kPanelColumns * bytes), step);
+}
+
 /// Wide blocks, so that a row of weights is read in runs of many cache lines,
 /// of about equal width, and short parts of k, whose panel of 96 columns fills
 /// half of the first cache.
@@ -139,11 +155,17 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config,
 
 /// With weights along k, rows are turned for each block of columns, so blocks
 /// are wide, but where they are all the tasks there are. Weights along n are
-/// turned for each block of rows, so those are tall. The rows' panel, 256 or
-/// 512 KB at most, stays in the second cache.
+/// turned for each block of rows, so those are tall, and so are packed ones',
+/// which nothing is turned for. The rows' panel, 256 or 512 KB at most, stays
+/// in the second cache.
 static CPUMatmulAttr chooseAMXConfig(Matmul op, const CPUMachine &machine) {
-  constexpr int64_t kBlockSum = 2048;
-  int64_t mostRows = hasColumns(op) ? 128 : 64;
+  constexpr int64_t kStep = 2 * kAMXTile, kRowBytes = 2;
+  int64_t blockSum = 2048, rowLength = blockSum;
+  if (hasPanels(op)) {
+    blockSum = choosePanelPart(machine, kRowBytes, kStep);
+    rowLength = getLongestSum(op, kColumnParts * blockSum);
+  }
+  int64_t mostRows = hasColumns(op) || hasPanels(op) ? 128 : 64;
   int64_t mostColumns = isRouterLike(op)   ? 2 * kAMXTile
                         : op.isCombining() ? 128
                                            : 256;
@@ -151,9 +173,9 @@ static CPUMatmulAttr chooseAMXConfig(Matmul op, const CPUMachine &machine) {
   int64_t numBlocks = llvm::divideCeil(columns, mostColumns);
   return CPUMatmulAttr::get(
       op.getContext(), kAMXTile, kAMXTile,
-      chooseBlockRows(machine, 2 * kBlockSum, 2 * kAMXTile, mostRows),
+      chooseBlockRows(machine, kRowBytes * rowLength, 2 * kAMXTile, mostRows),
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), 2 * kAMXTile),
-      kBlockSum, kAMXTile, CPUKernel::Amx);
+      blockSum, kAMXTile, CPUKernel::Amx);
 }
 
 /// Columns of a task. A wide block reads long runs of weights, and its rows
@@ -174,19 +196,8 @@ static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
   return llvm::alignTo(llvm::divideCeil(columns, numBlocks), unit);
 }
 
-/// The longest sum, but no more of it than is multiplied at once.
-static int64_t getLongestSum(Matmul op, int64_t most) {
-  int64_t length = 1;
-  for (const Matmul::Product &product : op.getProducts())
-    for (const Matmul::Term &term : product)
-      length = std::max(length, term.getLength());
-  return std::min(length, most);
-}
-
-/// A part of a panel takes two thirds of the first cache: rows stream by from
-/// the second, an element of each at a time. With 32 registers a tile is tall
-/// and a panel wide, so that a part is as long as it can be, and sums wait in
-/// the scratch as seldom.
+/// With 32 registers a tile is tall and a panel wide, so that a part of it is
+/// as long as it can be, and sums wait in the scratch as seldom.
 static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
                                         CPUKernel kernel) {
   constexpr int64_t kLanesOfMany = 16, kMostRows = 128;
@@ -202,8 +213,7 @@ static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
                                                : isa.tileRows;
   int64_t tileColumns = kPanelColumns / isa.lanes;
   int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
-  int64_t blockSum =
-      alignToStep(machine.l1Bytes * 2 / 3 / (kPanelColumns * bytes), step);
+  int64_t blockSum = choosePanelPart(machine, bytes, step);
   int64_t rowBytes = getLongestSum(op, kColumnParts * blockSum) * bytes;
   return CPUMatmulAttr::get(
       op.getContext(), tileRows, tileColumns,
@@ -254,9 +264,11 @@ static std::string explain(Matmul op, CPUMatmulAttr config,
   llvm::raw_string_ostream os(text);
   os << config << ": ";
   if (config.usesAMX()) {
-    os << "AMX's tiles; up to " << config.getBlockRows()
-       << (hasColumns(op) ? " rows share turned weights"
-                          : " rows are turned for each block of columns")
+    const char *what = hasPanels(op) ? " rows share packed weights"
+                       : hasColumns(op)
+                           ? " rows share turned weights"
+                           : " rows are turned for each block of columns";
+    os << "AMX's tiles; up to " << config.getBlockRows() << what
        << ", in the second cache of " << kib(machine.l2Bytes);
     return text;
   }

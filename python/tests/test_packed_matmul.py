@@ -131,3 +131,26 @@ def test_sums(flags, name, compiled, random):
                 results[0][mine], x[source[mine]] @ (gate[expert] - up[expert]).T, f"{counts}")
             np.testing.assert_array_equal(
                 results[1][source[mine]], x[mine] @ (gate[expert] + up[expert]).T, f"{counts}")
+
+
+@pytest.mark.parametrize("flags", runnable(), ids="".join)
+def test_order(flags, compiled, random):
+    """What a row gets does not depend on how many there are, nor on its place: numbers round."""
+    shape = SHAPES["bf16"]
+    artifact = compiled(text(shape), "op", "-O0", *flags)
+    x = random.normal(size=(297, shape.length))
+    packed = [stored(pack(random.normal(size=(EXPERTS, shape.columns, shape.length))
+                          .astype(np.float32), shape), shape.weight) for _ in range(2)]
+    results = {}
+    for total in (1, 20, 45, 297):
+        offsets = np.array([0, 0, total, total, total], np.int32)
+        source = np.arange(total, dtype=np.int32)[::-1].copy()
+        got = [np.zeros((total, shape.columns), np.float32) for _ in range(2)]
+        call(artifact, offsets, source, source[:, None].copy(), np.ones((total, 1), np.float32),
+             stored(x[:total].astype(np.float32), shape.row), *packed,
+             *(np.zeros_like(r) for r in got), *got)
+        results[total] = got[0][source], got[1][source]
+    for total, got in results.items():
+        for one, most in zip(got, results[297]):
+            np.testing.assert_array_equal(one.view(np.int32), most[:total].view(np.int32))
+            assert np.isfinite(one).all() and np.abs(one).max() > 0

@@ -89,3 +89,82 @@ func.func @interleaved(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memre
   }
   return
 }
+
+// Packed weights are the second operand as they lie, and so are rows the first, 32 at a time; those that are left
+// and the end of k, 6 elements, are copied, without a shuffle. 40 columns are two panels.
+// CHECK-LABEL: func @packed
+//  CHECK-SAME:   %[[X:[^ ]*]]: memref<?x1094xbf16>, %[[W:[^ ]*]]: memref<4x2x547x32x2xbf16>
+//       CHECK: scf.parallel
+//   CHECK-DAG:   %[[SUMS:.*]] = memref.alloca() {alignment = 64 : i64} : memref<1x128x64xf32>
+//   CHECK-DAG:   %[[ROWS:.*]] = memref.alloca() {alignment = 64 : i64} : memref<8x560x32xbf16>
+//   CHECK-DAG:   %[[EDGE:.*]] = memref.alloca() {alignment = 64 : i64} : memref<2x16x32xbf16>
+//   CHECK-NOT:   vector.shuffle
+//       CHECK:   vector.store %{{.*}}, %[[ROWS]]
+//       CHECK:   vector.maskedload %[[X]]
+//       CHECK:   vector.store %{{.*}}, %[[ROWS]]
+//       CHECK:   %[[PANELS:.*]] = memref.collapse_shape %[[W]]
+// Where rows are few, two tiles of copies ask for all that comes next, a panel's 1 KB a step.
+//       CHECK:   scf.if
+//       CHECK:   scf.for {{.*}} iter_args(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) -> (!amx.tile<16x16xf32>, !amx.tile<16x16xf32>, !amx.tile<16x16xf32>, !amx.tile<16x16xf32>)
+// CHECK-COUNT-32: memref.prefetch %[[PANELS]]
+//   CHECK-NOT:   memref.prefetch
+// CHECK-COUNT-2: amx.tile_load %[[ROWS]]
+// CHECK-COUNT-2: amx.tile_load %[[PANELS]][{{.*}}] : memref<4x2x547x64xbf16> into !amx.tile<16x32xbf16>
+// CHECK-COUNT-4: amx.tile_mulf
+//       CHECK:   scf.yield
+// CHECK-COUNT-4: amx.tile_store %[[SUMS]]
+//       CHECK:   } else {
+//       CHECK:   scf.for {{.*}} iter_args(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) -> (!amx.tile<16x16xf32>, !amx.tile<16x16xf32>, !amx.tile<16x16xf32>, !amx.tile<16x16xf32>)
+// CHECK-COUNT-16: memref.prefetch %[[PANELS]]
+//   CHECK-NOT:   memref.prefetch
+// CHECK-COUNT-2: amx.tile_load %[[X]][{{.*}}] : memref<?x1094xbf16> into !amx.tile<16x32xbf16>
+// CHECK-COUNT-2: amx.tile_load %[[PANELS]]
+// CHECK-COUNT-4: amx.tile_mulf
+// The rows that are left.
+// CHECK-COUNT-2: amx.tile_load %[[ROWS]]
+// A second part of k adds to what is there.
+//       CHECK:   amx.tile_load %[[SUMS]]
+//       CHECK:   amx.tile_mulf
+// The end of k: three pairs, and zeros.
+//       CHECK:   vector.load %[[PANELS]]{{.*}} vector<32xbf16>
+//       CHECK:   vector.store %{{.*}}, %[[EDGE]]
+//       CHECK:   vector.store %{{.*}}, %[[EDGE]]
+// CHECK-COUNT-4: amx.tile_load %[[SUMS]]
+// CHECK-COUNT-2: amx.tile_load %[[EDGE]]
+// CHECK-COUNT-2: amx.tile_load %[[ROWS]]
+// CHECK-COUNT-4: amx.tile_mulf
+// CHECK-COUNT-4: amx.tile_store %[[SUMS]]
+//   CHECK-NOT:   vector.shuffle
+//       CHECK:   return
+func.func @packed(%offsets: memref<5xi32>, %x: memref<?x1094xbf16>, %w: memref<4x2x547x32x2xbf16>, %y: memref<?x40xf32>) {
+  moe.grouped_matmul offsets(%offsets : memref<5xi32>)
+      products(%x[m, k] * %w[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2] : memref<?x1094xbf16>, memref<4x2x547x32x2xbf16>)
+      outs(%y : memref<?x40xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 128, block_columns = 64, block_sum = 512, lanes = 16, kernel = amx>} {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  }
+  return
+}
+
+// Gathered rows are all copied, once for gate and up.
+// CHECK-LABEL: func @packed_gathered
+//  CHECK-SAME:   %[[X:[^ ]*]]: memref<?x64xbf16>
+//   CHECK-NOT: amx.tile_load %[[X]]
+//       CHECK: vector.load %[[X]]
+//       CHECK: amx.tile_mulf
+//   CHECK-NOT: {{vector.load|amx.tile_load}} %[[X]]
+//       CHECK: return
+func.func @packed_gathered(%offsets: memref<5xi32>, %source: memref<?xi32>, %x: memref<?x64xbf16>, %gate: memref<4x1x32x32x2xbf16>, %up: memref<4x1x32x32x2xbf16>, %y: memref<?x32xf32>) {
+  moe.grouped_matmul offsets(%offsets : memref<5xi32>) source(%source : memref<?xi32>) top_k(2)
+      products(%x[t, k] * %gate[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2],
+               %x[t, k] * %up[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2]
+               : memref<?x64xbf16>, memref<4x1x32x32x2xbf16>, memref<?x64xbf16>, memref<4x1x32x32x2xbf16>)
+      outs(%y : memref<?x32xf32>)
+      attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 128, block_columns = 32, block_sum = 512, lanes = 16, kernel = amx>} {
+  ^bb0(%g: f32, %u: f32):
+    %p = arith.mulf %g, %u : f32
+    moe.yield %p : f32
+  }
+  return
+}

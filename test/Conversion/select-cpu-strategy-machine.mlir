@@ -56,3 +56,22 @@ module attributes {dlti.target_system_spec = #dlti.target_system_spec<
     return %y : tensor<?x32xf32>
   }
 }
+
+// -----
+
+// A shorter part of a panel, and fewer rows of all of k.
+// CHECK: #moe.cpu_matmul<tile_rows = 16, tile_columns = 16, block_rows = 64, block_columns = 64, block_sum = 320, lanes = 16, kernel = amx>
+// WHY: AMX's tiles; up to 64 rows share packed weights, in the second cache of 256 KB
+module attributes {dlti.target_system_spec = #dlti.target_system_spec<
+    "CPU" = #dlti.target_device_spec<"vector_isa" = "amx-bf16",
+        "L1_cache_size_in_bytes" = 32768 : i64, "L2_cache_size_in_bytes" = 262144 : i64>>} {
+  func.func @amx_packed(%offsets: tensor<5xi32>, %x: tensor<?x1024xbf16>, %w: tensor<4x2x512x32x2xbf16>, %init: tensor<?x40xf32>) -> tensor<?x40xf32> {
+    %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+        products(%x[m, k] * %w[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2] : tensor<?x1024xbf16>, tensor<4x2x512x32x2xbf16>)
+        outs(%init : tensor<?x40xf32>) {
+    ^bb0(%p: f32):
+      moe.yield %p : f32
+    }
+    return %y : tensor<?x40xf32>
+  }
+}

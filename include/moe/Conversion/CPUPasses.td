@@ -113,7 +113,9 @@ def MoEGroupedMatmulToVector : Pass<"moe-grouped-matmul-to-vector"> {
     `amx.tile_mulf` as they are, 16 columns a tile; rows are turned into a panel of
     pairs of k, once for a block of columns; and four tiles of results, n × rows,
     stay in registers. Weights with n last are the second operand, from a panel of
-    pairs of k, once for a block of rows, and results rows × n.
+    pairs of k, once for a block of rows, and results rows × n. Packed weights are
+    the second operand where they lie, and stored rows, but for the last few of a
+    block, the first one where they lie.
 
     Before:
 

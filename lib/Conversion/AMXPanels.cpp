@@ -124,8 +124,8 @@ private:
   /// half of it at least.
   Prefetch share(OpBuilder &b, const PackedPlace &next, const Run &run,
                  Value rowTile, bool areFew) {
-    int64_t perPair = weights.stepSize / weights.pair;
-    int64_t stepSize = kStep * perPair, numLines = stepSize / kLineElements;
+    int64_t perElement = weights.stepSize / weights.pair;
+    int64_t stepSize = kStep * perElement, numLines = stepSize / kLineElements;
     if (areFew)
       return {next, numLines, zero, index(b, stepSize)};
     auto ceilDiv = [&](Value x, Value y) -> Value {
@@ -133,7 +133,7 @@ private:
     };
     Value numTurns = ceilDiv(rows.count, index(b, kStep));
     Value turn = arith::DivUIOp::create(b, loc, rowTile, index(b, 2));
-    Value size = mul(b, run.length, index(b, perPair));
+    Value size = mul(b, run.length, index(b, perElement));
     return {next, numLines / 2, mul(b, turn, ceilDiv(size, numTurns)),
             buildShare(b, loc, stepSize, numTurns)};
   }

@@ -12,12 +12,13 @@
 ///
 //===----------------------------------------------------------------------===//
 
+#include "Destination.h"
+
 #include "Common/CompileFlags.h"
 #include "Common/Registration.h"
 #include "Common/Version.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/MLIRContext.h"
-#include "moe/Support/OutputFile.h"
 #include "moe/Target/CHeader.h"
 #include "moe/Target/CodeGen.h"
 #include "moe/Target/LayerFile.h"
@@ -25,9 +26,7 @@
 #include "moe/Target/Lowering.h"
 #include "moe/Target/PackLayer.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/CommandLine.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/WithColor.h"
@@ -43,17 +42,6 @@ namespace cl = llvm::cl;
 //===----------------------------------------------------------------------===//
 
 namespace {
-
-enum class Emit {
-  SharedObject,
-  Object,
-  Assembly,
-  LLVMIR,
-  MLIR,
-  Header,
-  PTX,
-  Cubin
-};
 
 enum class TargetKind { CPU, NVPTX };
 
@@ -124,88 +112,6 @@ arguments, nothing of MLIR, LLVM or Python is needed to run it.
 )";
 
 } // namespace
-
-//===----------------------------------------------------------------------===//
-// What to write, and where
-//===----------------------------------------------------------------------===//
-
-/// What to emit, and into which file ("-": standard output).
-struct Destination {
-  Emit emit;
-  std::string path;
-  /// The header beside the output; empty if there is none.
-  std::string headerPath;
-};
-
-static bool isText(Emit emit) {
-  return emit != Emit::SharedObject && emit != Emit::Object &&
-         emit != Emit::Cubin;
-}
-
-static std::optional<Emit> getEmitOfSuffix(StringRef path) {
-  return llvm::StringSwitch<std::optional<Emit>>(
-             llvm::sys::path::extension(path))
-      .Case(".so", Emit::SharedObject)
-      .Case(".o", Emit::Object)
-      .Cases({".s", ".asm"}, Emit::Assembly)
-      .Case(".ll", Emit::LLVMIR)
-      .Case(".mlir", Emit::MLIR)
-      .Case(".h", Emit::Header)
-      .Case(".ptx", Emit::PTX)
-      .Case(".cubin", Emit::Cubin)
-      .Default(std::nullopt);
-}
-
-static llvm::Expected<Destination> chooseDestination(const Options &options) {
-  Destination destination;
-  destination.path = options.output;
-  if (options.emit.getNumOccurrences()) {
-    destination.emit = options.emit;
-  } else if (std::optional<Emit> emit = getEmitOfSuffix(options.output)) {
-    destination.emit = *emit;
-  } else if (options.output.empty()) {
-    return llvm::createStringError(
-        "where to? Name a file with -o, or a text with --emit");
-  } else {
-    return llvm::createStringError(
-        "the suffix of '" + options.output +
-        "' does not tell what to emit; add "
-        "--emit=so|obj|asm|llvm|mlir|header|ptx|cubin");
-  }
-  if (destination.path.empty()) {
-    if (!isText(destination.emit))
-      return llvm::createStringError("name the output with -o");
-    destination.path = "-";
-  }
-  if (destination.path != "-" && (destination.emit <= Emit::Assembly)) {
-    SmallString<128> path(destination.path);
-    llvm::sys::path::replace_extension(path, "h");
-    destination.headerPath = path.str();
-    if (llvm::sys::fs::is_directory(path))
-      return llvm::createStringError("the header '" + path.str() +
-                                     "' is a folder");
-  }
-  return destination;
-}
-
-static llvm::Error writeBytes(StringRef path, ArrayRef<char> bytes) {
-  return writeFileAtomically(path, [&](llvm::raw_ostream &os) {
-    os.write(bytes.data(), bytes.size());
-    return llvm::Error::success();
-  });
-}
-
-/// Writes both files or none: the header takes its place when the output has.
-static llvm::Error write(const Destination &destination, ArrayRef<char> bytes,
-                         StringRef header) {
-  if (destination.headerPath.empty())
-    return writeBytes(destination.path, bytes);
-  return writeFileAtomically(destination.headerPath,
-                             [&](llvm::raw_ostream &os) {
-                               os << header;
-                               return writeBytes(destination.path, bytes);
-                             });
-}
 
 /// An error that diagnostics have told already: it has no text.
 static llvm::Error makeReportedError() { return llvm::createStringError(""); }
@@ -549,7 +455,10 @@ std::string Compilation::makeHeader() const {
 }
 
 static llvm::Error run(const Options &options) {
-  llvm::Expected<Destination> destination = chooseDestination(options);
+  std::optional<Emit> emit;
+  if (options.emit.getNumOccurrences())
+    emit = options.emit;
+  auto destination = chooseDestination(options.output, emit);
   if (!destination)
     return destination.takeError();
   Compilation compilation(options, *destination);

@@ -23,10 +23,11 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
     * A private function `@NAME.shapes` takes the dynamic sizes of the arguments,
       in order, and returns a status of `moe/Runtime/moe.h` and all sizes of all
       results. The status is MOE_TOO_MANY_CHOICES where tokens times k of a
-      `moe.gate` or `moe.dispatch` reaches 2^31, MOE_BAD_SHAPE where the sizes of
-      two arguments contradict each other (two operands of an op disagree), else
-      0. Nothing of the computation is left in it. A size that depends on the
-      data is -1, and a remark says so; a check that does is left out.
+      `moe.gate`, `moe.dispatch`, `moe.route` or `moe.plan` reaches 2^31,
+      MOE_BAD_SHAPE where the sizes of two arguments contradict each other (two
+      operands of an op disagree), else 0. Nothing of the computation is left in
+      it. A size that depends on the data is -1, and a remark says so; a check
+      that does is left out.
     * Other public functions become private.
     * With `statistics`, those of `moe-instrument`, a private copy `@NAME.stats`
       of the entry fills these as well, after the results. The attribute
@@ -38,8 +39,8 @@ def MoEPrepareEntry : Pass<"moe-prepare-entry"> {
       moe-create-c-entry makes a function for one expert as well.
 
     Names of its arguments (`moe.name`) say what a size is: "T" the tokens of the
-    first `moe.gate` or `moe.dispatch`, "E" the number of stacked experts, else
-    the argument's name and the dimension.
+    first of these ops, "E" the number of stacked or packed experts, else the
+    argument's name and the dimension.
 
     Runs on any op with a symbol table. Not for functions that others in the
     module call, for functions of several blocks, or after bufferization: each

@@ -30,7 +30,8 @@ using namespace mlir::moe;
 /// vectors.
 static constexpr int64_t kMostStride = 4;
 
-/// Looks through a slice that takes columns at regular distances.
+/// Looks through a slice that takes columns at regular distances, of the first
+/// experts.
 static void readSlice(PanelSource &source) {
   auto slice = source.tensor.getDefiningOp<tensor::ExtractSliceOp>();
   if (!slice || slice.getSourceType().getRank() != 3 ||
@@ -111,7 +112,8 @@ public:
       : op(op), loc(op.getLoc()), source(source), lanes(lanes) {}
 
   Value build(OpBuilder &b) {
-    Value numExperts = tensor::DimOp::create(b, loc, source.tensor, 0);
+    // Not those of source.tensor, of which a slice may take the first.
+    Value numExperts = tensor::DimOp::create(b, loc, op.getSource(), 0);
     Value numPanels = buildIndex(b, loc, source.getNumPanels());
     Value numTasks = arith::MulIOp::create(b, loc, numExperts, numPanels);
     auto loop = scf::ForallOp::create(

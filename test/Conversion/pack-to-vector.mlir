@@ -87,6 +87,24 @@ func.func @along_columns(%w: tensor<?x9x128xbf16>, %e: tensor<?x2x5x32x2xbf16>) 
   return %p : tensor<?x2x5x32x2xbf16>
 }
 
+// A slice may have fewer experts than what it is of: these are packed, and no more.
+// CHECK-LABEL: func.func @some_experts(
+// CHECK-SAME: %[[W:.*]]: tensor<4x64x16xf32>, %[[V:.*]]: tensor<?x16x64xf32>, %[[N:.*]]: index,
+// CHECK: scf.forall (%{{.*}}) in (4)
+// CHECK: vector.transfer_read %[[W]]
+// CHECK: %[[TASKS:.*]] = arith.muli %[[N]], %c2
+// CHECK: scf.forall (%{{.*}}) in (%[[TASKS]])
+// CHECK: vector.transfer_read %[[V]]
+func.func @some_experts(%w: tensor<4x64x16xf32>, %v: tensor<?x16x64xf32>, %n: index, %e: tensor<2x2x16x32xf32>,
+    %f: tensor<?x2x16x32xf32>) -> (tensor<2x2x16x32xf32>, tensor<?x2x16x32xf32>) {
+  %s = tensor.extract_slice %w[0, 0, 0] [2, 64, 16] [1, 1, 1] : tensor<4x64x16xf32> to tensor<2x64x16xf32>
+  %p = linalg.pack %s inner_dims_pos = [1] inner_tiles = [32] into %e : tensor<2x64x16xf32> -> tensor<2x2x16x32xf32>
+  %t = tensor.extract_slice %v[0, 0, 0] [%n, 16, 64] [1, 1, 1] : tensor<?x16x64xf32> to tensor<?x16x64xf32>
+  %q = linalg.pack %t outer_dims_perm = [0, 2, 1] inner_dims_pos = [2] inner_tiles = [32] into %f
+      : tensor<?x16x64xf32> -> tensor<?x2x16x32xf32>
+  return %p, %q : tensor<2x2x16x32xf32>, tensor<?x2x16x32xf32>
+}
+
 // f32 along n is copied; f16 along k is transposed in pairs, which then part.
 // CHECK-LABEL: func.func @others(
 // CHECK: scf.for {{.*}} step %c1

@@ -32,8 +32,11 @@ struct Packing {
 FailureOr<Packing> packLayer(ModuleOp module, llvm::StringRef entry);
 
 /// What moe-pack-weights noted on `entry` of a module; nothing if it did not
-/// run or found nothing. Takes the notes off, since they tie the two functions
-/// together and no lowering knows them. Emits an error where they are wrong.
+/// run or found nothing. Takes the notes off: the symbol in `moe.pack` is there
+/// for pipelines that run on functions with moe ops and what symbols connect
+/// with them, but an artifact is lowered whole, and its entries get other
+/// arguments than `moe.packed` counts. Emits an error where the notes are
+/// wrong.
 FailureOr<std::optional<Packing>> takePacking(ModuleOp module,
                                               llvm::StringRef entry);
 

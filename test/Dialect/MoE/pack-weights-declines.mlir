@@ -1,15 +1,18 @@
-// What keeps a weight from being packed: the remark says which, and why. Others are packed all the same.
+// What keeps a weight from being packed: the remark says which, and why. Those that an op reads beside it are not
+// packed either.
 
 // RUN: moe-opt %s --moe-pack-weights --remarks-filter-missed=moe-pack-weights 2>%t.remarks | FileCheck %s
 // RUN: FileCheck %s --check-prefix=REMARK --implicit-check-not=remark: < %t.remarks
 
 // REMARK: remark: [Missed] a weight is not packed | Category:moe-pack-weights | Function=dense
 // REMARK-SAME: argument 2 (shared): it is the same for all experts
+// REMARK: remark: [Missed] {{.*}} | Function=dense
+// REMARK-SAME: argument 3: it is read beside argument 2 (shared), which is not packed, and of an op's weights all are packed or none
+// REMARK-SAME: let that be packed, or read it in an op of its own
 // CHECK-LABEL: func.func @dense(
-// CHECK-SAME: tensor<64x8xf32> {moe.name = "shared"}, %{{.*}}: tensor<4x2x8x32xf32>
-// CHECK-SAME: moe.packed = array<i32: 3>
-// CHECK-LABEL: func.func @dense_pack(
-// CHECK-SAME: %{{.*}}: tensor<?x64x8xf32>) -> tensor<?x2x8x32xf32>
+// CHECK-SAME: tensor<64x8xf32> {moe.name = "shared"}, %{{.*}}: tensor<4x64x8xf32>
+// CHECK-NOT: moe.pack
+// CHECK-NOT: @dense_pack
 func.func @dense(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %s: tensor<64x8xf32> {moe.name = "shared"},
     %w: tensor<4x64x8xf32>, %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
   %y = moe.grouped_matmul offsets(%o : tensor<5xi32>)
@@ -119,6 +122,75 @@ func.func @other_readers(%o: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tensor<4x6
                  tensor<?x64xf32>, tensor<4x64x64xf32>, tensor<?x64xf32>, tensor<4x64x64xf32>,
                  tensor<?x64xf32>, tensor<4x64x64xf32>)
       extras(%v[e, n, 0] : tensor<4x64x64xf32>) outs(%init : tensor<?x64xf32>) {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
+  }
+  return %y : tensor<?x64xf32>
+}
+
+// The second op's weight keeps @c from being packed in it, @c keeps @b from being packed in the first, and @a goes
+// with @b; what nothing is read beside is packed.
+// REMARK: remark: [Missed] {{.*}} | Function=chain
+// REMARK-SAME: argument 5: 'tensor.extract_slice' reads it as well
+// REMARK: remark: [Missed] {{.*}} | Function=chain
+// REMARK-SAME: argument 4: it is read beside argument 5, which is not packed
+// REMARK: remark: [Missed] {{.*}} | Function=chain
+// REMARK-SAME: argument 3: it is read beside argument 4, which is not packed
+// REMARK: remark: [Missed] {{.*}} | Function=chain
+// REMARK-SAME: argument 2: it is read beside argument 3, which is not packed
+// CHECK-LABEL: func.func @chain(
+// CHECK-COUNT-4: tensor<4x64x8xf32>
+// CHECK-SAME: tensor<4x2x8x32xf32>
+// CHECK-SAME: moe.packed = array<i32: 6>
+// CHECK-LABEL: func.func @chain_pack(
+// CHECK-SAME: tensor<?x64x8xf32>) -> tensor<?x2x8x32xf32>
+func.func @chain(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %a: tensor<4x64x8xf32>, %b: tensor<4x64x8xf32>,
+    %c: tensor<4x64x8xf32>, %d: tensor<4x64x8xf32>, %alone: tensor<4x64x8xf32>, %init: tensor<?x64xf32>)
+    -> (tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<64xf32>) {
+  %p = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %a[e, n, k] + %x[m, k] * %b[e, n, k]
+               : tensor<?x8xf32>, tensor<4x64x8xf32>, tensor<?x8xf32>, tensor<4x64x8xf32>)
+      outs(%init : tensor<?x64xf32>) {
+  ^bb0(%y: f32):
+    moe.yield %y : f32
+  }
+  %q = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %b[e, n, k] + %x[m, k] * %c[e, n, k]
+               : tensor<?x8xf32>, tensor<4x64x8xf32>, tensor<?x8xf32>, tensor<4x64x8xf32>)
+      outs(%init : tensor<?x64xf32>) {
+  ^bb0(%y: f32):
+    moe.yield %y : f32
+  }
+  %r = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %c[e, n, k] + %x[m, k] * %d[e, n, k]
+               : tensor<?x8xf32>, tensor<4x64x8xf32>, tensor<?x8xf32>, tensor<4x64x8xf32>)
+      outs(%init : tensor<?x64xf32>) {
+  ^bb0(%y: f32):
+    moe.yield %y : f32
+  }
+  %s = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %alone[e, n, k] : tensor<?x8xf32>, tensor<4x64x8xf32>)
+      outs(%init : tensor<?x64xf32>) {
+  ^bb0(%y: f32):
+    moe.yield %y : f32
+  }
+  %t = tensor.extract_slice %d[0, 0, 0] [1, 64, 1] [1, 1, 1] : tensor<4x64x8xf32> to tensor<64xf32>
+  return %p, %q, %r, %s, %t : tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<64xf32>
+}
+
+// REMARK: remark: [Missed] {{.*}} | Function=beside_no_argument
+// REMARK-SAME: it is no argument of the function
+// REMARK: remark: [Missed] {{.*}} | Function=beside_no_argument
+// REMARK-SAME: argument 2: it is read beside a weight that is no argument, which is not packed
+// CHECK-LABEL: func.func @beside_no_argument(
+// CHECK-NOT: @beside_no_argument_pack
+func.func @beside_no_argument(%o: tensor<5xi32>, %x: tensor<?x8xf32>, %w: tensor<4x64x8xf32>,
+    %init: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  %made = arith.constant dense<1.0> : tensor<4x64x8xf32>
+  %y = moe.grouped_matmul offsets(%o : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n, k], %x[m, k] * %made[e, n, k]
+               : tensor<?x8xf32>, tensor<4x64x8xf32>, tensor<?x8xf32>, tensor<4x64x8xf32>)
+      outs(%init : tensor<?x64xf32>) {
   ^bb0(%a: f32, %b: f32):
     moe.yield %a : f32
   }

@@ -21,6 +21,8 @@
 #include "moe/Dialect/MoE/IR/MoE.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Utils/PackedWeights.h"
+#include "llvm/ADT/Sequence.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEPACKWEIGHTS
@@ -62,11 +64,12 @@ struct Obstacle {
 };
 
 /// An argument of a layer, and the reads of it that differ: a packed tensor
-/// each.
+/// each, with the attributes that it has as an argument.
 struct PackedArgument {
   BlockArgument argument;
   SmallVector<WeightUse> uses;
   SmallVector<WeightRead> reads;
+  SmallVector<DictionaryAttr> attributes;
 };
 
 } // namespace
@@ -171,8 +174,9 @@ static void remarkNotPacked(Operation *op, const Twine &what,
                (what + obstacle.reason).str(), obstacle.advice);
 }
 
-/// "argument 3 (gate): " or, where it has no name, "argument 3: ".
-static std::string describe(func::FuncOp layer, Value weight) {
+/// "argument 3 (gate)" or, where it has no name, "argument 3"; nothing for what
+/// is no argument of `layer`.
+static std::string getArgumentText(func::FuncOp layer, Value weight) {
   auto argument = dyn_cast<BlockArgument>(weight);
   if (!argument || argument.getOwner() != &layer.getBody().front())
     return "";
@@ -180,7 +184,13 @@ static std::string describe(func::FuncOp layer, Value weight) {
   std::string text = "argument " + std::to_string(number);
   if (auto name = layer.getArgAttrOfType<StringAttr>(number, kName))
     text += (" (" + name.getValue() + ")").str();
-  return text + ": ";
+  return text;
+}
+
+/// The same as the beginning of a remark.
+static std::string describe(func::FuncOp layer, Value weight) {
+  std::string text = getArgumentText(layer, weight);
+  return text.empty() ? text : text + ": ";
 }
 
 /// Adds the weights of `op`; those that cannot be packed go to `declined`.
@@ -207,22 +217,64 @@ static void collectWeights(func::FuncOp layer, GroupedMatmulOp op,
     }
 }
 
+/// Declines what `op` reads beside a weight that is declined, since kernels
+/// read packed weights alone or none. Returns whether there was any.
+static bool declineBeside(func::FuncOp layer, GroupedMatmulOp op,
+                          llvm::SmallDenseSet<Value> &declined) {
+  SmallVector<Value> weights;
+  for (const GroupedMatmulOp::Product &product : op.getProducts())
+    for (const GroupedMatmulOp::Term &term : product)
+      weights.push_back(term.getWeight());
+  auto isDeclined = [&](Value weight) { return declined.contains(weight); };
+  auto inTheWay = llvm::find_if(weights, isDeclined);
+  if (inTheWay == weights.end())
+    return false;
+  std::string other = getArgumentText(layer, *inTheWay);
+  if (other.empty())
+    other = "a weight that is no argument";
+  bool changed = false;
+  for (Value weight : weights) {
+    if (!declined.insert(weight).second)
+      continue;
+    changed = true;
+    remarkNotPacked(op, describe(layer, weight),
+                    {"it is read beside " + other +
+                         ", which is not packed, and of an op's weights all "
+                         "are packed or none",
+                     "let that be packed, or read it in an op of its own"});
+  }
+  return changed;
+}
+
 /// The arguments of `layer` that can be packed, in their order.
 static SmallVector<PackedArgument> findWeights(func::FuncOp layer) {
   llvm::MapVector<Value, PackedArgument> arguments;
   llvm::SmallDenseSet<Value> declined;
+  SmallVector<GroupedMatmulOp> ops;
   layer.walk([&](GroupedMatmulOp op) {
+    ops.push_back(op);
     collectWeights(layer, op, arguments, declined);
   });
-  SmallVector<PackedArgument> weights;
   for (auto &[weight, packed] : arguments) {
     if (declined.contains(weight))
       continue;
     if (std::optional<Obstacle> obstacle = findObstacle(packed)) {
       remarkNotPacked(packed.uses.front().op, describe(layer, weight),
                       *obstacle);
-      continue;
+      declined.insert(weight);
     }
+  }
+  // Ops share weights, so one that is declined may keep others from being
+  // packed in ops that were looked at before.
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (GroupedMatmulOp op : ops)
+      changed |= declineBeside(layer, op, declined);
+  }
+  SmallVector<PackedArgument> weights;
+  for (auto &[weight, packed] : arguments) {
+    if (declined.contains(weight))
+      continue;
     llvm::sort(packed.reads, [](const WeightRead &x, const WeightRead &y) {
       return std::tie(x.first, x.stride, x.columns) <
              std::tie(y.first, y.stride, y.columns);
@@ -233,6 +285,74 @@ static SmallVector<PackedArgument> findWeights(func::FuncOp layer) {
     return x.argument.getArgNumber() < y.argument.getArgNumber();
   });
   return weights;
+}
+
+//===----------------------------------------------------------------------===//
+// Names
+//===----------------------------------------------------------------------===//
+
+static std::string getSuffix(size_t i, size_t count) {
+  return count > 1 ? "_" + std::to_string(i) : "";
+}
+
+/// What the tensors that an argument becomes are called: `text`, with _0, _1, …
+/// behind where they are several. Where one of these is in `taken`, `separator`
+/// and a number go between. Adds them to `taken`.
+static std::string takeNames(StringRef text, StringRef separator, size_t count,
+                             llvm::StringSet<> &taken) {
+  auto isFree = [&](StringRef candidate) {
+    return llvm::none_of(llvm::seq(count), [&](size_t i) {
+      return taken.contains((candidate + getSuffix(i, count)).str());
+    });
+  };
+  std::string name = text.str();
+  for (unsigned number = 2; !isFree(name); ++number)
+    name = (text + separator + Twine(number)).str();
+  for (size_t i : llvm::seq(count))
+    taken.insert(name + getSuffix(i, count));
+  return name;
+}
+
+/// The values of `attribute` that arguments and results of `layer` have.
+static llvm::StringSet<> getNames(func::FuncOp layer, StringRef attribute) {
+  llvm::StringSet<> names;
+  for (unsigned i : llvm::seq(layer.getNumArguments()))
+    if (auto name = layer.getArgAttrOfType<StringAttr>(i, attribute))
+      names.insert(name.getValue());
+  for (unsigned i : llvm::seq(layer.getNumResults()))
+    if (auto name = layer.getResultAttrOfType<StringAttr>(i, attribute))
+      names.insert(name.getValue());
+  return names;
+}
+
+/// Sets the attributes of what `weights` become: those of the arguments, with
+/// names that nothing else in `layer` has.
+static void setAttributes(func::FuncOp layer,
+                          MutableArrayRef<PackedArgument> weights) {
+  Builder b(layer.getContext());
+  llvm::StringSet<> names = getNames(layer, kName);
+  llvm::StringSet<> params = getNames(layer, kParam);
+  for (PackedArgument &weight : weights) {
+    NamedAttrList packed(layer.getArgAttrDict(weight.argument.getArgNumber()));
+    auto name = dyn_cast_or_null<StringAttr>(packed.get(kName));
+    auto param = dyn_cast_or_null<StringAttr>(packed.get(kParam));
+    size_t count = weight.reads.size();
+    std::string baseName, baseParam;
+    if (name) // One that becomes one keeps its name.
+      baseName = count == 1 ? name.getValue().str()
+                            : takeNames(name.getValue(), "_", count, names);
+    if (param)
+      baseParam =
+          takeNames(getPackedParam(param.getValue()), ".", count, params);
+    for (size_t i : llvm::seq(count)) {
+      std::string suffix = getSuffix(i, count);
+      if (name)
+        packed.set(kName, b.getStringAttr(baseName + suffix));
+      if (param)
+        packed.set(kParam, b.getStringAttr(baseParam + suffix));
+      weight.attributes.push_back(packed.getDictionary(b.getContext()));
+    }
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -292,18 +412,20 @@ static Value buildPack(OpBuilder &b, Location loc, Value source,
       .getResult();
 }
 
-/// `attributes` of an argument as those of packed tensor `i` of `count` that
-/// take its place.
-static DictionaryAttr getPackedAttrs(Builder &b, DictionaryAttr attributes,
-                                     size_t i, size_t count) {
-  std::string suffix = count > 1 ? "_" + std::to_string(i) : "";
-  NamedAttrList packed(attributes);
-  if (auto name = dyn_cast_or_null<StringAttr>(packed.get(kName)))
-    packed.set(kName, b.getStringAttr(name.getValue() + suffix));
-  if (auto param = dyn_cast_or_null<StringAttr>(packed.get(kParam)))
-    packed.set(kParam,
-               b.getStringAttr(getPackedParam(param.getValue()) + suffix));
-  return packed.getDictionary(b.getContext());
+static std::string getPackName(func::FuncOp layer) {
+  return (layer.getName() + "_pack").str();
+}
+
+/// The attributes of the result for an argument with `attributes`.
+static DictionaryAttr getResultAttrs(Builder &b, DictionaryAttr attributes,
+                                     llvm::StringSet<> &names) {
+  NamedAttrList result(attributes);
+  result.erase(kParam);
+  // A signature has no name twice.
+  if (auto name = dyn_cast_or_null<StringAttr>(result.get(kName)))
+    result.set(kName, b.getStringAttr(takeNames(
+                          (name.getValue() + "_packed").str(), "_", 1, names)));
+  return result.getDictionary(b.getContext());
 }
 
 /// The function that makes the packed tensors of `weights`, still arguments of
@@ -312,8 +434,8 @@ static func::FuncOp buildPackFunction(func::FuncOp layer,
                                       ArrayRef<PackedArgument> weights) {
   Location loc = layer.getLoc();
   OpBuilder b(layer.getContext());
-  auto pack = func::FuncOp::create(loc, (layer.getName() + "_pack").str(),
-                                   b.getFunctionType({}, {}));
+  auto pack =
+      func::FuncOp::create(loc, getPackName(layer), b.getFunctionType({}, {}));
   b.setInsertionPointToStart(pack.addEntryBlock());
   SmallVector<Value> results;
   for (const PackedArgument &weight : weights) {
@@ -325,18 +447,16 @@ static func::FuncOp buildPackFunction(func::FuncOp layer,
     unsigned number = pack.getNumArguments();
     (void)pack.insertArgument(number, type.clone(shape), attributes,
                               weight.argument.getLoc());
-    for (auto [i, read] : llvm::enumerate(weight.reads)) {
+    for (const WeightRead &read : weight.reads)
       results.push_back(buildPack(b, loc, pack.getArgument(number), read));
-      NamedAttrList named(
-          getPackedAttrs(b, attributes, i, weight.reads.size()));
-      named.erase(kParam);
-      // A signature has no name twice.
-      if (auto name = dyn_cast_or_null<StringAttr>(named.get(kName)))
-        named.set(kName, b.getStringAttr(name.getValue() + "_packed"));
-      (void)pack.insertResult(pack.getNumResults(), results.back().getType(),
-                              named.getDictionary(b.getContext()));
-    }
   }
+  llvm::StringSet<> names = getNames(pack, kName);
+  for (const PackedArgument &weight : weights)
+    for (DictionaryAttr attributes : weight.attributes) {
+      unsigned number = pack.getNumResults();
+      (void)pack.insertResult(number, results[number].getType(),
+                              getResultAttrs(b, attributes, names));
+    }
   func::ReturnOp::create(b, loc, results);
   return pack;
 }
@@ -360,17 +480,13 @@ static void replaceUse(const WeightUse &use, Value packed) {
 /// `added`.
 static void replaceArgument(func::FuncOp layer, const PackedArgument &weight,
                             SmallVectorImpl<BlockArgument> &added) {
-  Builder b(layer.getContext());
   BlockArgument argument = weight.argument;
   auto type = cast<RankedTensorType>(argument.getType());
-  DictionaryAttr attributes = layer.getArgAttrDict(argument.getArgNumber());
-  size_t count = weight.reads.size();
   BlockArgument first;
   for (auto [i, read] : llvm::enumerate(weight.reads)) {
     unsigned number = argument.getArgNumber() + i + 1;
     RankedTensorType packed = getPackedType(type, read, type.getDimSize(0));
-    (void)layer.insertArgument(number, packed,
-                               getPackedAttrs(b, attributes, i, count),
+    (void)layer.insertArgument(number, packed, weight.attributes[i],
                                argument.getLoc());
     added.push_back(layer.getArgument(number));
     first = first ? first : added.back();
@@ -382,18 +498,37 @@ static void replaceArgument(func::FuncOp layer, const PackedArgument &weight,
   (void)layer.eraseArgument(argument.getArgNumber());
 }
 
-func::FuncOp mlir::moe::packWeights(func::FuncOp layer) {
+/// An error if the function that packs the weights of `layer` cannot be called
+/// as artifacts look for it.
+static LogicalResult checkPackName(func::FuncOp layer, Operation *scope) {
+  std::string name = getPackName(layer);
+  Operation *other = SymbolTable::lookupSymbolIn(scope, name);
+  if (!other)
+    return success();
+  InFlightDiagnostic error = layer.emitError()
+                             << "the function that packs the weights of @"
+                             << layer.getName() << " has to be called @" << name
+                             << ", and there is one already: rename that, or @"
+                             << layer.getName();
+  error.attachNote(other->getLoc()) << "@" << name << " is here";
+  return error;
+}
+
+FailureOr<func::FuncOp> mlir::moe::packWeights(func::FuncOp layer) {
   if (layer.isExternal())
-    return {};
+    return func::FuncOp();
   SmallVector<PackedArgument> weights = findWeights(layer);
   if (weights.empty())
-    return {};
+    return func::FuncOp();
   Operation *scope = SymbolTable::getNearestSymbolTable(layer->getParentOp());
   if (!scope || !SymbolTable::symbolKnownUseEmpty(layer, scope)) {
     remarkNotPacked(weights.front().uses.front().op, "",
                     {"the function is called by others", "inline it first"});
-    return {};
+    return func::FuncOp();
   }
+  if (failed(checkPackName(layer, scope)))
+    return failure();
+  setAttributes(layer, weights);
   func::FuncOp pack = buildPackFunction(layer, weights);
   SymbolTable(scope).insert(pack, std::next(layer->getIterator()));
   SmallVector<BlockArgument> added;
@@ -433,9 +568,13 @@ struct PackWeightsPass final : moe::impl::MoEPackWeightsBase<PackWeightsPass> {
   void runOnOperation() override {
     auto functions =
         llvm::to_vector(getOperation()->getRegion(0).getOps<func::FuncOp>());
-    for (func::FuncOp function : functions)
-      if (func::FuncOp pack = packWeights(function))
-        numPacked += pack.getNumResults();
+    for (func::FuncOp function : functions) {
+      FailureOr<func::FuncOp> pack = packWeights(function);
+      if (failed(pack))
+        return signalPassFailure();
+      if (*pack)
+        numPacked += pack->getNumResults();
+    }
   }
 };
 } // namespace

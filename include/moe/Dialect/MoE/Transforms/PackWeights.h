@@ -1,4 +1,4 @@
-//===- PackWeights.h - Layers with packed weights -*- C++ -*-===//
+//===- PackWeights.h - Layers with packed weights ---------------*- C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -27,14 +27,16 @@ inline constexpr llvm::StringLiteral kPackAttr("moe.pack");
 inline constexpr llvm::StringLiteral kPackedAttr("moe.packed");
 
 /// The `moe.param` of a packed tensor, from that of the tensor that it is made
-/// of: "a.{expert}.b" becomes "a.b.packed".
+/// of: "a.{expert}.b" becomes "a.b.packed". Two tensors may get the same of it;
+/// packWeights makes them differ.
 std::string getPackedParam(llvm::StringRef param);
 
 /// Lets the moe.grouped_matmuls of `layer`, on tensors, read packed weights,
 /// and returns the function beside it that packs them; null where there is
 /// nothing to pack. Missed remarks say which weights moe-pack-weights declines.
-/// `layer` must be in an op with a symbol table.
-func::FuncOp packWeights(func::FuncOp layer);
+/// `layer` must be in an op with a symbol table. Emits an error where something
+/// else has the name of that function.
+FailureOr<func::FuncOp> packWeights(func::FuncOp layer);
 
 /// The function that packs the weights of `layer`; null if there is none.
 func::FuncOp findPack(func::FuncOp layer);

@@ -1,4 +1,4 @@
-//===- Passes.td - Passes of the moe dialect -*- tablegen -*-===//
+//===- Passes.td - Passes of the moe dialect ---------------*- tablegen -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -9,6 +9,7 @@
 #define MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD
 
 include "mlir/Pass/PassBase.td"
+include "moe/Dialect/MoE/Transforms/PackingPasses.td"
 
 def MoEDecompose : Pass<"moe-decompose"> {
   let summary = "replaces moe ops by upstream dialects";
@@ -531,78 +532,6 @@ def MoEReplayIds : Pass<"moe-replay-ids"> {
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
     "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
     "::mlir::tensor::TensorDialect"
-  ];
-}
-
-def MoEPackWeights : Pass<"moe-pack-weights"> {
-  let summary = "lets grouped matmuls read packed weights";
-  let description = [{
-    CPUs stream weights best in panels of 32 columns. This pass replaces the
-    weights that a function takes by packed ones, in one layout for all
-    instruction sets, and puts a function beside it that makes these:
-
-    | element | type | index |
-    |---|---|---|
-    | bf16 | E × ⌈N/32⌉ × ⌈K/2⌉ × 32 × 2 | `[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2]` |
-    | f32, f16 | E × ⌈N/32⌉ × K × 32 | `[e, n floordiv 32, k, n mod 32]` |
-
-    Columns from N on are zeros, and so is what stands beside the last of an odd
-    number of elements. Results have the same bits on the general lowering;
-    others may add in another order.
-
-    Packed is each weight of a `moe.grouped_matmul` on tensors that is an argument
-    of the function, is read by grouped matmuls alone, as `[e, n, k]` or
-    `[e, k, n]`, and has static N and K. What is read as `n + c` or `s * n + c`
-    (gate and up one after the other, or in turns) becomes a packed argument for
-    each such expression, NAME_0, NAME_1, …, in its place. Others stay, with a
-    missed remark: dense weights, those that a decode region computes, those that
-    something else reads, functions that others call.
-
-    The other function has one argument for each tensor that was replaced, with
-    the attributes it had, and one result for each packed argument, in the order
-    of these. The number of experts is dynamic: one call packs them all, and one
-    with a slab of one expert packs that. It is called `NAME_pack`; `moe.pack` of
-    the first function names it, so that pipelines lower both, and `moe.packed`
-    has the numbers of the arguments that its results are for. A packed argument
-    keeps its `moe.name` (the result for it is called NAME_packed); its `moe.param`
-    is that of the stored tensor without `{expert}`, and with `.packed` at the end.
-
-    Runs after `moe-fuse`; `moe-cpu-lowering` does not run it.
-
-    Before:
-
-    ```mlir
-    func.func @layer(%x: tensor<?x8xbf16>, %up: tensor<4x70x8xbf16> {moe.param = "experts.{expert}.up"}, ...) {
-      ...
-      %h = moe.grouped_matmul offsets(%o : tensor<5xi32>)
-          products(%x[m, k] * %up[e, n, k] : tensor<?x8xbf16>, tensor<4x70x8xbf16>) ...
-    ```
-
-    After:
-
-    ```mlir
-    func.func @layer(%x: tensor<?x8xbf16>, %up: tensor<4x3x4x32x2xbf16> {moe.param = "experts.up.packed"}, ...)
-        attributes {moe.pack = @layer_pack, moe.packed = array<i32: 1>} {
-      ...
-      %h = moe.grouped_matmul offsets(%o : tensor<5xi32>)
-          products(%x[m, k] * %up[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2]
-                   : tensor<?x8xbf16>, tensor<4x3x4x32x2xbf16>) ...
-
-    func.func @layer_pack(%up: tensor<?x70x8xbf16> {moe.param = "experts.{expert}.up"})
-        -> tensor<?x3x4x32x2xbf16> {
-      ...
-      %packed = linalg.pack %up padding_value(%zero : bf16) inner_dims_pos = [1, 2] inner_tiles = [32, 2]
-          into %empty : tensor<?x70x8xbf16> -> tensor<?x3x4x32x2xbf16>
-      return %packed : tensor<?x3x4x32x2xbf16>
-    }
-    ```
-  }];
-  let statistics = [
-    Statistic<"numPacked", "num-packed", "Number of packed arguments">
-  ];
-  let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
-    "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"
   ];
 }
 

@@ -109,7 +109,7 @@ def _call_rows(points: list[dict]) -> list[str]:
 
 def _weights(point: dict) -> str:
     """Whose layout they have."""
-    if point["ours_weights"] == "mapped":
+    if point.get("ours_weights", "mapped") == "mapped":
         return "the checkpoint's"
     size, rate = point["packed_bytes"] * 1e-9, 1e-9 / point["pack_seconds"]
     return (f"packed, {point['case']} {point['dtype']}: {size:.2f} GB in "

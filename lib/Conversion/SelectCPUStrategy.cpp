@@ -136,7 +136,7 @@ static int64_t choosePanelPart(const CPUMachine &machine, int64_t bytes,
 /// half of the first cache.
 static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config,
                                  const CPUMachine &machine) {
-  constexpr int64_t kBlockColumns = 480, kPanelColumns = 96;
+  constexpr int64_t kBlockColumns = 480, kTurnedColumns = 96;
   SmallVector<Matmul::Product> products = op.getProducts();
   int64_t width = std::lcm(config.getTileColumns(), config.getLanes());
   for (const ColumnGroup &group : findColumnGroups(products))
@@ -148,7 +148,7 @@ static CPUMatmulAttr widenBlocks(Matmul op, CPUMatmulAttr config,
       op.getContext(), config.getTileRows(), config.getTileColumns(),
       config.getBlockRows(),
       llvm::alignTo(llvm::divideCeil(columns, numBlocks), width),
-      alignToStep(machine.l1Bytes / 2 / kPanelColumns / bytes,
+      alignToStep(machine.l1Bytes / 2 / kTurnedColumns / bytes,
                   config.getStep()),
       config.getLanes(), config.getKernel());
 }

@@ -37,10 +37,14 @@ bool mlir::moe::runsAlongSum(const Matmul::Term &term) {
 }
 
 bool mlir::moe::runsAlongColumns(const Matmul::Term &term) {
+  // Decoded ones are along k whatever the order of what is stored.
   unsigned bits = getWeightType(term).getIntOrFloatBitWidth();
-  return getColumnStride(term.getWeightMap()) && (bits == 16 || bits == 32);
+  return !term.decode && getColumnStride(term.getWeightMap()) &&
+         (bits == 16 || bits == 32);
 }
 
 bool mlir::moe::isPacked(const Matmul::Term &term) {
-  return !term.decode && isPackedMap(getWeightType(term), term.getWeightMap());
+  return !term.decode &&
+         isPackedWeight(cast<ShapedType>(term.getWeight().getType()),
+                        term.getWeightMap());
 }

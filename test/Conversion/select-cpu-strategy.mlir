@@ -133,6 +133,23 @@ func.func @decode(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x3
   return %y, %z : tensor<?x32xf32>, tensor<?x32xf32>
 }
 
+// What is stored with n last is decoded to a panel along k all the same.
+// CHECK-LABEL: func @decode_columns
+// CHECK: block_columns = 48, block_sum = 1024, lanes = 16>
+func.func @decode_columns(%offsets: tensor<5xi32>, %x: tensor<?x2048xf32>, %w: tensor<4x256x32xi32>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * decode(%w[e, k floordiv 8, n]) : tensor<?x2048xf32>, tensor<4x256x32xi32>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
+  } decode {
+  ^bb0(%n: index, %k: index, %code: i32):
+    %value = arith.sitofp %code : i32 to f32
+    moe.yield %value : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
 // MISSED: 'vector.broadcast' in the decode region does not work on vectors; use elementwise ops of arith and math
 // CHECK-LABEL: func @scalar_decode
 // CHECK-NOT: cpu_matmul
@@ -147,6 +164,20 @@ func.func @scalar_decode(%offsets: tensor<5xi32>, %x: tensor<?x64xf32>, %w: tens
     %vector = vector.broadcast %code : f32 to vector<1xf32>
     %value = vector.extract %vector[0] : f32 from vector<1xf32>
     moe.yield %value : f32
+  }
+  return %y : tensor<?x32xf32>
+}
+
+// The index of packed weights, but pairs are four elements apart: no panel of 32 × 2.
+// MISSED: a weight has neither k nor n as its last index; store it as E×N×K or E×K×N
+// CHECK-LABEL: func @padded_pairs
+// CHECK-NOT: cpu_matmul
+func.func @padded_pairs(%offsets: tensor<5xi32>, %x: tensor<?x64xbf16>, %w: tensor<4x1x32x32x4xbf16>, %init: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = moe.grouped_matmul offsets(%offsets : tensor<5xi32>)
+      products(%x[m, k] * %w[e, n floordiv 32, k floordiv 2, n mod 32, k mod 2] : tensor<?x64xbf16>, tensor<4x1x32x32x4xbf16>)
+      outs(%init : tensor<?x32xf32>) {
+  ^bb0(%p: f32):
+    moe.yield %p : f32
   }
   return %y : tensor<?x32xf32>
 }

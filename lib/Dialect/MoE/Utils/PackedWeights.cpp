@@ -43,8 +43,13 @@ AffineMap mlir::moe::getPackedMap(Type elementType, AffineExpr expert) {
   return AffineMap::get(Matmul::kNumDims, 0, index, context);
 }
 
-bool mlir::moe::isPackedMap(Type elementType, AffineMap map) {
-  if (map.getNumResults() == 0)
+bool mlir::moe::isPackedWeight(ShapedType type, AffineMap map) {
+  Type elementType = type.getElementType();
+  SmallVector<int64_t> ends = {kPanelColumns};
+  if (int64_t pair = getPanelPair(elementType); pair > 1)
+    ends.push_back(pair);
+  if (map.getNumResults() <= ends.size() ||
+      type.getShape().take_back(ends.size()) != ArrayRef(ends))
     return false;
   AffineExpr expert = map.getResult(0);
   return !expert.isFunctionOfDim(Matmul::kColumn) &&

@@ -24,7 +24,7 @@
 #define MOE_DIALECT_MOE_UTILS_PACKEDWEIGHTS_H
 
 #include "mlir/IR/AffineMap.h"
-#include "mlir/IR/Types.h"
+#include "mlir/IR/BuiltinTypeInterfaces.h"
 
 namespace mlir::moe {
 
@@ -42,8 +42,9 @@ llvm::SmallVector<int64_t> getPackedShape(Type elementType, int64_t numColumns,
 /// where `expert` picks the slab.
 AffineMap getPackedMap(Type elementType, AffineExpr expert);
 
-/// True if a weight of this type is read at an index like that.
-bool isPackedMap(Type elementType, AffineMap map);
+/// True if a weight of this type, whose last sizes are those of the layout, is
+/// read at an index like that.
+bool isPackedWeight(ShapedType type, AffineMap map);
 
 } // namespace mlir::moe
 

@@ -13,6 +13,7 @@
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Target/EntrySignature.h"
+#include "llvm/ADT/DenseSet.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -44,23 +45,73 @@ static LogicalResult checkPacking(func::FuncOp entry, func::FuncOp packing,
   return success();
 }
 
-/// The results are called as the arguments that they are for, with "_packed"
-/// behind: so are arguments of `packing`, without it. What a file of packed
-/// weights calls the arguments is their `moe.param`.
+//===----------------------------------------------------------------------===//
+// Names
+//===----------------------------------------------------------------------===//
+
+/// Writes the names that arguments without one have by default, which would be
+/// others' after an argument has become two, and in a function of its own.
+static LogicalResult nameArguments(func::FuncOp entry) {
+  FailureOr<EntrySignature> signature = readEntrySignature(entry);
+  if (failed(signature))
+    return failure();
+  for (auto [i, argument] : llvm::enumerate(signature->arguments))
+    entry.setArgAttr(i, kNameAttr,
+                     StringAttr::get(entry.getContext(), argument.name));
+  return success();
+}
+
+/// The argument of a function of one block that `value` is made of; null if it
+/// is made of none, or of several.
+static BlockArgument findSource(Value value) {
+  BlockArgument source;
+  SmallVector<Value> work = {value};
+  llvm::DenseSet<Value> seen;
+  while (!work.empty()) {
+    Value next = work.pop_back_val();
+    if (!seen.insert(next).second)
+      continue;
+    if (Operation *op = next.getDefiningOp()) {
+      llvm::append_range(work, op->getOperands());
+      continue;
+    }
+    if (source)
+      return {};
+    source = cast<BlockArgument>(next);
+  }
+  return source;
+}
+
+/// Results are called as the arguments of the layer that they are for, with
+/// "_packed" behind, and arguments of `packing` as the first of those that are
+/// made of them, unless that is their name with "_0" behind. What a file of
+/// packed weights calls the layer's arguments is their `moe.param`.
 static void namePacked(func::FuncOp entry, func::FuncOp packing,
                        ArrayRef<int32_t> packed) {
   MLIRContext *context = entry.getContext();
+  Operation *terminator = packing.getBody().front().getTerminator();
+  llvm::DenseSet<BlockArgument> named;
   for (auto [i, number] : llvm::enumerate(packed)) {
     auto name = entry.getArgAttrOfType<StringAttr>(number, kNameAttr);
-    if (!name)
-      continue;
     packing.setResultAttr(
         i, kNameAttr, StringAttr::get(context, name.getValue() + "_packed"));
     if (!entry.getArgAttr(number, kParamAttr))
       entry.setArgAttr(number, kParamAttr,
                        StringAttr::get(context, name.getValue() + ".packed"));
+
+    BlockArgument source = findSource(terminator->getOperand(i));
+    if (!source || !named.insert(source).second)
+      continue;
+    auto own =
+        packing.getArgAttrOfType<StringAttr>(source.getArgNumber(), kNameAttr);
+    if (!own || name.getValue() != own.getValue().str() + "_0")
+      packing.setArgAttr(source.getArgNumber(), kNameAttr, name);
   }
 }
+
+//===----------------------------------------------------------------------===//
+// The packing of a layer
+//===----------------------------------------------------------------------===//
 
 FailureOr<std::optional<Packing>> mlir::moe::takePacking(ModuleOp module,
                                                          StringRef name) {
@@ -73,7 +124,8 @@ FailureOr<std::optional<Packing>> mlir::moe::takePacking(ModuleOp module,
   if (!packing || !packed)
     return entry.emitError() << kPackAttr << " and " << kPackedAttr << " of @"
                              << name << " are not what moe-pack-weights writes";
-  if (failed(checkPacking(entry, packing, packed)))
+  if (failed(checkPacking(entry, packing, packed)) ||
+      failed(nameArguments(entry)))
     return failure();
   namePacked(entry, packing, packed);
   entry->removeAttr(kPackAttr);
@@ -83,7 +135,10 @@ FailureOr<std::optional<Packing>> mlir::moe::takePacking(ModuleOp module,
 }
 
 FailureOr<Packing> mlir::moe::packLayer(ModuleOp module, StringRef name) {
-  if (!module.lookupSymbol(name)->hasAttr(kPackAttr)) {
+  auto entry = module.lookupSymbol<func::FuncOp>(name);
+  if (!entry->hasAttr(kPackAttr)) {
+    if (failed(nameArguments(entry)))
+      return failure();
     PassManager pm(module.getContext(), ModuleOp::getOperationName());
     pm.addPass(createInlinerPass());
     buildFusePipeline(pm);
@@ -96,7 +151,7 @@ FailureOr<Packing> mlir::moe::packLayer(ModuleOp module, StringRef name) {
     return failure();
   if (*packing)
     return **packing;
-  return module.lookupSymbol(name)->emitError()
+  return entry.emitError()
          << "there is nothing to pack in @" << name
          << ": it has no weights of experts that are arguments, of one known "
             "shape, and read by grouped matmuls alone; "

@@ -7,11 +7,8 @@ CRC-32 of each expert's slab (`moe.crc32.TENSOR`, 8 hex digits an expert).
 from __future__ import annotations
 
 import ctypes
-import json
 import math
-import mmap
 import os
-import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from moe.artifact import View
+from moe.tensors import make_header, read_entry, read_header
 
 LAYOUT, VERSION = "moe-panel-32", "1"
 _TYPES = {"f32": ("F32", 4), "f16": ("F16", 2), "bf16": ("BF16", 2)}
@@ -31,6 +29,14 @@ def _bytes_of(view: View) -> np.ndarray:
     return np.ctypeslib.as_array(ctypes.cast(view.address, ctypes.POINTER(ctypes.c_uint8)), (size,))
 
 
+def _check_shape(where: str, kind: str, shape: tuple[int, ...]) -> None:
+    rank, panel = (5, (32, 2)) if kind == "bf16" else (4, (32,))
+    if len(shape) != rank or shape[3:] != panel:
+        wanted = "x".join(("E", "panels", "K/2" if kind == "bf16" else "K", *map(str, panel)))
+        raise ValueError(f"{where}: packed weights of {kind} are {wanted}, this tensor is "
+                         f"{'x'.join(map(str, shape))}")
+
+
 def _checksums(data: np.ndarray, experts: int) -> list[str]:
     slab = data.size // max(experts, 1)
     with ThreadPoolExecutor() as pool:
@@ -39,26 +45,26 @@ def _checksums(data: np.ndarray, experts: int) -> list[str]:
 
 
 def save(path: str | Path, packed: Mapping[str, View]) -> None:
-    """Write packed tensors by name; the file appears whole or not at all."""
-    header: dict[str, object] = {}
+    """Write packed tensors by name; the file appears whole or not at all.
+
+    ValueError for tensors that are not packed. The file is for `load`: `moe-run` wants routers and
+    biases in it, too.
+    """
     metadata = {"moe.layout": LAYOUT, "moe.layout_version": VERSION}
-    chunks, offset = [], 0
-    # The widest elements first, so that all are aligned.
-    for name, view in sorted(packed.items(), key=lambda item: item[1].type != "f32"):
+    described, chunks = [], []
+    for name, view in packed.items():
         if view.type not in _TYPES:
             raise ValueError(f"{name}: packed weights are f32, f16 or bf16, not {view.type}")
+        _check_shape(name, view.type, tuple(view.shape))
         data = _bytes_of(view)
         metadata[f"moe.crc32.{name}"] = " ".join(_checksums(data, view.shape[0]))
-        header[name] = {"dtype": _TYPES[view.type][0], "shape": list(view.shape),
-                        "data_offsets": [offset, offset + data.size]}
+        # Whole rows of panels: with the first, all begin at multiples of 64 bytes.
+        described.append((name, _TYPES[view.type][0], view.shape, data.size))
         chunks.append(data)
-        offset += data.size
-    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
     part = Path(f"{path}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
+            file.write(make_header(described, metadata))
             for chunk in chunks:
                 file.write(chunk)
         os.replace(part, path)
@@ -74,40 +80,22 @@ class PackedFile(Mapping[str, View]):
     """
 
     def __init__(self, path: str | Path, check: bool = True) -> None:
-        self.path, self._views, self._data = path, {}, {}
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < 8:
-                raise ValueError(f"{path}: too short for a safetensors file")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        (length,) = struct.unpack("<Q", self._map[:8])
-        if length > len(self._map) - 8:
-            raise ValueError(f"{path}: header of {length} bytes, but the file has {len(self._map)}")
-        try:
-            header = json.loads(self._map[8:8 + length])
-        except ValueError:
-            header = None
-        metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
-        if not isinstance(metadata, dict):
-            raise ValueError(f"{path}: the header isn't a JSON object")
+        self.path, self._views = path, {}
+        header, metadata, self._data = read_header(path)
         layout, version = metadata.get("moe.layout"), metadata.get("moe.layout_version")
         if (layout, version) != (LAYOUT, VERSION):
             raise ValueError(f"{path}: its weights are packed as {layout!r}, version {version!r}; "
                              f"this program reads {LAYOUT!r}, version {VERSION!r}")
         for name, entry in header.items():
             if f"moe.crc32.{name}" in metadata:  # Others are as they are in checkpoints.
-                self._add(name, entry, 8 + length, metadata[f"moe.crc32.{name}"].split(), check)
+                self._add(name, entry, metadata[f"moe.crc32.{name}"].split(), check)
 
-    def _add(self, name: str, entry: dict, start: int, recorded: list[str], check: bool) -> None:
-        try:
-            kind, shape = _KINDS[entry["dtype"]], tuple(entry["shape"])
-            begin, end = (start + offset for offset in entry["data_offsets"])
-            fits = (start <= begin <= end <= len(self._map) and min(shape) >= 0 and
-                    end - begin == math.prod(shape) * _TYPES[kind][1])
-        except (KeyError, TypeError, ValueError):
-            fits = False
-        if not fits or len(shape) != (5 if kind == "bf16" else 4):
-            raise ValueError(f"{self.path}: {name!r} is no packed tensor within the file: {entry!r}")
-        data = np.frombuffer(self._map, np.uint8, end - begin, begin)
+    def _add(self, name: str, entry: object, recorded: list[str], check: bool) -> None:
+        stored, shape, data = read_entry(self.path, name, entry, self._data)
+        where = f"{self.path}: {name!r}"
+        if stored not in _KINDS:
+            raise ValueError(f"{where}: packed weights are F32, F16 or BF16, not {stored}")
+        _check_shape(where, _KINDS[stored], shape)
         if check:
             computed = _checksums(data, shape[0])
             if len(recorded) != len(computed):
@@ -117,8 +105,7 @@ class PackedFile(Mapping[str, View]):
                 if is_now != was:
                     raise ValueError(f"{self.path}: {name!r} is damaged: the CRC-32 of expert "
                                      f"{expert} is {is_now}, and was {was!r} when it was written")
-        self._data[name] = data
-        self._views[name] = View(data.ctypes.data, shape, kind)
+        self._views[name] = View(data.ctypes.data, shape, _KINDS[stored])
 
     def __getitem__(self, name: str) -> View:
         return self._views[name]

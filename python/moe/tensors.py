@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +61,14 @@ def _fp8_table(exponent_bits: int, finite: bool) -> np.ndarray:
 _FP8 = {"F8_E4M3": _fp8_table(4, finite=True), "F8_E5M2": _fp8_table(5, finite=False)}
 
 
-def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All tensors of a `.safetensors` file, by name, and its metadata.
+#: In the mapped file data begin at a multiple of this many bytes: a cache line.
+ALIGNMENT = 64
 
-    BF16 and fp8 become float32. Raises ValueError, naming the file and the tensor, when the file
-    isn't what it says.
+
+def read_header(path: str | Path) -> tuple[dict[str, object], dict[str, str], np.ndarray]:
+    """The entries of a `.safetensors` file by tensor, its metadata, and its data, mapped (bytes).
+
+    ValueError, naming the file, for what is no header; `read_entry` looks at the entries.
     """
     data = np.memmap(path, np.uint8, "r") if Path(path).stat().st_size else np.empty(0, np.uint8)
     if data.size < 8:
@@ -75,32 +78,67 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise ValueError(f"{path}: header of {length} bytes, but the file has {data.size}")
     try:
         header = json.loads(data[8:8 + length].tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the header isn't JSON ({error})") from None
     if not isinstance(header, dict):
         raise ValueError(f"{path}: the header isn't a JSON object")
     metadata = header.pop("__metadata__", {})
-    body = data[8 + length:]
-    return {name: _tensor(path, name, entry, body) for name, entry in header.items()}, metadata
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path}: the metadata isn't a JSON object: {metadata!r}")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{path}: metadata {key!r} isn't text: {value!r}")
+    return header, metadata, data[8 + length:]
 
 
-def _tensor(path: str | Path, name: str, entry: dict, body: np.ndarray) -> np.ndarray:
+def read_entry(path: str | Path, name: str, entry: object,
+               body: np.ndarray) -> tuple[str, tuple[int, ...], np.ndarray]:
+    """The type, the shape and the bytes of a tensor, of which `entry` is what the header says."""
     try:
-        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if min([start, end, *shape]) < 0:
+        kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if any(type(number) is not int or number < 0 for number in (start, end, *shape)):
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: tensor {name!r} isn't described by dtype, shape and "
                          f"data_offsets: {entry!r}") from None
-    if kind not in _STORED:
+    if not isinstance(kind, str) or kind not in _STORED:
         raise ValueError(f"{path}: tensor {name!r} is {kind}, which isn't supported here")
-    dtype = np.dtype(_STORED[kind])
-    count = math.prod(shape)
-    if not start <= end <= body.size or end - start != count * dtype.itemsize:
-        raise ValueError(f"{path}: tensor {name!r} of shape {shape} needs "
-                         f"{count * dtype.itemsize} bytes, its offsets are [{start}, {end}) "
-                         f"in {body.size} bytes of data")
-    values = np.frombuffer(body[start:end].tobytes(), dtype).reshape(shape)
+    size = math.prod(shape) * np.dtype(_STORED[kind]).itemsize
+    if not start <= end <= body.size or end - start != size:
+        raise ValueError(f"{path}: tensor {name!r} of shape {list(shape)} needs {size} bytes, "
+                         f"its offsets are [{start}, {end}) in {body.size} bytes of data")
+    return kind, shape, body[start:end]
+
+
+def make_header(tensors: Iterable[tuple[str, str, Sequence[int], int]],
+                metadata: Mapping[str, str] | None = None) -> bytes:
+    """What a file begins with; name, type, shape and bytes of the tensors, one behind the other.
+
+    Padded, so that data begin at a multiple of ALIGNMENT.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, kind, shape, size in tensors:
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text
+
+
+def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All tensors of a `.safetensors` file, by name, and its metadata.
+
+    BF16 and fp8 become float32. Raises ValueError, naming the file and the tensor, when the file
+    isn't what it says.
+    """
+    header, metadata, body = read_header(path)
+    return {name: _tensor(*read_entry(path, name, entry, body))
+            for name, entry in header.items()}, metadata
+
+
+def _tensor(kind: str, shape: tuple[int, ...], data: np.ndarray) -> np.ndarray:
+    values = np.frombuffer(data.tobytes(), _STORED[kind]).reshape(shape)
     if kind in _FP8:
         return _FP8[kind][values]
     return from_bf16_bits(values) if kind == "BF16" else values
@@ -109,17 +147,11 @@ def _tensor(path: str | Path, name: str, entry: dict, body: np.ndarray) -> np.nd
 def save(path: str | Path, tensors: Mapping[str, np.ndarray],
          bf16: Collection[str] = (), metadata: Mapping[str, str] | None = None) -> None:
     """Write `tensors` (those named in `bf16` as BF16) and `metadata` to `path`."""
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    chunks, offset = [], 0
+    described, chunks = [], []
     for name, value in tensors.items():
         value = np.asarray(value)
         kind = "BF16" if name in bf16 else _NAMES[value.dtype]
-        raw = (bf16_bits(value) if name in bf16 else value).tobytes()
-        header[name] = {"dtype": kind, "shape": list(value.shape),
-                        "data_offsets": [offset, offset + len(raw)]}
-        chunks.append(raw)
-        offset += len(raw)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+        chunks.append((bf16_bits(value) if name in bf16 else value).tobytes())
+        described.append((name, kind, value.shape, len(chunks[-1])))
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(chunks))
+        file.write(make_header(described, metadata) + b"".join(chunks))

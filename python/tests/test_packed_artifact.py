@@ -1,6 +1,5 @@
 """Artifacts that pack their weights, and files of packed weights, from Python."""
 
-import json
 import struct
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from moe import packed_file
 from moe.artifact import Artifact, View, packed_shape, view
 from moe.tensors import bf16_bits
+from packing import pack_panels, rewrite
 from programs import find_tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,23 +23,12 @@ def as_kind(values: np.ndarray, kind: str) -> np.ndarray:
     return bf16_bits(values) if kind == "bf16" else values
 
 
-def pack(values: np.ndarray, kind: str) -> np.ndarray:
-    """What packed weights are, written out."""
-    experts, columns, length = values.shape
-    shape = packed_shape(experts, columns, length, kind)
-    pair = 2 if kind == "bf16" else 1
-    padded = np.zeros((experts, shape[1] * 32, shape[2] * pair), values.dtype)
-    padded[:, :columns, :length] = values
-    panels = padded.reshape(experts, shape[1], 32, shape[2], pair)
-    return np.ascontiguousarray(panels.transpose(0, 1, 3, 2, 4)).reshape(shape)
-
-
 class Case:
     """A layer, its weights packed by the artifact, and a call."""
 
     def __init__(self, kind: str, layer: Artifact) -> None:
         random = np.random.default_rng(3)
-        self.kind, self.layer = kind, layer
+        self.kind, self.layer, self.pair = kind, layer, 2 if kind == "bf16" else 1
         draw = lambda *shape: as_kind(  # noqa: E731
             random.integers(-63, 64, shape).astype(np.float32) / 64, kind)
         self.sources = {name: draw(EXPERTS, *SIZES[name]) for name in NAMES}
@@ -71,7 +60,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory) -> Case:
 
 def test_packs_all(case: Case) -> None:
     for name in NAMES:
-        np.testing.assert_array_equal(case.packed[name], pack(case.sources[name], case.kind))
+        np.testing.assert_array_equal(case.packed[name], pack_panels(case.sources[name], case.pair))
 
 
 def test_replaces_an_expert(case: Case) -> None:
@@ -98,6 +87,9 @@ def test_refuses(case: Case) -> None:
         case.layer.pack_expert(0, *case.views(case.sources), *case.views(case.packed))
     with pytest.raises(ValueError, match="compiled without --pack-weights"):
         case.layer.pack.pack_expert(0, *views)
+    rows = np.zeros((2, 3, 4, 16), np.float32)
+    with pytest.raises(ValueError, match="w: packed weights of f32 are ExpanelsxKx32, .* 2x3x4x16"):
+        packed_file.save("none.safetensors", {"w": view(rows)})
     with pytest.raises(ValueError, match="weights of i8 are not packed"):
         packed_shape(1, 2, 3, "i8")
 
@@ -108,18 +100,14 @@ def test_saves_and_maps(case: Case, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     mapped = packed_file.load(file)
     assert set(mapped) == set(NAMES)
+    assert [mapped[name].address % 64 for name in NAMES] == [0, 0, 0]
     np.testing.assert_array_equal(case.run([mapped[name] for name in NAMES]),
                                   case.run(case.views(case.packed)))
 
 
 def change(file: Path, edit) -> Path:
-    data = file.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header, body = json.loads(data[8:8 + length]), bytearray(data[8 + length:])
-    edit(header, body)
-    text = json.dumps(header).encode()
     changed = file.with_name("changed.safetensors")
-    changed.write_bytes(struct.pack("<Q", len(text)) + text + body)
+    rewrite(file, changed, edit)
     return changed
 
 
@@ -131,22 +119,36 @@ def test_refuses_files(case: Case, tmp_path: Path) -> None:
         begin, end = header["up"]["data_offsets"]
         body[begin + (end - begin) // EXPERTS * 2] ^= 1
 
-    def metadata(key: str, value: str):
+    def metadata(key: str, value: object):
         return lambda header, body: header["__metadata__"].update({key: value})
 
+    def entry(name: str, **what: object):
+        return lambda header, body: header[name].update(what)
+
+    shape = list(case.packed["up"].shape)
+    swapped = [*shape[:2], shape[3], shape[2], *shape[4:]]
     for edit, message in (
             (flip, "'up' is damaged: the CRC-32 of expert 2 is"),
             (metadata("moe.layout", "rows"), "packed as 'rows', version '1'; this program reads"),
             (metadata("moe.layout_version", "9"), "version '9'; this program reads"),
             (metadata("moe.crc32.down", "00000000"), "'down' has 1 checksums for 5 experts"),
-            (lambda header, body: header["up"].update(shape=[EXPERTS, 2]), "'up' is no packed"),
-            (lambda header, body: header["gate"].update(dtype="I8"), "'gate' is no packed"),
-            (lambda header, body: body.clear(), "is no packed tensor within the file")):
+            (metadata("moe.crc32.up", 5), "metadata 'moe.crc32.up' isn't text: 5"),
+            (entry("up", shape=[EXPERTS, 2]), f"'up' of shape .{EXPERTS}, 2. needs"),
+            (entry("up", shape=[float(n) for n in shape]), "'up' isn't described by"),
+            (entry("up", shape=swapped), f"'up': packed weights of {case.kind} are ExpanelsxK"),
+            (entry("up", shape=[*shape, 1]), "are ExpanelsxK.*, this tensor is .*x32.*x1$"),
+            (entry("up", data_offsets=[0.0, 64.0]), "'up' isn't described by"),
+            (entry("gate", dtype="I8"), "'gate' of shape .* needs"),
+            (entry("gate", dtype="I32" if case.kind == "f32" else "I16"),
+             "'gate': packed weights are F32, F16 or BF16, not I"),
+            (entry("gate", dtype=[]), "'gate' is .*, which isn't supported"),
+            (lambda header, body: body.clear(), "in 0 bytes of data")):
         with pytest.raises(ValueError, match=message):
             packed_file.load(change(file, edit))
     packed_file.load(change(file, flip), check=False)
     for data, message in ((b"", "too short"), (b"\xff" * 64, "header of"),
-                          (struct.pack("<Q", 2) + b"[]", "isn't a JSON object")):
+                          (struct.pack("<Q", 2) + b"[]", "isn't a JSON object"),
+                          (struct.pack("<Q", 60_000) + b"[" * 60_000, "isn't JSON")):
         file.write_bytes(data)
         with pytest.raises(ValueError, match=message):
             packed_file.load(file)

@@ -14,9 +14,10 @@ import pytest
 
 from execution import Array, call, make_compiled, make_random  # noqa: F401
 from moe.tensors import bf16_bits
+from packing import PANEL, pack_panels
 from test_decoded_weights import ceil, runnable
 
-EXPERTS, PANEL = 4, 32
+EXPERTS = 4
 NUMPY = {"f32": np.float32, "f16": np.float16, "bf16": np.float32}
 
 
@@ -63,13 +64,8 @@ SHAPES = {
 
 
 def pack(weights: Array, shape: Shape) -> Array:
-    """E×N×K as the layout has it."""
-    rest = np.full((EXPERTS, ceil(shape.columns, PANEL) * PANEL,
-                    ceil(shape.length, shape.pair) * shape.pair), np.nan, weights.dtype)
-    rest[:, :shape.columns, shape.length:] = 0  # read, and multiplied by 0
-    rest[:, :shape.columns, :shape.length] = weights
-    split = rest.reshape(EXPERTS, -1, PANEL, ceil(shape.length, shape.pair), shape.pair)
-    return np.ascontiguousarray(split.transpose(0, 1, 3, 2, 4).reshape(EXPERTS, *shape.slab))
+    """E×N×K as the layout has it; what no result may use is NaN."""
+    return pack_panels(weights, shape.pair, rest=np.nan)
 
 
 def text(shape: Shape) -> str:

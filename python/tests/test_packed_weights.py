@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from execution import Array, call, make_compiled, make_random  # noqa: F401, the last two: fixtures
+from packing import pack_panels
 from test_decoded_weights import runnable
 from test_fusion import opt
 
 from moe.tensors import bf16_bits
 
-EXPERTS, PANEL = 3, 32
+EXPERTS = 3
 STORED = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 GENERAL = ("-O0", "--lowering=general")
 
@@ -51,15 +52,8 @@ class Case:
 
     def pack(self, weight: Array) -> list[Array]:
         """The packed tensors, by their definition."""
-        run = 2 if self.kind == "bf16" else 1
-        padded = ((0, 0), (0, -self.columns % PANEL), (0, -self.length % run))
-        packed = []
-        for read in self.reads:
-            columns = np.pad(self.select(weight, read), padded)
-            tiles = columns.reshape(len(weight), columns.shape[1] // PANEL, PANEL, columns.shape[2] // run, run)
-            tiles = tiles.transpose(0, 1, 3, 2, 4)
-            packed.append(np.ascontiguousarray(tiles if run > 1 else tiles[..., 0]))
-        return packed
+        pair = 2 if self.kind == "bf16" else 1
+        return [pack_panels(self.select(weight, read), pair) for read in self.reads]
 
 
 def layer_text(cases: list[Case]) -> str:

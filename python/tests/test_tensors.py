@@ -38,6 +38,8 @@ def test_safetensors_both_ways(tmp_path):
     tensors.save(tmp_path / "y.safetensors", read, bf16={"a"}, metadata={"k": "v"})
     again = load_file(tmp_path / "y.safetensors")
     assert all(torch.equal(again[n], v) and again[n].dtype == v.dtype for n, v in stored.items())
+    data = (tmp_path / "y.safetensors").read_bytes()
+    assert (8 + struct.unpack("<Q", data[:8])[0]) % 64 == 0
 
 
 def entry(**change) -> dict:
@@ -49,11 +51,17 @@ def entry(**change) -> dict:
     (struct.pack("<Q", 1) + b"{", "isn't JSON"), (struct.pack("<Q", 2) + b"[]", "JSON object"),
     (entry(dtype="F8_E8M0"), "F8_E8M0"), (entry(shape=[3]), "needs 12 bytes"),
     (entry(data_offsets=[4, 12]), "needs 8 bytes"), (entry(shape=[-2]), "isn't described"),
-    (entry(shape=None), "isn't described"), ("text", "isn't described")])
+    (entry(shape=None), "isn't described"), ("text", "isn't described"),
+    (entry(shape=[2.0]), "isn't described"), (entry(data_offsets=[0.0, 8.0]), "isn't described"),
+    (entry(dtype=[4]), "'w' is .4., which"), (struct.pack("<Q", 60_000) + b"[" * 60_000, "isn't JSON"),
+    (b'{"__metadata__":5}', "metadata isn't a JSON object: 5"),
+    (b'{"__metadata__":{"k":5}}', "metadata 'k' isn't text: 5")])
 def test_safetensors_that_are_broken(tmp_path, header, message):
     if not isinstance(header, bytes):
         text = json.dumps({"w": header}).encode()
         header = struct.pack("<Q", len(text)) + text + bytes(8)
+    elif header.startswith(b'{"'):
+        header = struct.pack("<Q", len(header)) + header
     (tmp_path / "x.safetensors").write_bytes(header)
     with pytest.raises(ValueError, match=message):
         tensors.load(tmp_path / "x.safetensors")

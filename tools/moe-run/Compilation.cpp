@@ -49,12 +49,12 @@ static FailureOr<EntrySignature> readSignature(ModuleOp module,
 /// their function before theirs.
 static void renameSources(const EntrySignature &signature,
                           const Packing &packing, EntrySignature &sources) {
-  llvm::StringSet<> kept;
+  llvm::StringSet<> taken;
   for (auto [i, argument] : llvm::enumerate(signature.arguments))
     if (!llvm::is_contained(packing.packedArguments, i))
-      kept.insert(argument.name);
+      taken.insert(argument.name);
   for (EntryTensor &source : sources.arguments)
-    if (kept.contains(source.name))
+    while (!taken.insert(source.name).second)
       source.name = packing.function + "." + source.name;
 }
 

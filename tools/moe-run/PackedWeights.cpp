@@ -14,12 +14,19 @@ using namespace mlir::moe;
 using llvm::Error;
 using llvm::Expected;
 
-/// The number of the tensor that is called so.
-static size_t findNamed(llvm::ArrayRef<EntryTensor> tensors, StringRef name) {
-  const EntryTensor *found = llvm::find_if(
-      tensors, [&](const EntryTensor &tensor) { return tensor.name == name; });
-  assert(found != tensors.end() && "both forms of a layer share the others");
-  return found - tensors.begin();
+/// The number of the argument that is called so.
+static Expected<size_t> findNamed(const EntrySignature &signature,
+                                  StringRef name) {
+  const EntryTensor *found =
+      llvm::find_if(signature.arguments, [&](const EntryTensor &tensor) {
+        return tensor.name == name;
+      });
+  if (found != signature.arguments.end())
+    return found - signature.arguments.begin();
+  return llvm::createStringError(
+      "argument " + quoteName(name) + " of @" + signature.name +
+      " on packed weights is none of it before they are packed; give its "
+      "arguments a moe.name each");
 }
 
 //===----------------------------------------------------------------------===//
@@ -31,17 +38,32 @@ Error Runner::checkPackingFlags() const {
     return llvm::createStringError(
         "--benchmark counts the work of the layer before its weights are "
         "packed; run it on the checkpoint and on a layer that is not packed");
-  for (int32_t number : packing->packedArguments)
-    if (signature.arguments[number].param.empty())
-      return llvm::createStringError(
-          "argument " + quoteName(signature.arguments[number].name) + " of @" +
-          signature.name +
-          " has no name that a file could give its packed weights; give it a "
-          "moe.name");
   if (!packsWeights && !options.savedPacked.empty())
     return llvm::createStringError("--save-packed: the weights in " +
                                    sources.weights +
                                    " are packed already; copy that file");
+  return Error::success();
+}
+
+Error Runner::planArguments(const EntrySignature &packer) {
+  for (const EntryTensor &source : packer.arguments) {
+    auto number = findNamed(loaded, source.name);
+    if (!number)
+      return number.takeError();
+    packedSources.push_back(*number);
+  }
+  for (auto [i, argument] : llvm::enumerate(signature.arguments)) {
+    const int32_t *result = llvm::find(packing->packedArguments, i);
+    if (result != packing->packedArguments.end()) {
+      origins.push_back(
+          {true, size_t(result - packing->packedArguments.begin())});
+      continue;
+    }
+    auto number = findNamed(loaded, argument.name);
+    if (!number)
+      return number.takeError();
+    origins.push_back({false, *number});
+  }
   return Error::success();
 }
 
@@ -68,10 +90,7 @@ Error Runner::planPacking(const Compilation &compilation) {
     return error;
   if (packsWeights) {
     loaded = compilation.getUnpackedSignature();
-    for (const EntryTensor &source :
-         compilation.getPackingSignature().arguments)
-      packedSources.push_back(findNamed(loaded.arguments, source.name));
-    return Error::success();
+    return planArguments(compilation.getPackingSignature());
   }
   Stopwatch watch;
   for (int32_t number : packing->packedArguments)
@@ -102,14 +121,10 @@ Expected<Shapes> Runner::inferArgumentShapes() {
   packed = std::move(*made);
 
   Shapes layerShapes;
-  for (auto [i, argument] : llvm::enumerate(signature.arguments)) {
-    const int32_t *result = llvm::find(packing->packedArguments, i);
-    if (result == packing->packedArguments.end())
-      layerShapes.push_back(shapes[findNamed(loaded.arguments, argument.name)]);
-    else
-      layerShapes.emplace_back(
-          packed[result - packing->packedArguments.begin()].getShape());
-  }
+  for (const Origin &origin : origins)
+    layerShapes.emplace_back(origin.isPacked
+                                 ? ArrayRef(packed[origin.number].getShape())
+                                 : ArrayRef(shapes[origin.number]));
   return layerShapes;
 }
 
@@ -135,13 +150,9 @@ Error Runner::packWeights() {
     summary.packing->readBytes += tensor->getByteSize();
   for (const HostTensor &tensor : packed)
     summary.packing->writtenBytes += tensor.getByteSize();
-  for (auto [i, argument] : llvm::enumerate(signature.arguments)) {
-    const int32_t *result = llvm::find(packing->packedArguments, i);
-    bool isPacked = result != packing->packedArguments.end();
-    layerArguments.push_back(
-        isPacked ? &packed[result - packing->packedArguments.begin()]
-                 : &arguments[findNamed(loaded.arguments, argument.name)]);
-  }
+  for (const Origin &origin : origins)
+    layerArguments.push_back(origin.isPacked ? &packed[origin.number]
+                                             : &arguments[origin.number]);
   return Error::success();
 }
 

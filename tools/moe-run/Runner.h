@@ -58,6 +58,12 @@ private:
     MappedTensor tensor;
   };
 
+  /// A packed tensor's number, or that of an argument of `loaded`.
+  struct Origin {
+    bool isPacked;
+    size_t number;
+  };
+
   llvm::Error plan();
   /// Binds the arguments that ids became.
   llvm::Error planReplay(llvm::ArrayRef<unsigned> layers);
@@ -92,6 +98,9 @@ private:
   /// Finds out whether this run packs weights or has packed ones in a file,
   /// which it checks.
   llvm::Error planPacking(const Compilation &compilation);
+  /// Finds out where the layer's arguments come from in a run that packs by
+  /// `packer`.
+  llvm::Error planArguments(const EntrySignature &packer);
   /// What is wrong with flags in a run on packed weights.
   llvm::Error checkPackingFlags() const;
   bool packs() const { return static_cast<bool>(compiled.packing); }
@@ -113,6 +122,8 @@ private:
   bool hasUnpackedLayer = false;
   /// What is packed, as numbers of the arguments of `loaded`.
   std::vector<size_t> packedSources;
+  /// What each argument of the layer is, in a run that packs.
+  std::vector<Origin> origins;
   ArgumentSources sources;
   std::vector<BoundArgument> bound;
   std::vector<OutputFilePlan> outputs;

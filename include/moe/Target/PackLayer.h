@@ -19,7 +19,9 @@ namespace mlir::moe {
 /// What packs weights of a layer, as moe-pack-weights leaves it.
 struct Packing {
   /// The function: EntryOptions::companion. Its results are called as the
-  /// layer's arguments, with "_packed" behind.
+  /// layer's arguments, with "_packed" behind, and its arguments as those were
+  /// (in text that moe-opt has packed without names: as the first that is made
+  /// of them). All arguments of the layer have a `moe.name`.
   std::string function;
   /// For each of its results, in their order: which argument of the layer it is
   /// for.

@@ -28,6 +28,8 @@ static LogicalResult checkPacking(func::FuncOp entry, func::FuncOp packing,
   };
   if (packing.isExternal())
     return fail() << "that has no body";
+  if (!llvm::hasSingleElement(packing.getBody()))
+    return fail() << "that branches";
   if (packed.size() != packing.getNumResults())
     return fail() << kPackedAttr << " has " << packed.size()
                   << " numbers for its " << packing.getNumResults()
@@ -84,7 +86,7 @@ static BlockArgument findSource(Value value) {
 
 /// Results are called as the arguments of the layer that they are for, with
 /// "_packed" behind, and arguments of `packing` as the first of those that are
-/// made of them, unless that is their name with "_0" behind. What a file of
+/// made of them, unless that begins with their name and "_". What a file of
 /// packed weights calls the layer's arguments is their `moe.param`.
 static void namePacked(func::FuncOp entry, func::FuncOp packing,
                        ArrayRef<int32_t> packed) {
@@ -104,7 +106,7 @@ static void namePacked(func::FuncOp entry, func::FuncOp packing,
       continue;
     auto own =
         packing.getArgAttrOfType<StringAttr>(source.getArgNumber(), kNameAttr);
-    if (!own || name.getValue() != own.getValue().str() + "_0")
+    if (!own || !name.getValue().starts_with(own.getValue().str() + "_"))
       packing.setArgAttr(source.getArgNumber(), kNameAttr, name);
   }
 }

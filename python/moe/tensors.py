@@ -119,7 +119,8 @@ def make_header(tensors: Iterable[tuple[str, str, Sequence[int], int]],
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, kind, shape, size in tensors:
-        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        header[name] = {"dtype": kind, "shape": list(shape),
+                        "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)

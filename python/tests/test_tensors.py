@@ -53,7 +53,8 @@ def entry(**change) -> dict:
     (entry(data_offsets=[4, 12]), "needs 8 bytes"), (entry(shape=[-2]), "isn't described"),
     (entry(shape=None), "isn't described"), ("text", "isn't described"),
     (entry(shape=[2.0]), "isn't described"), (entry(data_offsets=[0.0, 8.0]), "isn't described"),
-    (entry(dtype=[4]), "'w' is .4., which"), (struct.pack("<Q", 60_000) + b"[" * 60_000, "isn't JSON"),
+    (entry(dtype=[4]), "'w' is .4., which"),
+    (struct.pack("<Q", 60_000) + b"[" * 60_000, "isn't JSON"),
     (b'{"__metadata__":5}', "metadata isn't a JSON object: 5"),
     (b'{"__metadata__":{"k":5}}', "metadata 'k' isn't text: 5")])
 def test_safetensors_that_are_broken(tmp_path, header, message):

@@ -99,6 +99,7 @@ def test_the_whole_byte_model():
     assert moe.hf._artifact.cache_info().misses == 1
 
 
+@torch.enable_grad()  # peers of the benchmarks turn it off, in a process that their tests share
 def test_refusals_say_what_to_do():
     inputs = make_input(2, torch.float32, torch.float32)
     experts = make_experts(torch.float32)

@@ -76,24 +76,6 @@ std::string mlir::moe::findAMXObstacle(Matmul op) {
   return "";
 }
 
-/// Turns 16 vectors of 16 lanes: lane j of vector i becomes lane i of vector j.
-static SmallVector<Value> turn(OpBuilder &b, Location loc,
-                               SmallVector<Value> vectors) {
-  constexpr unsigned kLevels = 4;
-  for (unsigned level = 0; level < kLevels; ++level) {
-    BlockShuffles masks = getBlockShuffles(kAMXTile, level);
-    size_t distance = size_t(1) << level;
-    for (size_t group = 0; group < kAMXTile; group += 2 * distance)
-      for (size_t i = group; i < group + distance; ++i)
-        std::tie(vectors[i], vectors[i + distance]) =
-            shufflePair(b, loc, vectors[i], vectors[i + distance], masks);
-  }
-  // Within blocks, the second bit of a column came first.
-  for (size_t i = 0; i < kAMXTile; i += kShuffleBlock)
-    std::swap(vectors[i + 1], vectors[i + 2]);
-  return vectors;
-}
-
 //===----------------------------------------------------------------------===//
 // Buffers
 //===----------------------------------------------------------------------===//
@@ -275,7 +257,7 @@ void AMXSums::fillBlock(OpBuilder &b, const Part &part, Value rowTile, Value k,
   if (runsAlongSum(part.term)) {
     for (Value &vector : vectors)
       vector = vector::BitCastOp::create(b, loc, lanesType, vector);
-    vectors = turn(b, loc, vectors);
+    vectors = transposeSquare(b, loc, vectors);
     for (Value &vector : vectors)
       vector = vector::BitCastOp::create(b, loc, pairsType, vector);
   }
@@ -447,7 +429,7 @@ void AMXSums::storeSums(OpBuilder &b, const Part &part, Value tile,
                                  Value()));
   Value place = mul(b, rowTile, index(b, kAMXTile));
   Value local = sub(b, column, block.begin);
-  for (auto [i, sums] : llvm::enumerate(turn(b, loc, vectors))) {
+  for (auto [i, sums] : llvm::enumerate(transposeSquare(b, loc, vectors))) {
     SmallVector<Value> at = {index(b, part.product), add(b, place, index(b, i)),
                              local};
     if (part.accumulate)

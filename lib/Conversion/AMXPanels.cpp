@@ -30,8 +30,6 @@ using Matmul = GroupedMatmulOp;
 
 /// Tiles of columns in a panel.
 static constexpr int64_t kColumnTiles = kPanelColumns / kAMXTile;
-/// Elements of a cache line.
-static constexpr int64_t kLineElements = 32;
 
 namespace {
 class AMXPanelSums : AMXBuilder {
@@ -125,7 +123,8 @@ private:
   Prefetch share(OpBuilder &b, const PackedPlace &next, const Run &run,
                  Value rowTile, bool areFew) {
     int64_t perElement = weights.stepSize / weights.pair;
-    int64_t stepSize = kStep * perElement, numLines = stepSize / kLineElements;
+    int64_t stepSize = kStep * perElement,
+            numLines = stepSize / weights.getLineSize();
     if (areFew)
       return {next, numLines, zero, index(b, stepSize)};
     auto ceilDiv = [&](Value x, Value y) -> Value {
@@ -158,12 +157,10 @@ private:
   void buildPrefetches(OpBuilder &b, const Prefetch &prefetch, Value k) {
     Value step = arith::DivUIOp::create(b, loc, k, index(b, kStep));
     const PackedPlace &next = prefetch.place;
-    SmallVector<Value> at = placeOf(b, next.expert, next.column, next.sum);
+    SmallVector<Value> at =
+        weights.placeOf(b, loc, next.expert, next.column, next.sum);
     at.back() = add(b, prefetch.element, mul(b, step, prefetch.growth));
-    for (int64_t i = 0; i < prefetch.numLines; ++i) {
-      buildPrefetch(b, loc, next.weights, at, /*toFirstCache=*/true);
-      at.back() = add(b, at.back(), index(b, kLineElements));
-    }
+    weights.prefetch(b, loc, next.weights, at, prefetch.numLines);
   }
 
   SmallVector<Value> loadRowTiles(OpBuilder &b, const RowTiles &tiles,
@@ -182,27 +179,14 @@ private:
 
   SmallVector<Value> loadWeights(OpBuilder &b, Value column, Value k) {
     SmallVector<Value> loaded;
-    SmallVector<Value> at =
-        placeOf(b, rows.expert, column, add(b, k, index(b, part.start)));
+    SmallVector<Value> at = weights.placeOf(b, loc, rows.expert, column,
+                                            add(b, k, index(b, part.start)));
     for (int64_t i = 0; i < kColumnTiles; ++i) {
       at.back() = index(b, i * kStep);
       loaded.push_back(
           amx::TileLoadOp::create(b, loc, factorType(b), weights.buffer, at));
     }
     return loaded;
-  }
-
-  /// The beginning of k = `k` in the panel at `column`.
-  SmallVector<Value> placeOf(OpBuilder &b, Value expert, Value column,
-                             Value k) {
-    MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
-    dims[Matmul::kExpert] = expert;
-    SmallVector<Value> at = buildIndices(b, loc, weights.expert, dims);
-    at.push_back(
-        arith::DivUIOp::create(b, loc, column, index(b, kPanelColumns)));
-    at.push_back(arith::DivUIOp::create(b, loc, k, index(b, weights.pair)));
-    at.push_back(zero);
-    return at;
   }
 
   //===--------------------------------------------------------------------===//
@@ -229,8 +213,8 @@ private:
   /// memory, if anything does, is another panel's.
   void copyTail(OpBuilder &b, Value column, Value k) {
     Value numPairs = index(b, llvm::divideCeil(tail, weights.pair));
-    SmallVector<Value> at =
-        placeOf(b, rows.expert, column, add(b, k, index(b, part.start)));
+    SmallVector<Value> at = weights.placeOf(b, loc, rows.expert, column,
+                                            add(b, k, index(b, part.start)));
     Value begin = at[at.size() - 2];
     loop(b, zero, numPairs, one, [&](OpBuilder &b, Value pair) {
       at[at.size() - 2] = add(b, begin, pair);

@@ -41,3 +41,20 @@ std::pair<Value, Value> mlir::moe::shufflePair(OpBuilder &builder, Location loc,
   return {vector::ShuffleOp::create(builder, loc, x, y, masks.first),
           vector::ShuffleOp::create(builder, loc, x, y, masks.second)};
 }
+
+SmallVector<Value> mlir::moe::transposeSquare(OpBuilder &builder, Location loc,
+                                              SmallVector<Value> vectors) {
+  size_t lanes = vectors.size();
+  for (unsigned level = 0; (size_t(1) << level) < lanes; ++level) {
+    BlockShuffles masks = getBlockShuffles(lanes, level);
+    size_t distance = size_t(1) << level;
+    for (size_t group = 0; group < lanes; group += 2 * distance)
+      for (size_t i = group; i < group + distance; ++i)
+        std::tie(vectors[i], vectors[i + distance]) =
+            shufflePair(builder, loc, vectors[i], vectors[i + distance], masks);
+  }
+  // Within blocks, the second bit of a column came first.
+  for (size_t i = 0; i < lanes; i += kShuffleBlock)
+    std::swap(vectors[i + 1], vectors[i + 2]);
+  return vectors;
+}

@@ -30,6 +30,11 @@ BlockShuffles getBlockShuffles(int64_t lanes, unsigned level);
 std::pair<Value, Value> shufflePair(OpBuilder &builder, Location loc, Value x,
                                     Value y, const BlockShuffles &masks);
 
+/// Turns a square of vectors, as many as each has lanes (a power of two, a
+/// block at least): lane j of vector i becomes lane i of vector j.
+SmallVector<Value> transposeSquare(OpBuilder &builder, Location loc,
+                                   SmallVector<Value> vectors);
+
 } // namespace mlir::moe
 
 #endif // LIB_CONVERSION_BLOCKSHUFFLES_H

@@ -33,7 +33,7 @@ public:
              const MatmulBlock &block, const BlockRows &rows,
              const PackedSum &sum)
       : MatmulBuilder(matmul), block(block), rows(rows), sum(sum),
-        weights(b, loc, sum.part.term), width(kPanelColumns) {}
+        weights(b, loc, sum.part.term) {}
 
   void build(OpBuilder &b) {
     Stretch whole = getWhole(b);
@@ -70,7 +70,7 @@ public:
     auto select = [&](Value condition, Value x, Value y) -> Value {
       return arith::SelectOp::create(b, loc, condition, x, y);
     };
-    Value beside = add(b, column, index(b, width));
+    Value beside = add(b, column, index(b, kPanelColumns));
     Value hasPart = isBelow(end, stretch.end);
     Value hasPanel = isBelow(beside, block.end);
     Value hasStretch = isBelow(stretch.end, index(b, getWholeEnd()));
@@ -101,7 +101,6 @@ private:
   const BlockRows &rows;
   const PackedSum &sum;
   PackedWeights weights;
-  int64_t width;
 
   bool hasTail() const { return sum.part.size % weights.pair != 0; }
   /// Where whole steps end.
@@ -111,7 +110,7 @@ private:
 
   /// Beyond N a panel has zeros.
   void forPanels(OpBuilder &b, function_ref<void(OpBuilder &, Value)> body) {
-    loop(b, block.begin, block.end, index(b, width), body);
+    loop(b, block.begin, block.end, index(b, kPanelColumns), body);
   }
 
   /// Steps of k from `start` on, the k after them, and whether one element
@@ -256,7 +255,8 @@ private:
     const Matmul::Term &term = sum.part.term;
     if (!op.isCombining() || term.isGathered() || term.prologue)
       return;
-    int64_t numPanels = llvm::divideCeil(config.getBlockColumns(), width);
+    int64_t numPanels =
+        llvm::divideCeil(config.getBlockColumns(), kPanelColumns);
     auto &later = packed.later;
     later.row = add(b, rows.first, rows.count);
     later.growth =
@@ -264,7 +264,7 @@ private:
     // Elements of k before this part, and the steps of all tiles over them.
     const Stretch &stretch = *part.stretch;
     Value panel = arith::DivUIOp::create(b, loc, sub(b, column, block.begin),
-                                         index(b, width));
+                                         index(b, kPanelColumns));
     Value done =
         add(b, mul(b, panel, sub(b, stretch.end, stretch.start)),
             add(b, part.start, mul(b, stretch.start, index(b, numPanels - 1))));

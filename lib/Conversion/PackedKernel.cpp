@@ -45,6 +45,40 @@ PackedWeights::PackedWeights(OpBuilder &b, Location loc,
   buffer = memref::CollapseShapeOp::create(b, loc, buffer, dims);
 }
 
+SmallVector<Value> PackedWeights::placeOf(OpBuilder &b, Location loc,
+                                          OpFoldResult expertId,
+                                          OpFoldResult column,
+                                          Value sum) const {
+  auto divide = [&](Value x, int64_t y) -> Value {
+    return y == 1 ? x
+                  : arith::DivUIOp::create(b, loc, x, buildIndex(b, loc, y))
+                        .getResult();
+  };
+  MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
+  dims[Matmul::kExpert] = expertId;
+  SmallVector<Value> at = buildIndices(b, loc, expert, dims);
+  at.push_back(
+      divide(getValueOrCreateConstantIndexOp(b, loc, column), kPanelColumns));
+  at.push_back(divide(sum, pair));
+  at.push_back(buildIndex(b, loc, 0));
+  return at;
+}
+
+int64_t PackedWeights::getLineSize() const {
+  constexpr int64_t kBitsOfLine = 512;
+  return kBitsOfLine /
+         getElementTypeOrSelf(buffer.getType()).getIntOrFloatBitWidth();
+}
+
+void PackedWeights::prefetch(OpBuilder &b, Location loc, Value weights,
+                             SmallVector<Value> at, int64_t numLines) const {
+  Value line = buildIndex(b, loc, getLineSize());
+  for (int64_t i = 0; i < numLines; ++i) {
+    buildPrefetch(b, loc, weights, at, /*toFirstCache=*/true);
+    at.back() = arith::AddIOp::create(b, loc, at.back(), line);
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // The loop over k
 //===----------------------------------------------------------------------===//
@@ -78,9 +112,6 @@ private:
 
   Value index(int64_t value) { return buildIndex(b, loc, value); }
   Value add(Value x, Value y) { return arith::AddIOp::create(b, loc, x, y); }
-  Value divide(Value x, int64_t y) {
-    return y == 1 ? x : arith::DivUIOp::create(b, loc, x, index(y)).getResult();
-  }
 
   bool multipliesPairs() { return tile.config.usesBf16Dot(); }
   size_t getNumVectors() { return tile.config.getTileColumns(); }
@@ -165,8 +196,12 @@ private:
   /// Element `i` of a step, or all of it where pairs are multiplied, of vector
   /// `v` of the columns.
   Value buildWeight(size_t v, Value step, int64_t i) {
-    SmallVector<Value> at = placeOf(tile.dims, tile.begin, step);
-    at.back() = add(at.back(), index(v * lanes * pair));
+    SmallVector<Value> at =
+        tile.weights.placeOf(b, loc, tile.dims[Matmul::kExpert],
+                             tile.dims[Matmul::kColumn], tile.begin);
+    Value &here = at[at.size() - 2];
+    here = add(here, step);
+    at.back() = index(v * lanes * pair);
     Value loaded = loadVector(b, loc, tile.weights.buffer, at, lanes * pair,
                               /*mask=*/Value());
     if (multipliesPairs())
@@ -183,34 +218,17 @@ private:
         b, loc, VectorType::get({lanes * pair}, weightType), bits);
   }
 
-  /// Where a panel of `dims` is, `step` steps after k = `begin`.
-  SmallVector<Value> placeOf(const MatmulIndices &dims, Value begin,
-                             Value step) {
-    SmallVector<Value> at = buildIndices(b, loc, tile.weights.expert, dims);
-    Value column =
-        getValueOrCreateConstantIndexOp(b, loc, dims[Matmul::kColumn]);
-    at.push_back(divide(column, kPanelColumns));
-    at.push_back(add(divide(begin, pair), step));
-    at.push_back(index(0));
-    return at;
-  }
-
   void prefetchWeights(Value step) {
     const auto &next = tile.prefetch;
     if (!next.weights)
       return;
-    MatmulIndices dims = tile.dims;
-    dims[Matmul::kExpert] = next.expert;
-    dims[Matmul::kColumn] = next.column;
-    SmallVector<Value> at = placeOf(dims, next.sum, index(0));
+    const PackedWeights &weights = tile.weights;
+    SmallVector<Value> at =
+        weights.placeOf(b, loc, next.expert, next.column, next.sum);
     at.back() =
         add(next.element, arith::MulIOp::create(b, loc, step, next.growth));
-    constexpr int64_t kBitsOfLine = 512;
-    int64_t line = kBitsOfLine / weightType.getIntOrFloatBitWidth();
-    for (int64_t i = 0; i < tile.weights.stepSize; i += line) {
-      buildPrefetch(b, loc, next.weights, at, /*toFirstCache=*/true);
-      at.back() = add(at.back(), index(line));
-    }
+    weights.prefetch(b, loc, next.weights, at,
+                     llvm::divideCeil(weights.stepSize, weights.getLineSize()));
   }
 
   void prefetchRows(Value step) {

@@ -19,6 +19,17 @@ struct PackedWeights {
   PackedWeights(OpBuilder &builder, Location loc,
                 const GroupedMatmulOp::Term &term);
 
+  /// Where k = `sum` begins in the panel at `column` of an expert.
+  SmallVector<Value> placeOf(OpBuilder &builder, Location loc,
+                             OpFoldResult expert, OpFoldResult column,
+                             Value sum) const;
+  /// Asks for `numLines` cache lines from `at` on, into the first cache;
+  /// `weights` are these or others of their type.
+  void prefetch(OpBuilder &builder, Location loc, Value weights,
+                SmallVector<Value> at, int64_t numLines) const;
+  /// The elements of a cache line.
+  int64_t getLineSize() const;
+
   Value buffer;
   /// The slab of an expert, over the dimensions of the op.
   AffineMap expert;

@@ -33,25 +33,6 @@ int64_t PanelSource::getLastColumns() const {
   return columns - (getNumPanels() - 1) * kPanelColumns;
 }
 
-/// The transpose of a square of vectors of 32-bit lanes.
-static SmallVector<Value> transpose(OpBuilder &b, Location loc,
-                                    SmallVector<Value> rows) {
-  int64_t lanes = rows.size();
-  for (unsigned level = 0; (int64_t(1) << level) < lanes; ++level) {
-    BlockShuffles masks = getBlockShuffles(lanes, level);
-    int64_t distance = int64_t(1) << level;
-    for (int64_t i = 0; i < lanes; ++i)
-      if (!(i & distance))
-        std::tie(rows[i], rows[i + distance]) =
-            shufflePair(b, loc, rows[i], rows[i + distance], masks);
-  }
-  // The two levels within a block take the bits of a column the other way
-  // round.
-  for (int64_t i = 0; i < lanes; i += kShuffleBlock)
-    std::swap(rows[i + 1], rows[i + 2]);
-  return rows;
-}
-
 namespace {
 
 class PanelCopier {
@@ -200,7 +181,7 @@ private:
   /// Columns from `first` of the panel on, `lanes` of them, across k.
   SmallVector<Value> loadSquare(OpBuilder &b, Value row, int64_t count,
                                 int64_t first) {
-    return transpose(b, loc, loadColumns(b, row, count, first));
+    return transposeSquare(b, loc, loadColumns(b, row, count, first));
   }
 
   /// `lanes` columns from `first` of the panel on, each along k.

@@ -75,8 +75,7 @@ struct PackedArgument {
 } // namespace
 
 static bool isDim(AffineExpr expr, unsigned dim) {
-  auto dimExpr = dyn_cast<AffineDimExpr>(expr);
-  return dimExpr && dimExpr.getPosition() == dim;
+  return expr == getAffineDimExpr(dim, expr.getContext());
 }
 
 /// Takes a constant that `expr` adds (or multiplies) off it.

@@ -146,11 +146,16 @@ private:
     buildRowTiles(b, {end, zero, end, true, nullptr, isFirst}, column);
   }
 
-  /// `height` rows from `place` on: number `turn` of `numTurns` tiles.
+  /// `height` rows from `place` on.
   struct Tile {
     Value place;
     int64_t height;
-    Value turn, numTurns;
+    const PackedAhead &ahead;
+  };
+
+  /// Number `index` of `count` tiles of rows.
+  struct Turn {
+    Value index, count;
   };
 
   /// Tiles of about equal height: each takes as long as its loads of weights
@@ -170,8 +175,14 @@ private:
               b, loc, arith::CmpIPredicate::ult, i, numHigh);
           Value numRows =
               add(b, low, arith::SelectOp::create(b, loc, isHigh, one, zero));
+          // The same for all heights.
+          PackedAhead ahead = {};
+          if (!part.tail) {
+            setPanel(b, part, column, {i, numTiles}, ahead);
+            setRows(b, part, column, {i, numTiles}, ahead);
+          }
           switchRows(b, numRows, 1, most, [&](OpBuilder &b, int64_t height) {
-            buildTile(b, part, column, {place[0], height, i, numTiles});
+            buildTile(b, part, column, {place[0], height, ahead});
           });
           return {add(b, place[0], numRows)};
         });
@@ -184,14 +195,9 @@ private:
     dims[Matmul::kColumn] = column;
     TileRows tileRows =
         tileRowsOf(b, sum.part.term, rows.first, tile.place, tile.height);
-    PackedTile packed = {
-        config,          weights,     sum.lhs,    dims,      tileRows.rows,
-        tileRows.tokens, part.start,  part.steps, part.tail,
-        /*prefetch=*/{}, /*later=*/{}};
-    if (!part.tail) {
-      setPrefetch(b, part, column, tile, packed);
-      setLater(b, part, column, tile, packed);
-    }
+    PackedTile packed = {config,        weights,         sum.lhs,    dims,
+                         tileRows.rows, tileRows.tokens, part.start, part.steps,
+                         part.tail,     tile.ahead};
     SmallVector<Value> sums;
     auto type = VectorType::get({config.getLanes()}, b.getF32Type());
     forSums(b, tile, column, [&](ValueRange at) {
@@ -223,17 +229,17 @@ private:
   /// The tiles share the next part evenly: memory works as long as they
   /// compute, and never gets more requests at once than it serves (the core
   /// drops prefetches then).
-  void setPrefetch(OpBuilder &b, const Part &part, Value column,
-                   const Tile &tile, PackedTile &packed) {
+  void setPanel(OpBuilder &b, const Part &part, Value column, const Turn &turn,
+                PackedAhead &ahead) {
     PackedPlace next = findNextPart(b, *part.stretch, column, part.end);
     Value size = mul(b, part.steps, index(b, weights.stepSize));
-    Value share = arith::CeilDivUIOp::create(b, loc, size, tile.numTurns);
-    packed.prefetch = {next.weights,
-                       next.expert,
-                       next.column,
-                       next.sum,
-                       mul(b, tile.turn, share),
-                       buildShare(b, loc, weights.stepSize, tile.numTurns)};
+    Value share = arith::CeilDivUIOp::create(b, loc, size, turn.count);
+    ahead.panel = {next.weights,
+                   next.expert,
+                   next.column,
+                   next.sum,
+                   mul(b, turn.index, share),
+                   buildShare(b, loc, weights.stepSize, turn.count)};
   }
 
   /// What the block multiplies after this sum, here or at the next expert; null
@@ -250,14 +256,14 @@ private:
   /// The rows of a combining matmul lie one after the other, and each block of
   /// columns reads them all: the tiles of a block of rows ask for the next one,
   /// as many bytes in each step, which its first panel would wait for.
-  void setLater(OpBuilder &b, const Part &part, Value column, const Tile &tile,
-                PackedTile &packed) {
+  void setRows(OpBuilder &b, const Part &part, Value column, const Turn &turn,
+               PackedAhead &ahead) {
     const Matmul::Term &term = sum.part.term;
     if (!op.isCombining() || term.isGathered() || term.prologue)
       return;
     int64_t numPanels =
         llvm::divideCeil(config.getBlockColumns(), kPanelColumns);
-    auto &later = packed.later;
+    auto &later = ahead.rows;
     later.row = add(b, rows.first, rows.count);
     later.growth =
         llvm::divideCeil(config.getTileRows() * weights.pair, numPanels);
@@ -270,8 +276,8 @@ private:
             add(b, part.start, mul(b, stretch.start, index(b, numPanels - 1))));
     Value before =
         mul(b, arith::DivUIOp::create(b, loc, done, index(b, weights.pair)),
-            tile.numTurns);
-    later.element = mul(b, add(b, before, mul(b, tile.turn, part.steps)),
+            turn.count);
+    later.element = mul(b, add(b, before, mul(b, turn.index, part.steps)),
                         index(b, later.growth));
   }
 };

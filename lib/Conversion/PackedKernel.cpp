@@ -219,7 +219,7 @@ private:
   }
 
   void prefetchWeights(Value step) {
-    const auto &next = tile.prefetch;
+    const auto &next = tile.ahead.panel;
     if (!next.weights)
       return;
     const PackedWeights &weights = tile.weights;
@@ -232,13 +232,13 @@ private:
   }
 
   void prefetchRows(Value step) {
-    if (!tile.later.row)
+    const auto &next = tile.ahead.rows;
+    if (!next.row)
       return;
     MatmulIndices dims = tile.dims;
-    dims[Matmul::kRow] = tile.later.row;
-    dims[Matmul::kSum] =
-        add(tile.later.element,
-            arith::MulIOp::create(b, loc, step, index(tile.later.growth)));
+    dims[Matmul::kRow] = next.row;
+    dims[Matmul::kSum] = add(
+        next.element, arith::MulIOp::create(b, loc, step, index(next.growth)));
     buildPrefetch(b, loc, tile.lhs.buffer,
                   buildIndices(b, loc, tile.lhs.map, dims),
                   /*toFirstCache=*/false);

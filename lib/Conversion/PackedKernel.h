@@ -37,6 +37,22 @@ struct PackedWeights {
   int64_t pair, stepSize;
 };
 
+/// What the steps of a tile ask for, which later ones multiply.
+struct PackedAhead {
+  /// Of `weights` of an expert and a panel, from `element` elements after those
+  /// of `sum` on, `growth` elements further each step; as many cache lines at
+  /// once as a step has. Null for none.
+  struct {
+    Value weights, expert, column, sum, element, growth;
+  } panel;
+  /// Of rows that lie one after the other: from an element of a row on,
+  /// `growth` elements further each step; null for none.
+  struct {
+    Value row, element;
+    int64_t growth;
+  } rows;
+};
+
 /// A tile of rows × the columns of a panel, over `steps` steps of k from
 /// `begin` on, a multiple of a step.
 struct PackedTile {
@@ -49,18 +65,8 @@ struct PackedTile {
   Value begin, steps;
   /// Whether one element of k follows the steps, which take two.
   bool tail;
-  /// What is asked for on the way: `weights` of an expert and a panel, from
-  /// `element` elements after those of `sum` on, `growth` elements further each
-  /// step; as many cache lines at once as a step has. Null for none.
-  struct {
-    Value weights, expert, column, sum, element, growth;
-  } prefetch;
-  /// Rows that a later block multiplies, which lie one after the other: from an
-  /// element of a row on, `growth` elements further each step; null for none.
-  struct {
-    Value row, element;
-    int64_t growth;
-  } later;
+  /// What is asked for on the way.
+  const PackedAhead &ahead;
 };
 
 /// Adds to `sums`, one vector of `lanes` columns for each row and such vector,

@@ -115,10 +115,29 @@ static void namePacked(func::FuncOp entry, func::FuncOp packing,
 // The packing of a layer
 //===----------------------------------------------------------------------===//
 
-FailureOr<std::optional<Packing>> mlir::moe::takePacking(ModuleOp module,
-                                                         StringRef name) {
+/// Packs the weights of `entry` as far as they can be.
+static LogicalResult packLayer(ModuleOp module, func::FuncOp entry) {
+  if (failed(nameArguments(entry)))
+    return failure();
+  PassManager pm(module.getContext(), ModuleOp::getOperationName());
+  pm.addPass(createInlinerPass());
+  buildFusePipeline(pm);
+  pm.addPass(createMoEPackWeights());
+  return pm.run(module);
+}
+
+FailureOr<std::optional<Packing>>
+mlir::moe::takePacking(ModuleOp module, StringRef name, bool packs) {
   auto entry = module.lookupSymbol<func::FuncOp>(name);
+  if (packs && !entry->hasAttr(kPackAttr) && failed(packLayer(module, entry)))
+    return failure();
   auto symbol = dyn_cast_or_null<FlatSymbolRefAttr>(entry->getAttr(kPackAttr));
+  if (!symbol && packs)
+    return entry.emitError()
+           << "there is nothing to pack in @" << name
+           << ": it has no weights of experts that are arguments, of one known "
+              "shape, and read by grouped matmuls alone; "
+              "--remarks-filter-missed=moe-pack-weights says why of each";
   if (!symbol)
     return std::optional<Packing>();
   auto packing = module.lookupSymbol<func::FuncOp>(symbol);
@@ -134,28 +153,4 @@ FailureOr<std::optional<Packing>> mlir::moe::takePacking(ModuleOp module,
   entry->removeAttr(kPackedAttr);
   return std::optional<Packing>(
       {packing.getName().str(), SmallVector<int32_t>(packed.asArrayRef())});
-}
-
-FailureOr<Packing> mlir::moe::packLayer(ModuleOp module, StringRef name) {
-  auto entry = module.lookupSymbol<func::FuncOp>(name);
-  if (!entry->hasAttr(kPackAttr)) {
-    if (failed(nameArguments(entry)))
-      return failure();
-    PassManager pm(module.getContext(), ModuleOp::getOperationName());
-    pm.addPass(createInlinerPass());
-    buildFusePipeline(pm);
-    pm.addPass(createMoEPackWeights());
-    if (failed(pm.run(module)))
-      return failure();
-  }
-  FailureOr<std::optional<Packing>> packing = takePacking(module, name);
-  if (failed(packing))
-    return failure();
-  if (*packing)
-    return **packing;
-  return entry.emitError()
-         << "there is nothing to pack in @" << name
-         << ": it has no weights of experts that are arguments, of one known "
-            "shape, and read by grouped matmuls alone; "
-            "--remarks-filter-missed=moe-pack-weights says why of each";
 }

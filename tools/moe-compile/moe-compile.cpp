@@ -357,26 +357,18 @@ Compilation::generate(llvm::Module &module) {
 
 llvm::Expected<std::string> Compilation::pack(ModuleOp module,
                                               StringRef entry) {
-  std::optional<Packing> found;
-  if (options.compile.packWeights) {
-    FailureOr<Packing> packed = packLayer(module, entry);
-    if (failed(packed))
-      return makeReportedError();
-    found = std::move(*packed);
-  } else {
-    auto taken = takePacking(module, entry);
-    if (failed(taken))
-      return makeReportedError();
-    found = std::move(*taken);
-  }
-  if (!found)
+  FailureOr<std::optional<Packing>> found =
+      takePacking(module, entry, options.compile.packWeights);
+  if (failed(found))
+    return makeReportedError();
+  if (!*found)
     return std::string();
   if (isForGPU(options))
     return llvm::createStringError("the weights of @" + entry +
                                    " are packed, which is for CPUs; kernels of "
                                    "GPUs read them as checkpoints have them");
   packing.emplace();
-  return found->function;
+  return (*found)->function;
 }
 
 SmallVector<std::string> Compilation::getExported() const {

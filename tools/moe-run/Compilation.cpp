@@ -109,17 +109,10 @@ llvm::Error Compilation::parse(const RemarkFlags &remarks) {
 }
 
 llvm::Error Compilation::pack(StringRef name) {
-  if (options.packsWeights) {
-    bool isPackedText = module->lookupSymbol(name)->hasAttr(kPackAttr);
-    if (!isPackedText)
-      original = module->clone();
-    FailureOr<Packing> packed = packLayer(*module, name);
-    if (failed(packed))
-      return makeReportedError();
-    packing = std::move(*packed);
-    return llvm::Error::success();
-  }
-  auto taken = takePacking(*module, name);
+  bool isPackedText = module->lookupSymbol(name)->hasAttr(kPackAttr);
+  if (options.packsWeights && !isPackedText)
+    original = module->clone();
+  auto taken = takePacking(*module, name, options.packsWeights);
   if (failed(taken))
     return makeReportedError();
   packing = std::move(*taken);

@@ -28,19 +28,20 @@ struct Packing {
   llvm::SmallVector<int32_t> packedArguments;
 };
 
-/// Lets the function `entry` of a module on tensors take packed weights, unless
-/// it does already: inlines what it calls, runs moe-fuse and moe-pack-weights.
-/// Then as takePacking. Emits an error where there is nothing to pack.
-FailureOr<Packing> packLayer(ModuleOp module, llvm::StringRef entry);
-
-/// What moe-pack-weights noted on `entry` of a module; nothing if it did not
-/// run or found nothing. Takes the notes off: the symbol in `moe.pack` is there
-/// for pipelines that run on functions with moe ops and what symbols connect
-/// with them, but an artifact is lowered whole, and its entries get other
-/// arguments than `moe.packed` counts. Emits an error where the notes are
+/// What packs weights of the function `entry` of a module on tensors; nothing
+/// if nothing does.
+///
+/// With `packs`, lets the function take packed weights, unless it does already:
+/// inlines what it calls, runs moe-fuse and moe-pack-weights. Emits an error
+/// where there is nothing to pack.
+///
+/// Takes off what moe-pack-weights noted on the entry: the symbol in `moe.pack`
+/// is there for pipelines that run on functions with moe ops and what symbols
+/// connect with them, but an artifact is lowered whole, and its entries get
+/// other arguments than `moe.packed` counts. Emits an error where the notes are
 /// wrong.
-FailureOr<std::optional<Packing>> takePacking(ModuleOp module,
-                                              llvm::StringRef entry);
+FailureOr<std::optional<Packing>>
+takePacking(ModuleOp module, llvm::StringRef entry, bool packs);
 
 } // namespace mlir::moe
 

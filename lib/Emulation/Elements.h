@@ -14,7 +14,7 @@
 
 namespace moe::emulation {
 
-/// The pass writes these numbers (lib/Conversion/EmulateNVVM.cpp).
+/// The pass writes these numbers (lib/Conversion/Emulation/EmulateNVVM.cpp).
 enum class Element : uint32_t { BF16, F16, TF32, E4M3, E5M2 };
 
 inline uint32_t bitsOf(Element type) {

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_GATESTRATEGY_H
-#define LIB_CONVERSION_GATESTRATEGY_H
+#ifndef LIB_CONVERSION_CPU_GATESTRATEGY_H
+#define LIB_CONVERSION_CPU_GATESTRATEGY_H
 
 #include "moe/Dialect/MoE/IR/MoE.h"
 
@@ -45,4 +45,4 @@ lowerTokenTasks(Operation *root, function_ref<std::string(OpTy)> findObstacle,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_GATESTRATEGY_H
+#endif // LIB_CONVERSION_CPU_GATESTRATEGY_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_WEIGHTLAYOUT_H
-#define LIB_CONVERSION_WEIGHTLAYOUT_H
+#ifndef LIB_CONVERSION_CPU_WEIGHTLAYOUT_H
+#define LIB_CONVERSION_CPU_WEIGHTLAYOUT_H
 
 #include "moe/Dialect/MoE/IR/MoE.h"
 
@@ -31,4 +31,4 @@ bool isPacked(const GroupedMatmulOp::Term &term);
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_WEIGHTLAYOUT_H
+#endif // LIB_CONVERSION_CPU_WEIGHTLAYOUT_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_AMXBUILDER_H
-#define LIB_CONVERSION_AMXBUILDER_H
+#ifndef LIB_CONVERSION_CPU_AMXBUILDER_H
+#define LIB_CONVERSION_CPU_AMXBUILDER_H
 
 #include "AMXBlock.h"
 #include "WeightLayout.h"
@@ -84,4 +84,4 @@ protected:
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_AMXBUILDER_H
+#endif // LIB_CONVERSION_CPU_AMXBUILDER_H

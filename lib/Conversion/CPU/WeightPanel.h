@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_WEIGHTPANEL_H
-#define LIB_CONVERSION_WEIGHTPANEL_H
+#ifndef LIB_CONVERSION_CPU_WEIGHTPANEL_H
+#define LIB_CONVERSION_CPU_WEIGHTPANEL_H
 
 #include "MicroKernel.h"
 
@@ -37,4 +37,4 @@ void buildWeightPanelRow(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_WEIGHTPANEL_H
+#endif // LIB_CONVERSION_CPU_WEIGHTPANEL_H

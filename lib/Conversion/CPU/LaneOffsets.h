@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_LANEOFFSETS_H
-#define LIB_CONVERSION_LANEOFFSETS_H
+#ifndef LIB_CONVERSION_CPU_LANEOFFSETS_H
+#define LIB_CONVERSION_CPU_LANEOFFSETS_H
 
 #include "mlir/IR/AffineExpr.h"
 #include "llvm/ADT/STLExtras.h"
@@ -34,4 +34,4 @@ std::optional<LaneOffsets> getLaneOffsets(AffineExpr index, unsigned dim,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_LANEOFFSETS_H
+#endif // LIB_CONVERSION_CPU_LANEOFFSETS_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_PACKEDBLOCK_H
-#define LIB_CONVERSION_PACKEDBLOCK_H
+#ifndef LIB_CONVERSION_CPU_PACKEDBLOCK_H
+#define LIB_CONVERSION_CPU_PACKEDBLOCK_H
 
 #include "MatmulBlock.h"
 #include "MicroKernel.h"
@@ -46,4 +46,4 @@ void buildPackedSums(OpBuilder &builder, const MatmulBuilder &matmul,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_PACKEDBLOCK_H
+#endif // LIB_CONVERSION_CPU_PACKEDBLOCK_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_VECTORREGION_H
-#define LIB_CONVERSION_VECTORREGION_H
+#ifndef LIB_CONVERSION_CPU_VECTORREGION_H
+#define LIB_CONVERSION_CPU_VECTORREGION_H
 
 #include "mlir/IR/Builders.h"
 
@@ -31,4 +31,4 @@ SmallVector<Value> inlineOnVectors(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_VECTORREGION_H
+#endif // LIB_CONVERSION_CPU_VECTORREGION_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_COLUMNVECTORS_H
-#define LIB_CONVERSION_COLUMNVECTORS_H
+#ifndef LIB_CONVERSION_CPU_COLUMNVECTORS_H
+#define LIB_CONVERSION_CPU_COLUMNVECTORS_H
 
 #include "MicroKernel.h"
 
@@ -29,4 +29,4 @@ Value loadColumnVector(OpBuilder &builder, Location loc, Value buffer,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_COLUMNVECTORS_H
+#endif // LIB_CONVERSION_CPU_COLUMNVECTORS_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_COLUMNKERNEL_H
-#define LIB_CONVERSION_COLUMNKERNEL_H
+#ifndef LIB_CONVERSION_CPU_COLUMNKERNEL_H
+#define LIB_CONVERSION_CPU_COLUMNKERNEL_H
 
 #include "BlockShuffles.h"
 #include "MicroKernel.h"
@@ -99,4 +99,4 @@ SmallVector<Value> buildColumnTile(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_COLUMNKERNEL_H
+#endif // LIB_CONVERSION_CPU_COLUMNKERNEL_H

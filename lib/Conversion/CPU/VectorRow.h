@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_VECTORROW_H
-#define LIB_CONVERSION_VECTORROW_H
+#ifndef LIB_CONVERSION_CPU_VECTORROW_H
+#define LIB_CONVERSION_CPU_VECTORROW_H
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/Builders.h"
@@ -66,4 +66,4 @@ private:
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_VECTORROW_H
+#endif // LIB_CONVERSION_CPU_VECTORROW_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_VECTORACCESS_H
-#define LIB_CONVERSION_VECTORACCESS_H
+#ifndef LIB_CONVERSION_CPU_VECTORACCESS_H
+#define LIB_CONVERSION_CPU_VECTORACCESS_H
 
 #include "mlir/IR/Builders.h"
 
@@ -32,4 +32,4 @@ Value buildPrefixMask(OpBuilder &builder, Location loc, int64_t lanes,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_VECTORACCESS_H
+#endif // LIB_CONVERSION_CPU_VECTORACCESS_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_MICROKERNEL_H
-#define LIB_CONVERSION_MICROKERNEL_H
+#ifndef LIB_CONVERSION_CPU_MICROKERNEL_H
+#define LIB_CONVERSION_CPU_MICROKERNEL_H
 
 #include "mlir/IR/Builders.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
@@ -66,4 +66,4 @@ SmallVector<Value> buildTileSums(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_MICROKERNEL_H
+#endif // LIB_CONVERSION_CPU_MICROKERNEL_H

@@ -5,12 +5,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../RowGroups.h"
 #include "AMXBlock.h"
 #include "CPUMachine.h"
 #include "ColumnBlock.h"
 #include "ColumnVectors.h"
 #include "GateStrategy.h"
-#include "RowGroups.h"
 #include "RowPanel.h"
 #include "VectorRegion.h"
 #include "WeightLayout.h"

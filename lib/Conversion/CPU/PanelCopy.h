@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_PANELCOPY_H
-#define LIB_CONVERSION_PANELCOPY_H
+#ifndef LIB_CONVERSION_CPU_PANELCOPY_H
+#define LIB_CONVERSION_CPU_PANELCOPY_H
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -40,4 +40,4 @@ Value buildPanelCopy(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_PANELCOPY_H
+#endif // LIB_CONVERSION_CPU_PANELCOPY_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_MATMULBLOCK_H
-#define LIB_CONVERSION_MATMULBLOCK_H
+#ifndef LIB_CONVERSION_CPU_MATMULBLOCK_H
+#define LIB_CONVERSION_CPU_MATMULBLOCK_H
 
 #include "MatmulBuilder.h"
 
@@ -77,4 +77,4 @@ void buildBlockSums(OpBuilder &builder, const MatmulBuilder &matmul,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_MATMULBLOCK_H
+#endif // LIB_CONVERSION_CPU_MATMULBLOCK_H

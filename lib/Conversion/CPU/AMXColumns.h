@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_AMXCOLUMNS_H
-#define LIB_CONVERSION_AMXCOLUMNS_H
+#ifndef LIB_CONVERSION_CPU_AMXCOLUMNS_H
+#define LIB_CONVERSION_CPU_AMXCOLUMNS_H
 
 #include "ColumnKernel.h"
 #include "MatmulBlock.h"
@@ -24,4 +24,4 @@ void buildAMXColumnPart(OpBuilder &builder, const MatmulBuilder &matmul,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_AMXCOLUMNS_H
+#endif // LIB_CONVERSION_CPU_AMXCOLUMNS_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_ROWPANEL_H
-#define LIB_CONVERSION_ROWPANEL_H
+#ifndef LIB_CONVERSION_CPU_ROWPANEL_H
+#define LIB_CONVERSION_CPU_ROWPANEL_H
 
 #include "MicroKernel.h"
 
@@ -41,4 +41,4 @@ void buildPanelRow(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_ROWPANEL_H
+#endif // LIB_CONVERSION_CPU_ROWPANEL_H

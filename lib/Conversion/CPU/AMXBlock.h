@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_AMXBLOCK_H
-#define LIB_CONVERSION_AMXBLOCK_H
+#ifndef LIB_CONVERSION_CPU_AMXBLOCK_H
+#define LIB_CONVERSION_CPU_AMXBLOCK_H
 
 #include "MatmulBlock.h"
 
@@ -29,4 +29,4 @@ void buildAMXBlockSums(OpBuilder &builder, const MatmulBuilder &matmul,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_AMXBLOCK_H
+#endif // LIB_CONVERSION_CPU_AMXBLOCK_H

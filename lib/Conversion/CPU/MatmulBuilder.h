@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_MATMULBUILDER_H
-#define LIB_CONVERSION_MATMULBUILDER_H
+#ifndef LIB_CONVERSION_CPU_MATMULBUILDER_H
+#define LIB_CONVERSION_CPU_MATMULBUILDER_H
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -97,4 +97,4 @@ protected:
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_MATMULBUILDER_H
+#endif // LIB_CONVERSION_CPU_MATMULBUILDER_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_AMXPANELS_H
-#define LIB_CONVERSION_AMXPANELS_H
+#ifndef LIB_CONVERSION_CPU_AMXPANELS_H
+#define LIB_CONVERSION_CPU_AMXPANELS_H
 
 #include "PackedBlock.h"
 
@@ -20,4 +20,4 @@ void buildAMXPanelPart(OpBuilder &builder, const MatmulBuilder &matmul,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_AMXPANELS_H
+#endif // LIB_CONVERSION_CPU_AMXPANELS_H

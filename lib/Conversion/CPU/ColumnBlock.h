@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_COLUMNBLOCK_H
-#define LIB_CONVERSION_COLUMNBLOCK_H
+#ifndef LIB_CONVERSION_CPU_COLUMNBLOCK_H
+#define LIB_CONVERSION_CPU_COLUMNBLOCK_H
 
 #include "ColumnKernel.h"
 #include "MatmulBlock.h"
@@ -35,4 +35,4 @@ void buildColumnSums(OpBuilder &builder, const MatmulBuilder &matmul,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_COLUMNBLOCK_H
+#endif // LIB_CONVERSION_CPU_COLUMNBLOCK_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_LANESUMS_H
-#define LIB_CONVERSION_LANESUMS_H
+#ifndef LIB_CONVERSION_CPU_LANESUMS_H
+#define LIB_CONVERSION_CPU_LANESUMS_H
 
 #include "mlir/IR/Builders.h"
 
@@ -21,4 +21,4 @@ SmallVector<Value> buildLaneSums(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_LANESUMS_H
+#endif // LIB_CONVERSION_CPU_LANESUMS_H

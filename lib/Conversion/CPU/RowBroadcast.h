@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_ROWBROADCAST_H
-#define LIB_CONVERSION_ROWBROADCAST_H
+#ifndef LIB_CONVERSION_CPU_ROWBROADCAST_H
+#define LIB_CONVERSION_CPU_ROWBROADCAST_H
 
 #include "MicroKernel.h"
 
@@ -28,4 +28,4 @@ Value extractOfPair(OpBuilder &builder, Location loc, Value pairs, int64_t i);
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_ROWBROADCAST_H
+#endif // LIB_CONVERSION_CPU_ROWBROADCAST_H

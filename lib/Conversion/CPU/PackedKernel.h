@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_PACKEDKERNEL_H
-#define LIB_CONVERSION_PACKEDKERNEL_H
+#ifndef LIB_CONVERSION_CPU_PACKEDKERNEL_H
+#define LIB_CONVERSION_CPU_PACKEDKERNEL_H
 
 #include "MicroKernel.h"
 
@@ -76,4 +76,4 @@ SmallVector<Value> buildPackedTile(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_PACKEDKERNEL_H
+#endif // LIB_CONVERSION_CPU_PACKEDKERNEL_H

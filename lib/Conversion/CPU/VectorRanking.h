@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_VECTORRANKING_H
-#define LIB_CONVERSION_VECTORRANKING_H
+#ifndef LIB_CONVERSION_CPU_VECTORRANKING_H
+#define LIB_CONVERSION_CPU_VECTORRANKING_H
 
 #include "VectorRow.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
@@ -50,4 +50,4 @@ private:
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_VECTORRANKING_H
+#endif // LIB_CONVERSION_CPU_VECTORRANKING_H

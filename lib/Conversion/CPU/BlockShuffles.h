@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_BLOCKSHUFFLES_H
-#define LIB_CONVERSION_BLOCKSHUFFLES_H
+#ifndef LIB_CONVERSION_CPU_BLOCKSHUFFLES_H
+#define LIB_CONVERSION_CPU_BLOCKSHUFFLES_H
 
 #include "mlir/IR/Builders.h"
 
@@ -37,4 +37,4 @@ SmallVector<Value> transposeSquare(OpBuilder &builder, Location loc,
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_BLOCKSHUFFLES_H
+#endif // LIB_CONVERSION_CPU_BLOCKSHUFFLES_H

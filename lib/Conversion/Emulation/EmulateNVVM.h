@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_LIB_CONVERSION_EMULATENVVM_H
-#define MOE_LIB_CONVERSION_EMULATENVVM_H
+#ifndef LIB_CONVERSION_EMULATION_EMULATENVVM_H
+#define LIB_CONVERSION_EMULATION_EMULATENVVM_H
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
@@ -73,4 +73,4 @@ std::optional<LogicalResult> emulateAsyncOp(Operation *op,
 
 } // namespace mlir::moe
 
-#endif // MOE_LIB_CONVERSION_EMULATENVVM_H
+#endif // LIB_CONVERSION_EMULATION_EMULATENVVM_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef LIB_CONVERSION_CPUMACHINE_H
-#define LIB_CONVERSION_CPUMACHINE_H
+#ifndef LIB_CONVERSION_CPU_CPUMACHINE_H
+#define LIB_CONVERSION_CPU_CPUMACHINE_H
 
 #include "moe/Dialect/MoE/IR/MoE.h"
 
@@ -39,4 +39,4 @@ FailureOr<CPUMachine> describeCPU(Operation *op, StringRef isa);
 
 } // namespace mlir::moe
 
-#endif // LIB_CONVERSION_CPUMACHINE_H
+#endif // LIB_CONVERSION_CPU_CPUMACHINE_H

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -27,6 +28,17 @@ class Roof(NamedTuple):
     def bound(self, flops: int, touched: float, dtype: str) -> tuple[float, str]:
         """Seconds below which nothing can be, and what says so: memory or arithmetic."""
         return max((touched / self.read, "memory"), (flops / self.flops[dtype], "arithmetic"))
+
+    def may_bound(self, flops: int, touched: float, dtype: str) -> list[str]:
+        """`flops`, `read` or both: what bounds this, or would if the other were twice as fast."""
+        memory, arithmetic = touched / self.read, flops / self.flops[dtype]
+        return ["flops"] * (2 * arithmetic > memory) + ["read"] * (2 * memory > arithmetic)
+
+    def meanwhile(self, dtype: str, read: list[float], flops: list[float]) -> Roof:
+        """The medians of what was probed, in place of what was probed at all."""
+        peak = statistics.median(flops) if flops else self.flops[dtype]
+        return self._replace(read=statistics.median(read) if read else self.read,
+                             flops=self.flops | {dtype: peak})
 
 
 @functools.cache

@@ -36,6 +36,7 @@ ROUNDINGS = {"strict": "strict: wherever the model rounds",
              "relaxed": "relaxed: where rows are stored, and results; the router rounds as the "
                         "model does"}
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
+RUNTIME = ("regions.cpp", "probe.cpp", "peak.cpp")
 MOST_REGIONS = 64  # of regions.cpp
 
 
@@ -108,7 +109,7 @@ def packed_sizes(case: Case, role: str) -> list[tuple[int, int]]:
 
 
 def load_runtime() -> ctypes.CDLL:
-    """moe_rt_parallel_for and the probe of the memory, on the threads that the process has already.
+    """moe_rt_parallel_for and the probes of the machine, on the threads that the process has.
 
     They are built with g++, so that they share the libgomp of a torch that was imported before:
     two pools of spinning threads would disturb each other, and the comparison.
@@ -119,10 +120,9 @@ def load_runtime() -> ctypes.CDLL:
                                 "found on the PATH: install it")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "libmoert.so")
-        here = Path(__file__).resolve().parent
+        sources = [Path(__file__).with_name(name) for name in RUNTIME]
         subprocess.run([compiler, "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp",
-                        "-I", ROOT / "include", here / "regions.cpp", here / "probe.cpp",
-                        "-o", library], check=True)
+                        "-I", ROOT / "include", *sources, "-o", library], check=True)
         return ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 

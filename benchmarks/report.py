@@ -60,6 +60,33 @@ def _rate(point: dict) -> str:
             else f"{roof['flops'][point['dtype']] * 1e-9:.0f} GFLOP/s")
 
 
+def _spread(values: list[float]) -> str:
+    """The median; and the least and the largest, where they differ."""
+    low, middle, high = (f"{each(values):.0f}" for each in (min, statistics.median, max))
+    return middle + (f" ({low} to {high})" if low != high else "")
+
+
+PROBES = (("flops_meanwhile", "arithmetic", "GFLOP/s"), ("read_meanwhile", "memory", "GB/s"))
+
+
+def _roofs(points: list[dict]) -> list[str]:
+    """What was measured before the processes, and what between the calls: clocks change."""
+    lines = []
+    for dtype, threads in sorted({(p["dtype"], p["threads"]) for p in points}):
+        for probe, what, unit in PROBES:
+            probed = [p for p in points if (p["dtype"], p["threads"]) == (dtype, threads)
+                      and "roof_before" in p and p[probe]]  # format 2 has no roof_before
+            if probed:
+                before, meanwhile = (
+                    _spread([roof["flops"][dtype] * 1e-9 if what == "arithmetic"
+                             else roof["read"] * 1e-9 for roof in (p[key] for p in probed)])
+                    for key in ("roof_before", "roof"))
+                lines.append(f"* Roof of {what}, {dtype}, {threads} threads: {before} {unit} "
+                             f"before the process, {meanwhile} between the calls of "
+                             f"{len(probed)} comparisons")
+    return lines
+
+
 def _alone_row(point: dict) -> str:
     return (f"| {point['case']} | {point['dtype']} | {point['tokens']} | {point['threads']} "
             f"| {point['ours_seconds'] * 1e3:.4f} | {point['ours_min_seconds'] * 1e3:.4f} "
@@ -149,8 +176,9 @@ def markdown(report: dict) -> str:
     """All that was measured, then what was not run."""
     points, alone = report["points"], report["alone"]
     lines = [f"{heading(report)}. Ratio: the peer's time over ours, pair by pair, with its 95 % "
-             "interval. Bound: what the roof allows that was measured meanwhile. Error: the "
-             "largest difference from float64, of the token's largest value.", ""]
+             "interval. Bound: what the roof allows that was measured between the calls (that "
+             "before them is at the end). Error: the largest difference from float64, of the "
+             "token's largest value.", ""]
     if points:
         lines += _comparisons(points)
     if alone:
@@ -173,6 +201,7 @@ def markdown(report: dict) -> str:
                       + "; ".join(_copies(points)) + ".", ""]
         lines += _table("type | program | largest error of a token | largest error",
                         _errors(points + alone))
+    lines += _roofs(points + alone)
     lines += [f"* Weights of ours: {text}" for text in sorted(set(map(_weights, points + alone)))]
     roundings = {f"ours: {p['ours_rounding']}" for p in points + alone}
     roundings |= {f"{p['peer']}: {p['peer_rounding']}" for p in points}
@@ -216,13 +245,14 @@ def draw_rooflines(points: list[dict], path: Path, title: str, programs: tuple[s
         axis.grid(alpha=0.3)
     shown = {who: marker for who, marker in markers.items()
              if who == "ours" or any(p.get("peer") == who for p in points)}
-    figure.legend(handles=_legend(shown, colors), loc="outside right upper", fontsize=8)
+    figure.legend(handles=_legend(shown, colors, any("roof_before" in p for p in points)),
+                  loc="outside right upper", fontsize=8)
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _legend(shown: dict[str, str], colors: dict[str, str]) -> list:
+def _legend(shown: dict[str, str], colors: dict[str, str], has_before: bool) -> list:
     """Shapes are programs, colors are cases."""
     from matplotlib.lines import Line2D
     programs = [Line2D([], [], linestyle="", marker=marker, color="gray", label=who,
@@ -230,19 +260,34 @@ def _legend(shown: dict[str, str], colors: dict[str, str]) -> list:
                 for who, marker in shown.items()]
     cases = [Line2D([], [], linestyle="", marker="o", color=color, label=f"case {case}")
              for case, color in colors.items()]
-    return [Line2D([], [], color="black", linewidth=1, label="roof"), *programs, *cases]
+    told = {"roof between the calls": "-", "roof before them": ":"} if has_before else {"roof": "-"}
+    roofs = [Line2D([], [], color="black", linewidth=1, linestyle=style, label=label)
+             for label, style in told.items()]
+    return [*roofs, *programs, *cases]
+
+
+def median_roof(points: list[dict], key: str, dtype: str) -> tuple[float, float]:
+    """Bytes and operations a second: of the points that probed them, where there are any."""
+    def median(probe: str, get: Callable[[dict], float]) -> float:
+        probed = [p for p in points if p.get(probe)] or points
+        return statistics.median(get(p[key]) for p in probed)
+    return (median("read_meanwhile", lambda roof: roof["read"]),
+            median("flops_meanwhile", lambda roof: roof["flops"][dtype]))
 
 
 def _draw(axis, points: list[dict], dtype: str, colors: dict[str, str],
           markers: dict[str, str]) -> None:
-    """Ours filled, each peer hollow, under the median of the roofs that were measured meanwhile."""
+    """Ours filled, each peer hollow, under the roof between their calls; dotted: that before."""
     def intensity(p: dict) -> float:
         return p["flops"] / p["touched_bytes"]
     low, high = (f(intensity(p) for p in points) for f in (min, max))
-    read = statistics.median(p["roof"]["read"] for p in points)
-    peak, steps = statistics.median(p["roof"]["flops"][dtype] for p in points), 60
+    steps = 60
     xs = [low / 2 * (high / low * 4) ** (i / steps) for i in range(steps + 1)]
-    axis.plot(xs, [min(x * read, peak) * 1e-9 for x in xs], color="black", linewidth=1)
+    for key, style in (("roof_before", ":"), ("roof", "-")):
+        if all(key in p for p in points):  # GPUs have one roof
+            read, peak = median_roof(points, key, dtype)
+            axis.plot(xs, [min(x * read, peak) * 1e-9 for x in xs], style, color="black",
+                      linewidth=1)
     for point in points:
         for who, key in (("ours", "ours_seconds"), (point.get("peer"), "peer_seconds")):
             if who:

@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         sys.exit(f"run.py: {error}")
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes")
-    report = {"format": 2, "date": now, "cpu": cpu_name(), "commit": commit(),
+    report = {"format": 3, "date": now, "cpu": cpu_name(), "commit": commit(),
               "cores": len(os.sched_getaffinity(0)), "suite": chosen.suite, "points": [],
               "alone": [], "skews": [], "not_run": refused}
 

@@ -1,4 +1,4 @@
-"""Times of programs side by side, with the memory's speed in between."""
+"""Times of programs side by side, with the speed of the memory and of arithmetic in between."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 LEAST_PAIRS, MOST_PAIRS = 6, 400
 LONGEST = 120.0  # seconds that LEAST_PAIRS may take: two programs, ten seconds a call
 BLOCK_BYTES = 512  # of probe.cpp
+PEAK_SECONDS = 0.002  # that a probe of arithmetic takes: as short as the roof's own rounds
 
 
 class ReadProbe:
@@ -36,21 +37,38 @@ class ReadProbe:
         return self._words.nbytes / seconds
 
 
+class PeakProbe:
+    """Operations a second of all threads of the process, each time it is called.
+
+    With the fastest instruction that layers of the type use: fused multiply-adds of f32; dot
+    products of bf16 or AMX tiles where the machine has them. It leaves the caches as they are.
+    """
+
+    def __init__(self, runtime: ctypes.CDLL, dtype: str) -> None:
+        self._multiply = runtime.moe_bench_multiply
+        self._multiply.restype = ctypes.c_double
+        self._multiply.argtypes = [ctypes.c_bool, ctypes.c_double]
+        self._is_bf16 = dtype == "bf16"
+
+    def __call__(self) -> float:
+        return self._multiply(self._is_bf16, PEAK_SECONDS)
+
+
 class Times(NamedTuple):
     """What was measured side by side has the same place in each list."""
 
     seconds: tuple[list[float], ...]  # of each program
-    read: list[float]  # bytes a second; empty without a probe
+    probed: tuple[list[float], ...]  # by each probe
 
 
 def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float,
-               rounds: int = 0, probe: Callable[[], float] | None = None) -> Times:
+               rounds: int = 0, probes: Sequence[Callable[[], float]] = ()) -> Times:
     """A B A B …, each round on the next input: `rounds` of them or, at 0, for `seconds`.
 
     `inputs` has what each program takes. Slow programs get at least LEAST_PAIRS rounds, unless
-    these take longer than LONGEST. With a probe it is A B P A B P ….
+    these take longer than LONGEST. With probes P and Q it is A B P Q A B P Q ….
     """
-    times = Times(tuple([] for _ in runs), [])
+    times = Times(tuple([] for _ in runs), tuple([] for _ in probes))
 
     def once(run: Callable, x) -> float:
         start = time.perf_counter()
@@ -67,8 +85,8 @@ def interleave(runs: Sequence[Callable], inputs: Sequence[tuple], seconds: float
     while done < rounds if rounds else done < MOST_PAIRS:
         for run, x, found in zip(runs, inputs[done % len(inputs)], times.seconds):
             found.append(once(run, x))
-        if probe:
-            times.read.append(probe())
+        for probe, found in zip(probes, times.probed):
+            found.append(probe())
         done, spent = done + 1, time.perf_counter() - start
         if not rounds and spent > (seconds if done >= LEAST_PAIRS else LONGEST):
             break

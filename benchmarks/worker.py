@@ -23,7 +23,7 @@ from cases import CASES, Case
 from machine import ForeignLoad, Roof
 from memory import allowed_beyond, resident
 from reference import TOLERANCE, Error, compare, decided_tokens, reference
-from timing import ReadProbe, interleave
+from timing import PeakProbe, ReadProbe, interleave
 
 PATIENCE = 10.0  # seconds that a call may take; more tokens are not tried
 ROUTINGS = 15  # calls whose routing is timed
@@ -41,7 +41,8 @@ class Bench:
         self.ours.prepare(self.case, self.weights)
         self.prepared = 0  # bytes that the peer's own weights took
         self.cache_bytes = next(iter(self.roofs.values())).cache
-        self.probe = ReadProbe(self.ours.runtime, self.cache_bytes)
+        self.probes = {"flops": PeakProbe(self.ours.runtime, self.dtype),
+                       "read": ReadProbe(self.ours.runtime, self.cache_bytes)}
         self.checked = decided_tokens(self.case, self.weights)
         self.expected = reference(self.case, self.weights, self.checked)
         self.pace = {}  # of a program on so many threads: seconds a token at its slowest
@@ -73,15 +74,14 @@ class Bench:
         """Whether all weights stay in the cache: only arithmetic bounds such a layer."""
         return self.case.experts * self.case.expert_bytes(self.dtype) < self.cache_bytes
 
-    def probe_for(self, flops: int, touched: float, roof: Roof) -> ReadProbe | None:
-        """The probe, where memory may be what bounds a point."""
-        if self.is_cached():
-            return None
-        return self.probe if touched / roof.read > 0.5 * flops / roof.flops[self.dtype] else None
+    def probes_for(self, flops: int, touched: float, roof: Roof) -> list[str]:
+        """Of what may bound a point: arithmetic first, while cores have the clock of the calls."""
+        peak = max(roof.flops[self.dtype], self.probes["flops"]())  # moe-run's has no AMX
+        return roof.meanwhile(self.dtype, [], [peak]).may_bound(flops, touched, self.dtype)
 
     def measure(self, tokens: int, threads: int, name: str = "", peer=None) -> dict:
         """A point: ours against a peer, or alone."""
-        roof, case, job = self.roofs[threads], self.case, self.job
+        before, case, job = self.roofs[threads], self.case, self.job
         programs = {"ours": self.ours} | ({name: peer} if peer else {})
         for program in programs.values():
             program.set_threads(threads)
@@ -90,20 +90,25 @@ class Bench:
         errors = [self.check(program, who, batches[0], threads)
                   for who, program in programs.items()]
         touched = case.touched_bytes(self.dtype, tokens, statistics.mean(met))
-        flops = case.flops(tokens)
+        flops, streamed = case.flops(tokens), 0 if self.is_cached() else touched
+        probes = self.probes_for(flops, streamed, before)
         inputs = [tuple(program.input(batch) for program in programs.values())
                   for batch in batches]
         with ForeignLoad() as load:
             times = interleave([program.run for program in programs.values()], inputs,
-                               job["seconds"], job["pairs"], self.probe_for(flops, touched, roof))
+                               job["seconds"], job["pairs"],
+                               [self.probes[name] for name in probes])
         routing, regions = self.routing([each[0] for each in inputs])
-        if times.read:
-            roof = roof._replace(read=statistics.median(times.read))
-        bound, by = roof.bound(flops, 0 if self.is_cached() else touched, self.dtype)
+        probed = {"read": [], "flops": []} | dict(zip(probes, times.probed))
+        roof = before.meanwhile(self.dtype, **probed)
+        bound, by = roof.bound(flops, streamed, self.dtype)
+        bound_before, _ = before.bound(flops, streamed, self.dtype)
         point = {"case": case.name, "dtype": self.dtype, "tokens": tokens, "threads": threads,
                  "pairs": len(times.seconds[0]), "flops": flops, "touched_bytes": round(touched),
                  "bound_seconds": bound, "bound_by": by, "roof": roof._asdict(),
-                 "read_meanwhile": len(times.read), "foreign_cores": load.cores,
+                 "bound_before_seconds": bound_before, "roof_before": before._asdict(),
+                 "read_meanwhile": len(probed["read"]), "flops_meanwhile": len(probed["flops"]),
+                 "foreign_cores": load.cores,
                  "compile_seconds": self.ours.compile_seconds, "batches": len(met),
                  "round_bytes": sum(met) * case.expert_bytes(self.dtype),
                  "routing_seconds": routing, "regions": regions,
@@ -115,7 +120,7 @@ class Bench:
             median = statistics.median(seconds)
             point |= {f"{who}_rounding": program.rounding, f"{who}_error": error._asdict(),
                       f"{who}_seconds": median, f"{who}_min_seconds": min(seconds),
-                      f"{who}_share": bound / median}
+                      f"{who}_share": bound / median, f"{who}_share_before": bound_before / median}
         if not peer:
             return point
         ratio = stats.paired_ratio(*times.seconds)

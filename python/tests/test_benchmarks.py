@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import data  # noqa: E402
 import goals  # noqa: E402
+import ours  # noqa: E402
 import peers  # noqa: E402
 import reference  # noqa: E402
 import report as reporting  # noqa: E402
@@ -25,8 +28,8 @@ import run  # noqa: E402
 import skew  # noqa: E402
 import stats  # noqa: E402
 from cases import CASES, SUITES  # noqa: E402
-from machine import Roof  # noqa: E402
-from timing import interleave  # noqa: E402
+from machine import Roof, measure_roof  # noqa: E402
+from timing import PeakProbe, interleave  # noqa: E402
 
 SMALL = {"hidden": 32, "inner": 40, "experts": 6, "top_k": 3}
 
@@ -73,6 +76,57 @@ def test_bound_is_the_larger():
     roof = Roof(2, 1e9, {"f32": 1e10, "bf16": 2e10}, 1 << 20)
     assert roof.bound(10**6, 10**6, "f32") == (1e-3, "memory")
     assert roof.bound(10**8, 10**6, "bf16") == (5e-3, "arithmetic")
+
+
+def test_roof_between_the_calls():
+    """What may bound a point is probed, and the medians count; the rest stays as it was."""
+    roof = Roof(2, 1e9, {"f32": 1e10, "bf16": 2e10}, 1 << 20)
+    assert roof.may_bound(10**6, 10**6, "f32") == ["read"]
+    assert roof.may_bound(6 * 10**6, 10**6, "f32") == ["flops", "read"]
+    assert roof.may_bound(6 * 10**6, 10**6, "bf16") == ["read"]
+    assert roof.may_bound(10**8, 10**6, "bf16") == ["flops"]
+    assert roof.may_bound(1, 0, "bf16") == ["flops"]  # a layer in the cache
+    assert roof.meanwhile("bf16", [], []) == roof
+    slower = roof.meanwhile("bf16", [2e9, 5e9, 4e9], [1e10, 3e9, 2e9])
+    assert slower == Roof(2, 4e9, {"f32": 1e10, "bf16": 3e9}, 1 << 20)
+    assert slower.bound(3 * 10**7, 10**6, "bf16") == (1e-2, "arithmetic")
+
+
+def has_tiles() -> bool:
+    """Whether bf16 is multiplied by AMX, which the roof of moe-run does not measure."""
+    return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["f32", pytest.param("bf16", marks=pytest.mark.skipif(
+    has_tiles(), reason="moe-run measures no AMX"))])
+def test_peak_between_the_calls(dtype):
+    """The best of some probes is the peak that moe-run finds; other programs only take away."""
+    runtime = ours.load_runtime()
+    runtime.moe_rt_set_num_threads(1)
+    probe = PeakProbe(runtime, dtype)
+    best, peak = max(probe() for _ in range(50)), measure_roof(1).flops[dtype]
+    assert 0.7 * peak < best < 1.4 * peak
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86-64")
+@pytest.mark.parametrize("machine, counts", [
+    ("haswell", {"vfmadd": 12}), ("skylake-avx512", {"vfmadd": 24}),
+    ("cooperlake", {"vfmadd": 24, "vdpbf16ps": 24}),
+    ("sapphirerapids", {"vfmadd": 24, "vdpbf16ps": 24, "tdpbf16ps": 6})])
+def test_loops_of_the_peak(machine, counts, tmp_path):
+    """Sums enough for the latency, all in registers, on machines that this one need not be."""
+    out = tmp_path / "peak.s"
+    subprocess.run(["g++", "-O3", "-Wall", "-Wextra", "-Werror", f"-march={machine}", "-fopenmp",
+                    "-fPIC", "-S", BENCHMARKS / "peak.cpp", "-o", out], check=True)
+    text = re.sub(r"^#.*\n", "", out.read_text(), flags=re.MULTILINE)  # around inline assembly
+    loops = re.findall(r"^\.L\w+:\n((?:\t(?!j).*\n)+)\tj\w+\t", text, re.MULTILINE)
+    found = {}
+    for name in ("vfmadd", "vdpbf16ps", "tdpbf16ps"):
+        lines = max((re.findall(rf"^\t{name}\w*\t.*", loop, re.MULTILINE) for loop in loops),
+                    key=len)
+        assert not any("rsp" in line or "rbp" in line for line in lines)
+        found |= {name: len(lines)} if lines else {}
+    assert found == counts
 
 
 def test_case_file():
@@ -181,14 +235,16 @@ def test_skews_are_skewed():
 
 
 def test_interleaving():
-    """A B P A B P, on inputs in turn, after one warm round."""
+    """A B P Q A B P Q, on inputs in turn, after one warm round."""
     order = []
     times = interleave([lambda x: order.append(("a", x)), lambda x: order.append(("b", x))],
-                       [(1, 2), (3, 4)], 10.0, rounds=3, probe=lambda: order.append("p") or 5.0)
-    round_ = [("a", 1), ("b", 2), "p", ("a", 3), ("b", 4), "p"]
+                       [(1, 2), (3, 4)], 10.0, rounds=3,
+                       probes=[lambda: order.append("p") or 5.0, lambda: order.append("q") or 7.0])
+    round_ = [("a", 1), ("b", 2), "p", "q", ("a", 3), ("b", 4), "p", "q"]
     warm = [("a", 1), ("b", 2), ("a", 3), ("b", 4)]
-    assert order == warm + round_ + round_[:3]
-    assert [len(each) for each in times.seconds] == [3, 3] and times.read == [5.0] * 3
+    assert order == warm + round_ + round_[:4]
+    assert [len(each) for each in times.seconds] == [3, 3]
+    assert times.probed == ([5.0] * 3, [7.0] * 3)
 
 
 def test_jobs_of_a_suite(monkeypatch):
@@ -286,6 +342,14 @@ def test_harness_on_a_tiny_case(tmp_path):
         assert point["ours_share"] == pytest.approx(point["bound_seconds"] / point["ours_seconds"])
         assert "strict" in point["ours_rounding"] and point["roof"]["threads"] == 1
         assert point["compile_seconds"] > 0.01
+        # Its weights stay in the cache: arithmetic is what bounds it, and what was probed.
+        roof, before = point["roof"], point["roof_before"]
+        assert point["bound_seconds"] == point["flops"] / roof["flops"]["bf16"]
+        assert point["bound_before_seconds"] == point["flops"] / before["flops"]["bf16"]
+        assert roof["flops"]["bf16"] != before["flops"]["bf16"] and roof["read"] == before["read"]
+        assert (point["flops_meanwhile"], point["read_meanwhile"]) == (2, 0)
+        assert point["ours_share_before"] == pytest.approx(point["bound_before_seconds"]
+                                                           / point["ours_seconds"])
     assert [(p["tokens"], "peer" in p) for p in report["alone"]] == [(1, False), (64, False)]
     assert all(p["ours_seconds"] > 0 < p["ours_share"] for p in report["alone"])
     for point in report["points"] + report["alone"]:
@@ -298,6 +362,9 @@ def test_harness_on_a_tiny_case(tmp_path):
     assert all(point["peer_prepared_bytes"] > 0 for point in report["points"])
     [skewed] = report["skews"]
     assert (skewed["skew"], skewed["tokens"], skewed["experts_met"]) == ("one", 64, 8)
+    assert re.search(r"Roof of arithmetic, bf16, 1 threads: \d+ GFLOP/s before the process, \d+.* "
+                     r"between the calls of 4 comparisons\n", done.stdout)
+    assert "Roof of memory" not in done.stdout
     assert done.stdout.endswith(reporting.markdown(report))
     assert (tmp_path / "roof.png").read_bytes().startswith(b"\x89PNG")
 

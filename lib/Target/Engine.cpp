@@ -9,6 +9,7 @@
 
 #include "moe/Runtime/CUDALayer.h"
 #include "moe/Runtime/moe.h"
+#include "moe/Target/CompileInParts.h"
 #include "moe/Target/Lowering.h"
 #include "llvm/ExecutionEngine/Orc/AbsoluteSymbols.h"
 #include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
@@ -40,8 +41,8 @@ void Workspace::Free::operator()(void *memory) const {
 Engine::Engine(const EntrySignature &signature) : signature(signature) {}
 Engine::~Engine() = default;
 
-/// The object file of a lowered module.
-static llvm::Expected<SmallVector<char, 0>>
+/// The object files of a lowered module.
+static llvm::Expected<SmallVector<ObjectFile>>
 compile(ModuleOp module, ArrayRef<std::string> exported,
         const CodeGenOptions &options, StageDumper &stages) {
   llvm::Expected<std::unique_ptr<llvm::TargetMachine>> target =
@@ -53,14 +54,7 @@ compile(ModuleOp module, ArrayRef<std::string> exported,
       translateToLLVMIR(module, **target, exported, context);
   if (!llvmModule)
     return llvmModule.takeError();
-  auto print = [&](llvm::raw_ostream &os) { os << **llvmModule; };
-  if (llvm::Error error = stages.dump("llvm", "ll", print))
-    return error;
-  optimize(**llvmModule, **target);
-  if (llvm::Error error = stages.dump("optimized", "ll", print))
-    return error;
-  return emitMachineCode(**llvmModule, **target,
-                         llvm::CodeGenFileType::ObjectFile);
+  return compileInParts(**llvmModule, **target, stages);
 }
 
 /// A JIT that finds the C library's functions in this process.
@@ -113,18 +107,20 @@ Engine::create(ModuleOp module, const EntrySignature &signature,
   std::string packedName = signature.cName + "_packed";
   std::string shapesName = signature.cName + "_shapes";
   std::string workspaceName = signature.cName + "_workspace_packed";
-  llvm::Expected<SmallVector<char, 0>> object =
+  llvm::Expected<SmallVector<ObjectFile>> objects =
       compile(module, {packedName, shapesName, workspaceName}, options,
               stages ? *stages : noStages);
-  if (!object)
-    return object.takeError();
+  if (!objects)
+    return objects.takeError();
   llvm::Expected<std::unique_ptr<llvm::orc::LLJIT>> jit = createJIT();
   if (!jit)
     return jit.takeError();
-  auto buffer = std::make_unique<llvm::SmallVectorMemoryBuffer>(
-      std::move(*object), /*RequiresNullTerminator=*/false);
-  if (llvm::Error error = (*jit)->addObjectFile(std::move(buffer)))
-    return error;
+  for (ObjectFile &object : *objects) {
+    auto buffer = std::make_unique<llvm::SmallVectorMemoryBuffer>(
+        std::move(object), /*RequiresNullTerminator=*/false);
+    if (llvm::Error error = (*jit)->addObjectFile(std::move(buffer)))
+      return error;
+  }
 
   std::unique_ptr<Engine> engine(new Engine(signature));
   engine->jit = std::move(*jit);

@@ -1,4 +1,4 @@
-//===- Linker.cpp - Makes a shared object of an object ----------*- C++ -*-===//
+//===- Linker.cpp - Makes a shared object of objects ------------*- C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -121,19 +121,26 @@ static std::vector<std::string> makeArguments(const LinkOptions &options,
 }
 
 llvm::Expected<SmallVector<char, 0>>
-mlir::moe::linkSharedObject(ArrayRef<char> object, const LinkOptions &options) {
-  auto input = TemporaryFile::create("o");
-  if (!input)
-    return input.takeError();
+mlir::moe::linkSharedObject(ArrayRef<ArrayRef<char>> objects,
+                            const LinkOptions &options) {
   auto output = TemporaryFile::create("so");
   if (!output)
     return output.takeError();
   auto archive = TemporaryFile::create("a");
   if (!archive)
     return archive.takeError();
-  if (llvm::Error error = input->write(object))
-    return error;
-  SmallVector<StringRef> inputs = {input->getPath()};
+  std::vector<TemporaryFile> files;
+  SmallVector<StringRef> inputs;
+  files.reserve(objects.size()); // Paths stay where they are.
+  for (ArrayRef<char> object : objects) {
+    auto file = TemporaryFile::create("o");
+    if (!file)
+      return file.takeError();
+    files.push_back(std::move(*file));
+    inputs.push_back(files.back().getPath());
+    if (llvm::Error error = files.back().write(object))
+      return error;
+  }
   if (!options.archive.empty()) {
     if (llvm::Error error = archive->write(options.archive))
       return error;

@@ -21,6 +21,7 @@
 #include "mlir/IR/MLIRContext.h"
 #include "moe/Target/CHeader.h"
 #include "moe/Target/CodeGen.h"
+#include "moe/Target/CompileInParts.h"
 #include "moe/Target/LayerFile.h"
 #include "moe/Target/Linker.h"
 #include "moe/Target/Lowering.h"
@@ -142,6 +143,7 @@ private:
   llvm::Expected<std::string> pack(ModuleOp module, StringRef entry);
   SmallVector<std::string> getExported() const;
   llvm::Expected<SmallVector<char, 0>> generate(llvm::Module &module);
+  llvm::Expected<SmallVector<char, 0>> makeSharedObject(llvm::Module &module);
 
   const Options &options;
   const Destination &destination;
@@ -337,7 +339,18 @@ toBytes(llvm::function_ref<void(llvm::raw_ostream &)> print) {
 }
 
 llvm::Expected<SmallVector<char, 0>>
+Compilation::makeSharedObject(llvm::Module &module) {
+  auto objects = compileInParts(module, *target, stages);
+  if (!objects)
+    return objects.takeError();
+  SmallVector<ArrayRef<char>> bytes(objects->begin(), objects->end());
+  return linkSharedObject(bytes, link);
+}
+
+llvm::Expected<SmallVector<char, 0>>
 Compilation::generate(llvm::Module &module) {
+  if (destination.emit == Emit::SharedObject)
+    return makeSharedObject(module);
   auto print = [&](llvm::raw_ostream &os) { os << module; };
   if (llvm::Error error = stages.dump("llvm", "ll", print))
     return error;
@@ -349,10 +362,7 @@ Compilation::generate(llvm::Module &module) {
   auto kind = destination.emit == Emit::Assembly
                   ? llvm::CodeGenFileType::AssemblyFile
                   : llvm::CodeGenFileType::ObjectFile;
-  auto code = emitMachineCode(module, *target, kind);
-  if (!code || destination.emit != Emit::SharedObject)
-    return code;
-  return linkSharedObject(*code, link);
+  return emitMachineCode(module, *target, kind);
 }
 
 llvm::Expected<std::string> Compilation::pack(ModuleOp module,

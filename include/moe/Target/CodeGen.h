@@ -25,13 +25,13 @@
 
 namespace mlir::moe {
 
-/// What to compile for.
 /// How tensors become code.
 enum class LoweringKind {
   General, ///< Simple loops: the reference (moe-general-lowering).
   CPU      ///< Fused, with vector code and threads (moe-cpu-lowering).
 };
 
+/// What to compile for.
 struct CodeGenOptions {
   /// A target triple; empty for this machine's.
   std::string triple;
@@ -49,14 +49,14 @@ struct CodeGenOptions {
 llvm::Expected<std::unique_ptr<llvm::TargetMachine>>
 createTargetMachine(const CodeGenOptions &options);
 
-/// Translates a lowered module to LLVM IR for `target`. Only the symbols in
-/// `exported` stay visible; everything else defined there becomes internal.
-/// Fails if a symbol of `exported` is not defined, or is a function of the C
-/// library or a keyword of C.
 /// What moe-select-cpu-strategy calls the vector instructions of `target`:
 /// avx512bf16, avx512, avx2, or generic for all others.
 std::string getVectorISA(const llvm::TargetMachine &target);
 
+/// Translates a lowered module to LLVM IR for `target`. Only the symbols in
+/// `exported` stay visible; everything else defined there becomes internal.
+/// Fails if a symbol of `exported` is not defined, or is a function of the C
+/// library or a keyword of C.
 llvm::Expected<std::unique_ptr<llvm::Module>>
 translateToLLVMIR(ModuleOp module, llvm::TargetMachine &target,
                   llvm::ArrayRef<std::string> exported,

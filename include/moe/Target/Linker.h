@@ -1,4 +1,4 @@
-//===- Linker.h - Makes a shared object of an object ------------*- C++ -*-===//
+//===- Linker.h - Makes a shared object of objects --------------*- C++ -*-===//
 //
 // Part of the MoE compiler, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -32,7 +32,7 @@ struct LinkOptions {
   std::string linker;
   /// The SONAME: the name of the file to be, without folders.
   std::string soname;
-  /// The object is for this machine, so its C library can be linked and every
+  /// The objects are for this machine, so its C library can be linked and every
   /// symbol be found. Otherwise undefined symbols stay open.
   bool isNative = true;
   /// The bytes of a library to take functions from; they stay local to the
@@ -40,11 +40,12 @@ struct LinkOptions {
   llvm::ArrayRef<char> archive;
 };
 
-/// Links an object file (its bytes) to a shared object that needs nothing but
+/// Links object files (their bytes) to a shared object that needs nothing but
 /// the C library and its libm, and returns its bytes. What the linker prints
 /// becomes the error when it fails, an undefined symbol among it.
 llvm::Expected<llvm::SmallVector<char, 0>>
-linkSharedObject(llvm::ArrayRef<char> object, const LinkOptions &options);
+linkSharedObject(llvm::ArrayRef<llvm::ArrayRef<char>> objects,
+                 const LinkOptions &options);
 
 } // namespace mlir::moe
 

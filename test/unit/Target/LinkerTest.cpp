@@ -17,6 +17,10 @@ using namespace mlir::moe;
 
 namespace {
 
+/// What no linker of these tests reads.
+constexpr char kBytes[] = {'x'};
+const ArrayRef<char> kObject(kBytes);
+
 /// A folder for programs, which PATH is during a test.
 class LinkerTest : public ::testing::Test {
 protected:
@@ -78,7 +82,7 @@ TEST_F(LinkerTest, looksBesideLLVMLast) {
 TEST_F(LinkerTest, passesOnWhatTheLinkerSays) {
   LinkOptions options;
   options.linker = addProgram("ld", "echo no such luck >&2; exit 3");
-  auto linked = linkSharedObject(ArrayRef<char>{'x'}, options);
+  auto linked = linkSharedObject(kObject, options);
   ASSERT_FALSE(bool(linked));
   EXPECT_EQ(textOf(linked.takeError()), "linking with '" + options.linker +
                                             "' failed: exit code 3: no such "
@@ -92,7 +96,7 @@ TEST_F(LinkerTest, speaksToLinkersAndDrivers) {
     LinkOptions options;
     options.soname = "layer.so";
     options.linker = addProgram(program, script);
-    return textOf(linkSharedObject(ArrayRef<char>{'x'}, options).takeError());
+    return textOf(linkSharedObject(kObject, options).takeError());
   };
   std::string ld = getCommandLine("ld"), cc = getCommandLine("cc");
   EXPECT_NE(ld.find(": -shared -o "), std::string::npos) << ld;
@@ -106,7 +110,7 @@ TEST_F(LinkerTest, speaksToLinkersAndDrivers) {
 TEST_F(LinkerTest, distrustsLinkersThatWriteNothing) {
   LinkOptions options;
   options.linker = addProgram("ld", "exit 0");
-  auto linked = linkSharedObject(ArrayRef<char>{'x'}, options);
+  auto linked = linkSharedObject(kObject, options);
   ASSERT_FALSE(bool(linked));
   EXPECT_NE(textOf(linked.takeError())
                 .find("reported success, but wrote no ELF shared object (0"),

@@ -30,22 +30,32 @@ func.func @rows(%offsets: memref<5xi32>, %x: memref<?x64xbf16>, %w: memref<4x32x
   return
 }
 
-// Tasks over blocks of columns; each adds the experts' rows in order.
+// Tasks over blocks of columns; each adds the experts' rows in order, and a row asks for
+// the sums of the token of a later one. What a row is scaled by is loaded once.
 // CHECK-LABEL: func @combined
-// CHECK: memref.alloc(%{{.*}}) {alignment = 64 : i64} : memref<2x?x16xf32>
+// CHECK: %[[SUMS:.*]] = memref.alloc(%{{.*}}) {alignment = 64 : i64} : memref<2x?x16xf32>
 // CHECK: scf.parallel
 // CHECK:   scf.for
-// CHECK:     vector.fma
+// CHECK:     arith.divui
+// CHECK:     %[[LATER:.*]] = arith.minui
+// CHECK:     memref.load %[[SCALES:.*]][%{{.*}}] : memref<4xf32>
+// CHECK:     scf.for
+// CHECK-NOT:   memref.load %[[SCALES]]
+// CHECK:       memref.prefetch %[[SUMS]][%{{.*}}, %[[LATER]], %{{.*}}], read, locality<3>
+// CHECK:       vector.fma
 // CHECK-NOT: moe.grouped_matmul
 func.func @combined(%offsets: memref<5xi32>, %x: memref<?x64xf32>, %w: memref<4x32x64xf32>,
-                    %slots: memref<?x2xi32>, %weights: memref<?x2xf32>, %y: memref<?x32xf32>) {
+                    %scales: memref<4xf32>, %slots: memref<?x2xi32>, %weights: memref<?x2xf32>,
+                    %y: memref<?x32xf32>) {
   moe.grouped_matmul offsets(%offsets : memref<5xi32>)
       products(%x[m, k] * %w[e, n, k] : memref<?x64xf32>, memref<4x32x64xf32>)
+      extras(%scales[e] : memref<4xf32>)
       combine(%slots : memref<?x2xi32>, %weights : memref<?x2xf32>)
       outs(%y : memref<?x32xf32>)
       attributes {moe.lowering_config = #moe.cpu_matmul<tile_rows = 2, tile_columns = 4, block_rows = 4, block_columns = 16, block_sum = 64, lanes = 16>} {
-  ^bb0(%p: f32):
-    moe.yield %p : f32
+  ^bb0(%p: f32, %scale: f32):
+    %scaled = arith.mulf %p, %scale : f32
+    moe.yield %scaled : f32
   }
   return
 }

@@ -11,6 +11,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/SymbolTable.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVM/NVVM/Target.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
@@ -76,12 +77,14 @@ public:
     return success();
   }
 
-  /// Runs what `build` adds to a pass manager, and dumps the result.
+  /// Runs what `build` adds to a pass manager, verifies and dumps the result.
   LogicalResult run(StringRef name,
                     llvm::function_ref<void(OpPassManager &)> build) {
     PassManager pm(module.getContext(), ModuleOp::getOperationName());
+    // After each of the passes it took a third of the stage's time.
+    pm.enableVerifier(false);
     build(pm);
-    if (failed(pm.run(module)))
+    if (failed(pm.run(module)) || failed(verify(module)))
       return failure();
     return dump(name);
   }

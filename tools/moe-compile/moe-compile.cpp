@@ -469,7 +469,8 @@ static llvm::Error run(const Options &options) {
 
   DialectRegistry registry;
   registerToolDialects(registry);
-  MLIRContext context(registry);
+  // A few functions, one of which is most of the layer.
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   // An error about a function is not followed by all of it.
   context.printOpOnDiagnostic(false);
   llvm::SourceMgr sourceMgr;

@@ -60,6 +60,9 @@ SHAPES = {
     "f32_rows": Shape("f32", "bf16", 45, 77),
     "bf16_rows": Shape("bf16", "f32", 32, 77),
     "one": Shape("bf16", "bf16", 1, 1),
+    # Three panels, the last one not full: a lone row multiplies two at once and one after them.
+    "odd": Shape("bf16", "bf16", 75, 333),
+    "f32_odd": Shape("f32", "f32", 75, 333),
 }
 
 
@@ -100,8 +103,8 @@ def stored(array: Array, kind: str) -> Array:
     return bf16_bits(array) if kind == "bf16" else array.astype(NUMPY[kind])
 
 
-# Rows of each expert: one tile or less; several, of two heights; more than a block has.
-COUNTS = ((1, 0, 12, 3), (13, 2, 0, 31), (0, 0, 0, 0), (0, 297, 1, 25))
+# Rows of each expert: few; one tile or less; several, of two heights; more than a block has.
+COUNTS = ((1, 2, 3, 4), (1, 0, 12, 3), (13, 2, 0, 31), (0, 0, 0, 0), (0, 297, 1, 25))
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -129,16 +132,18 @@ def test_sums(flags, name, compiled, random):
                 results[1][source[mine]], x[mine] @ (gate[expert] + up[expert]).T, f"{counts}")
 
 
+@pytest.mark.parametrize("name", ("odd", "f32_odd"))
 @pytest.mark.parametrize("flags", runnable(), ids="".join)
-def test_order(flags, compiled, random):
-    """What a row gets does not depend on how many there are, nor on its place: numbers round."""
-    shape = SHAPES["bf16"]
+def test_order(flags, name, compiled, random):
+    """What a row gets does not depend on how many there are, nor on its place: numbers round, and
+    a lone row multiplies two panels at once, others one."""
+    shape = SHAPES[name]
     artifact = compiled(text(shape), "op", "-O0", *flags)
     x = random.normal(size=(297, shape.length))
     packed = [stored(pack(random.normal(size=(EXPERTS, shape.columns, shape.length))
                           .astype(np.float32), shape), shape.weight) for _ in range(2)]
     results = {}
-    for total in (1, 20, 45, 297):
+    for total in (1, 2, 3, 4, 20, 45, 297):
         offsets = np.array([0, 0, total, total, total], np.int32)
         source = np.arange(total, dtype=np.int32)[::-1].copy()
         got = [np.zeros((total, shape.columns), np.float32) for _ in range(2)]

@@ -40,18 +40,26 @@ public:
     Value length = index(b, getRowPartLength(config, sum.part.term));
     loop(b, whole.start, whole.end, length, [&](OpBuilder &b, Value start) {
       Stretch stretch = {start, min(b, add(b, start, length), whole.end)};
-      forPanels(b, [&](OpBuilder &b, Value column) {
-        buildPanel(b, stretch, column);
+      Value rest = buildPairs(b, stretch);
+      forPanels(b, rest, [&](OpBuilder &b, Value column) {
+        buildPanels(b, stretch, {column, 1});
       });
     });
     if (hasTail())
-      forPanels(b, [&](OpBuilder &b, Value column) { buildTail(b, column); });
+      forPanels(b, block.begin,
+                [&](OpBuilder &b, Value column) { buildTail(b, column); });
   }
 
   /// What all panels are multiplied over, one after the other, so that the rows
   /// are in the second cache meanwhile: k in [start, end).
   struct Stretch {
     Value start, end;
+  };
+
+  /// Panels that tiles multiply at once, side by side from a column on.
+  struct Columns {
+    Value first;
+    int64_t numPanels;
   };
 
   Stretch getWhole(OpBuilder &b) {
@@ -62,15 +70,16 @@ public:
   /// next panel or, after the block's last, of its first in the next stretch,
   /// sum or expert. If that is not known, of the next block, whose task is
   /// likely to follow.
-  PackedPlace findNextPart(OpBuilder &b, const Stretch &stretch, Value column,
-                           Value end) {
+  PackedPlace findNextPart(OpBuilder &b, const Stretch &stretch,
+                           const Columns &columns, Value end) {
     auto isBelow = [&](Value x, Value y) -> Value {
       return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, x, y);
     };
     auto select = [&](Value condition, Value x, Value y) -> Value {
       return arith::SelectOp::create(b, loc, condition, x, y);
     };
-    Value beside = add(b, column, index(b, kPanelColumns));
+    Value beside =
+        add(b, columns.first, index(b, columns.numPanels * kPanelColumns));
     Value hasPart = isBelow(end, stretch.end);
     Value hasPanel = isBelow(beside, block.end);
     Value hasStretch = isBelow(stretch.end, index(b, getWholeEnd()));
@@ -82,7 +91,8 @@ public:
     };
     PackedPlace next = {
         weights.buffer, rows.expert,
-        choose(column, beside, block.begin, after ? block.begin : beside),
+        choose(columns.first, beside, block.begin,
+               after ? block.begin : beside),
         choose(end, stretch.start, stretch.end,
                index(b, after ? after->start : sum.part.start))};
     if (!after)
@@ -109,8 +119,30 @@ private:
   }
 
   /// Beyond N a panel has zeros.
-  void forPanels(OpBuilder &b, function_ref<void(OpBuilder &, Value)> body) {
-    loop(b, block.begin, block.end, index(b, kPanelColumns), body);
+  void forPanels(OpBuilder &b, Value begin,
+                 function_ref<void(OpBuilder &, Value)> body) {
+    loop(b, begin, block.end, index(b, kPanelColumns), body);
+  }
+
+  /// Two panels at once for a lone row, whose sums in one wait for each other:
+  /// a product takes four cycles or more, and two a cycle could begin. Returns
+  /// the column that pairs end at, which one is left from if panels are odd.
+  Value buildPairs(OpBuilder &b, const Stretch &stretch) {
+    constexpr int64_t kPairColumns = 2 * kPanelColumns, kFewSums = 4;
+    if (config.getTileColumns() > kFewSums ||
+        config.getBlockColumns() < kPairColumns)
+      return block.begin;
+    Value width =
+        add(b, sub(b, block.end, block.begin), index(b, kPanelColumns - 1));
+    Value rest = arith::RemUIOp::create(b, loc, width, index(b, kPairColumns));
+    Value inPairs = arith::SelectOp::create(b, loc, isAtMost(b, rows.count, 1),
+                                            sub(b, width, rest), zero);
+    Value end = add(b, block.begin, inPairs);
+    loop(b, block.begin, end, index(b, kPairColumns),
+         [&](OpBuilder &b, Value column) {
+           buildPanels(b, stretch, {column, 2});
+         });
+    return end;
   }
 
   /// Steps of k from `start` on, the k after them, and whether one element
@@ -123,8 +155,17 @@ private:
     Value isFirst;
   };
 
-  void buildPanel(OpBuilder &b, const Stretch &stretch, Value column) {
-    Value length = index(b, getPartLength(config, sum.part.term.getLength()));
+  /// Weights that one tile reads do not wait in the first cache for others: a
+  /// part is how far ahead they are asked for, and in vain where a task ends.
+  int64_t getLengthOfPart(const Columns &columns) const {
+    constexpr int64_t kLengthInPairs = 64;
+    int64_t length = getPartLength(config, sum.part.term.getLength());
+    return columns.numPanels > 1 ? std::min(length, kLengthInPairs) : length;
+  }
+
+  void buildPanels(OpBuilder &b, const Stretch &stretch,
+                   const Columns &columns) {
+    Value length = index(b, getLengthOfPart(columns));
     loop(b, stretch.start, stretch.end, length, [&](OpBuilder &b, Value start) {
       Value count = min(b, length, sub(b, stretch.end, start));
       Value steps =
@@ -133,9 +174,12 @@ private:
       if (!sum.part.accumulate)
         isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, start,
                                         index(b, sum.part.start));
-      buildRowTiles(
-          b, {start, steps, add(b, start, count), false, &stretch, isFirst},
-          column);
+      Part part = {start, steps,    add(b, start, count),
+                   false, &stretch, isFirst};
+      if (columns.numPanels > 1)
+        buildLoneRow(b, part, columns);
+      else
+        buildRowTiles(b, part, columns);
     });
   }
 
@@ -143,7 +187,7 @@ private:
     Value end = index(b, getWholeEnd()), isFirst;
     if (!sum.part.accumulate && sum.part.size < weights.pair)
       isFirst = arith::ConstantIntOp::create(b, loc, 1, 1);
-    buildRowTiles(b, {end, zero, end, true, nullptr, isFirst}, column);
+    buildRowTiles(b, {end, zero, end, true, nullptr, isFirst}, {column, 1});
   }
 
   /// `height` rows from `place` on.
@@ -160,7 +204,7 @@ private:
 
   /// Tiles of about equal height: each takes as long as its loads of weights
   /// at least, however few its rows are.
-  void buildRowTiles(OpBuilder &b, const Part &part, Value column) {
+  void buildRowTiles(OpBuilder &b, const Part &part, const Columns &columns) {
     int64_t most = config.getTileRows();
     Value numTiles =
         arith::CeilDivUIOp::create(b, loc, rows.count, index(b, most));
@@ -178,29 +222,36 @@ private:
           // The same for all heights.
           PackedAhead ahead = {};
           if (!part.tail) {
-            setPanel(b, part, column, {i, numTiles}, ahead);
-            setRows(b, part, column, {i, numTiles}, ahead);
+            setPanel(b, part, columns, {i, numTiles}, ahead);
+            setRows(b, part, columns.first, {i, numTiles}, ahead);
           }
           switchRows(b, numRows, 1, most, [&](OpBuilder &b, int64_t height) {
-            buildTile(b, part, column, {place[0], height, ahead});
+            buildTile(b, part, columns, {place[0], height, ahead});
           });
           return {add(b, place[0], numRows)};
         });
   }
 
-  void buildTile(OpBuilder &b, const Part &part, Value column,
+  void buildLoneRow(OpBuilder &b, const Part &part, const Columns &columns) {
+    PackedAhead ahead = {};
+    setPanel(b, part, columns, {zero, one}, ahead);
+    buildTile(b, part, columns, {zero, 1, ahead});
+  }
+
+  void buildTile(OpBuilder &b, const Part &part, const Columns &columns,
                  const Tile &tile) {
     MatmulIndices dims(Matmul::kNumDims, b.getIndexAttr(0));
     dims[Matmul::kExpert] = rows.expert;
-    dims[Matmul::kColumn] = column;
+    dims[Matmul::kColumn] = columns.first;
     TileRows tileRows =
         tileRowsOf(b, sum.part.term, rows.first, tile.place, tile.height);
-    PackedTile packed = {config,        weights,         sum.lhs,    dims,
-                         tileRows.rows, tileRows.tokens, part.start, part.steps,
-                         part.tail,     tile.ahead};
+    PackedTile packed = {config,          weights,    columns.numPanels,
+                         sum.lhs,         dims,       tileRows.rows,
+                         tileRows.tokens, part.start, part.steps,
+                         part.tail,       tile.ahead};
     SmallVector<Value> sums;
     auto type = VectorType::get({config.getLanes()}, b.getF32Type());
-    forSums(b, tile, column, [&](ValueRange at) {
+    forSums(b, tile, columns, [&](ValueRange at) {
       Value before = vector::LoadOp::create(b, loc, type, block.scratch, at);
       if (part.isFirst)
         before = arith::SelectOp::create(
@@ -210,18 +261,19 @@ private:
     });
     sums = buildPackedTile(b, loc, packed, sums);
     size_t i = 0;
-    forSums(b, tile, column, [&](ValueRange at) {
+    forSums(b, tile, columns, [&](ValueRange at) {
       vector::StoreOp::create(b, loc, sums[i++], block.scratch, at);
     });
   }
 
   /// The places of a tile's sums in the scratch, in their order. Lanes beyond
   /// the last column are there.
-  void forSums(OpBuilder &b, const Tile &tile, Value column,
+  void forSums(OpBuilder &b, const Tile &tile, const Columns &columns,
                function_ref<void(ValueRange)> body) {
-    Value local = sub(b, column, block.begin);
+    Value local = sub(b, columns.first, block.begin);
+    int64_t numVectors = columns.numPanels * config.getTileColumns();
     for (int64_t i = 0; i < tile.height; ++i)
-      for (int64_t v = 0; v < config.getTileColumns(); ++v)
+      for (int64_t v = 0; v < numVectors; ++v)
         body({index(b, sum.part.product), add(b, tile.place, index(b, i)),
               add(b, local, index(b, v * config.getLanes()))});
   }
@@ -229,9 +281,9 @@ private:
   /// The tiles share the next part evenly: memory works as long as they
   /// compute, and never gets more requests at once than it serves (the core
   /// drops prefetches then).
-  void setPanel(OpBuilder &b, const Part &part, Value column, const Turn &turn,
-                PackedAhead &ahead) {
-    PackedPlace next = findNextPart(b, *part.stretch, column, part.end);
+  void setPanel(OpBuilder &b, const Part &part, const Columns &columns,
+                const Turn &turn, PackedAhead &ahead) {
+    PackedPlace next = findNextPart(b, *part.stretch, columns, part.end);
     Value size = mul(b, part.steps, index(b, weights.stepSize));
     Value share = arith::CeilDivUIOp::create(b, loc, size, turn.count);
     ahead.panel = {next.weights,
@@ -300,7 +352,7 @@ PackedPlace mlir::moe::findNextPart(OpBuilder &b, const MatmulBuilder &matmul,
                                     const BlockRows &rows, const PackedSum &sum,
                                     Value column, Value end) {
   PackedSums sums(b, matmul, block, rows, sum);
-  return sums.findNextPart(b, sums.getWhole(b), column, end);
+  return sums.findNextPart(b, sums.getWhole(b), {column, 1}, end);
 }
 
 void mlir::moe::buildPackedSums(OpBuilder &builder, const MatmulBuilder &matmul,

@@ -114,7 +114,9 @@ private:
   Value add(Value x, Value y) { return arith::AddIOp::create(b, loc, x, y); }
 
   bool multipliesPairs() { return tile.config.usesBf16Dot(); }
-  size_t getNumVectors() { return tile.config.getTileColumns(); }
+  size_t getNumVectors() {
+    return tile.numPanels * tile.config.getTileColumns();
+  }
 
   /// `count` elements of k: all of a step, or the first one.
   ///
@@ -199,10 +201,12 @@ private:
     SmallVector<Value> at =
         tile.weights.placeOf(b, loc, tile.dims[Matmul::kExpert],
                              tile.dims[Matmul::kColumn], tile.begin);
+    int64_t column = v * lanes;
     Value &here = at[at.size() - 2];
     here = add(here, step);
-    at.back() = index(v * lanes * pair);
-    Value loaded = loadVector(b, loc, tile.weights.buffer, at, lanes * pair,
+    at.back() = index(column % kPanelColumns * pair);
+    Value loaded = loadVector(b, loc, tile.weights.buffer,
+                              atPanel(at, column / kPanelColumns), lanes * pair,
                               /*mask=*/Value());
     if (multipliesPairs())
       return loaded;
@@ -211,6 +215,14 @@ private:
     Value bits = vector::BitCastOp::create(
         b, loc, VectorType::get({lanes}, b.getI32Type()), loaded);
     return extractOfPair(b, loc, bits, i);
+  }
+
+  /// The same place, `panel` panels further.
+  SmallVector<Value> atPanel(SmallVector<Value> at, int64_t panel) {
+    Value &here = at[at.size() - 3];
+    if (panel > 0)
+      here = add(here, index(panel));
+    return at;
   }
 
   Value asPairs(Value bits) {
@@ -227,8 +239,10 @@ private:
         weights.placeOf(b, loc, next.expert, next.column, next.sum);
     at.back() =
         add(next.element, arith::MulIOp::create(b, loc, step, next.growth));
-    weights.prefetch(b, loc, next.weights, at,
-                     llvm::divideCeil(weights.stepSize, weights.getLineSize()));
+    int64_t numLines =
+        llvm::divideCeil(weights.stepSize, weights.getLineSize());
+    for (int64_t panel = 0; panel < tile.numPanels; ++panel)
+      weights.prefetch(b, loc, next.weights, atPanel(at, panel), numLines);
   }
 
   void prefetchRows(Value step) {

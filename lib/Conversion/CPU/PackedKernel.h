@@ -41,7 +41,8 @@ struct PackedWeights {
 struct PackedAhead {
   /// Of `weights` of an expert and a panel, from `element` elements after those
   /// of `sum` on, `growth` elements further each step; as many cache lines at
-  /// once as a step has. Null for none.
+  /// once as a step has. Null for none. A tile of
+  /// several panels asks for as much of each.
   struct {
     Value weights, expert, column, sum, element, growth;
   } panel;
@@ -53,13 +54,14 @@ struct PackedAhead {
   } rows;
 };
 
-/// A tile of rows × the columns of a panel, over `steps` steps of k from
-/// `begin` on, a multiple of a step.
+/// A tile of rows × the columns of `numPanels` panels side by side, over
+/// `steps` steps of k from `begin` on, a multiple of a step.
 struct PackedTile {
   CPUMatmulAttr config;
   const PackedWeights &weights;
+  int64_t numPanels;
   TileSums::Operand lhs;
-  /// e; m and t of each row; n of the panel's first column.
+  /// e; m and t of each row; n of the first panel's first column.
   MatmulIndices dims;
   ArrayRef<OpFoldResult> rows, tokens;
   Value begin, steps;

@@ -197,7 +197,8 @@ static int64_t chooseBlockColumns(Matmul op, int64_t unit) {
 }
 
 /// With 32 registers a tile is tall and a panel wide, so that a part of it is
-/// as long as it can be, and sums wait in the scratch as seldom.
+/// as long as it can be, and sums wait in the scratch as seldom. A block has an
+/// even number of panels, which a lone row is multiplied by two at a time.
 static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
                                         CPUKernel kernel) {
   constexpr int64_t kLanesOfMany = 16, kMostRows = 128;
@@ -219,7 +220,7 @@ static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
       op.getContext(), tileRows, tileColumns,
       llvm::alignTo(std::min(machine.l2Bytes / 2 / rowBytes, kMostRows),
                     tileRows),
-      chooseBlockColumns(op, kPanelColumns), blockSum, isa.lanes, kernel);
+      chooseBlockColumns(op, 2 * kPanelColumns), blockSum, isa.lanes, kernel);
 }
 
 static CPUMatmulAttr chooseConfig(Matmul op, const CPUMachine &machine) {

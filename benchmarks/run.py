@@ -28,15 +28,15 @@ from skew import SKEWS  # noqa: E402
 LEAST_SKEWED_TOKENS = 64  # fewer cannot be spread unevenly over many experts
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """"1,16" → (1, 16), each at least 1."""
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        found = tuple(int(part) for part in text.split(","))
     except ValueError:
-        numbers = (0,)
-    if min(numbers) < 1:
+        found = (0,)
+    if min(found) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive numbers: 1,16,256")
-    return numbers
+    return found
 
 
 def _names(known) -> callable:
@@ -56,8 +56,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--suite", choices=SUITES, help="points of the case file")
     parser.add_argument("--case", type=_names(CASES), help=f"some of {','.join(CASES)}")
     parser.add_argument("--type", type=_names(ELEMENT_BYTES), default=["bf16"])
-    parser.add_argument("--tokens", type=_numbers, default=(1, 16, 256))
-    parser.add_argument("--threads", type=_numbers, default=(2,))
+    parser.add_argument("--tokens", type=numbers, default=(1, 16, 256))
+    parser.add_argument("--threads", type=numbers, default=(2,))
     parser.add_argument("--peers", type=_names(PEERS), help=f"some of {','.join(PEERS)}")
     parser.add_argument("--skews", type=_names(SKEWS), default=[],
                         help="ours on skewed routing, against ours on even routing: one,zipf")

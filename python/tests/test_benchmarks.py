@@ -20,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import data  # noqa: E402
 import goals  # noqa: E402
+import loops  # noqa: E402
 import ours  # noqa: E402
 import peers  # noqa: E402
 import reference  # noqa: E402
@@ -127,6 +128,87 @@ def test_loops_of_the_peak(machine, counts, tmp_path):
         assert not any("rsp" in line or "rbp" in line for line in lines)
         found |= {name: len(lines)} if lines else {}
     assert found == counts
+
+
+# Of f32 products: ten sums, the first of which wait for no other.
+PANEL = """
+.L1:
+	movq	40(%rsp), %r8
+	vbroadcastss	(%rdi,%rdx), %ymm15
+	vmovups	-32(%r12), %ymm14
+	prefetcht0	(%rax)
+{products}	addq	%r10, %rax
+	addq	$64, %r12
+	addq	$4, %rdx
+	cmpq	$1022, %rdx
+	jne	.L1
+"""
+
+
+def panel(sums: int) -> list[str]:
+    """A loop of ten products; each waits for the one `sums` before it."""
+    lines = [f"\tvfmadd231ps\t{'32(%r8,%rdx)' if i == 1 else '%ymm14'}, %ymm15, %ymm{i % sums}\n"
+             for i in range(10)]
+    [loop] = loops.innermost_loops(PANEL.replace("{products}", "".join(lines)))
+    return loop
+
+
+def test_counts_of_a_loop():
+    assert loops.count(panel(10), "vfmadd") == loops.Counts(
+        products=10, vectors=2, broadcasts=1, stack=1, prefetches=1, others=6)
+    assert loops.count(panel(10), "vfmadd").total == 19
+
+
+needs_fma = pytest.mark.skipif(platform.machine() != "x86_64" or "fma" not in
+                               Path("/proc/cpuinfo").read_text(), reason="loops of FMA")
+
+
+@needs_fma
+def test_where_a_loop_reads():
+    """Each address has as much of the buffer as it comes over, those on the stack, too."""
+    registers = loops.Registers(panel(10))
+    assert registers.trips == 255 and registers.numbers == {"r10": 0, "rdx": 2}
+    assert set(registers.addresses) == {"40(%rsp)", "rdi", "rax", "r12"}
+    assert registers.addresses["r12"] % 64 == 32  # what is before it is read, too
+    assert 2 * 1022 + 255 * 64 < registers.bytes < 2 * 1022 + 255 * 64 + 8 * 64
+
+
+@needs_fma
+def test_chains_are_seen():
+    """Products that wait for each other take the latency; others are as fast as they can be."""
+    runtime = ours.load_runtime()
+    one, ten = (loops.measure(panel(sums), "vfmadd", runtime) for sums in (1, 10))
+    assert one.share < 0.4 * ten.share and ten.share < 1.2
+    assert ten.cycles == pytest.approx(5 / ten.share)
+
+
+@needs_fma
+@pytest.mark.parametrize("old, new, reason", [
+    ("cmpq\t$1022, %rdx", "cmpq\t%rcx, %rdx", "does not count up to a constant"),
+    ("movq\t40(%rsp), %r8", "movslq\t(%rsp), %r8", "not known here: movslq"),
+    ("prefetcht0\t(%rax)", "vmovd\t%xmm1, %eax", "may be an address is computed: vmovd")])
+def test_loops_that_cannot_run_alone(old, new, reason):
+    with pytest.raises(ValueError, match=reason):
+        loops.Registers([line.replace(old, new) for line in panel(10)])
+
+
+@needs_fma
+def test_table_of_loops(tmp_path):
+    """What is found is told; nothing found is an error."""
+    (tmp_path / "layer.s").write_text("\n".join(["\t" + line for line in panel(10)]).replace(
+        "\tmovq", ".L1:\n\tmovq"))
+    def table(*options: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, BENCHMARKS / "loops.py", *options],
+                              capture_output=True, text=True)
+    done = table(str(tmp_path / "layer.s"), "--instruction=vfmadd", "--products=10")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| 10 \| 2 \| 1 \| 1 \| 1 \| 19 \| 1.90 \| \d+% \| \d+\.\d \| 18 KB \|$",
+                     done.stdout, re.MULTILINE)
+    for options, message in (([str(tmp_path / "layer.s")], "has no loop with so many vdpbf16ps"),
+                             ([str(tmp_path / "none.s")], "No such file"),
+                             ([str(tmp_path / "layer.s"), "--products=x"], "'x' is not a list")):
+        done = table(*options)
+        assert done.returncode and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_case_file():

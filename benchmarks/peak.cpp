@@ -36,9 +36,9 @@ constexpr int kVectorBytes = 16, kNumSums = 12;
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
 constexpr int kLanes = kVectorBytes / sizeof(float);
 
-/// Of a piece of work: some microseconds, so that a probe ends in time, and its
-/// beginning and end do not count.
-constexpr int kNumSteps = 2000;
+/// Of a piece of work: some 25 microseconds, so that a probe ends in time, and
+/// its beginning and end do not count.
+constexpr int kNumSteps = 8000;
 
 /// `step` on each of the sums, kNumSteps times.
 template <typename Step, size_t... I>

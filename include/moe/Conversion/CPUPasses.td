@@ -23,8 +23,8 @@ def MoESelectCPUStrategy : Pass<"moe-select-cpu-strategy"> {
     Sizes follow from a core's caches: the weights of a tile, or their panel, take
     half of the first, a block of rows at most half of the second. The module says
     how large they are, otherwise they are taken to be 48 KB and 1 MB. Of packed
-    weights a part of a panel takes two thirds of the first, and tiles are tall,
-    12 × 32 with 32 registers.
+    weights a part of a panel takes two thirds of the first, or a sixteenth of the
+    second where tiles are tall: 12 × 32 with 32 registers.
 
     ```mlir
     module attributes {dlti.target_system_spec = #dlti.target_system_spec<

@@ -56,10 +56,23 @@ mlir::moe::splitSums(ArrayRef<Matmul::Product> products,
   return parts;
 }
 
+int64_t mlir::moe::getStretch(int64_t part, int64_t bytes) {
+  constexpr int64_t kRowBytes = 4096;
+  return std::max<int64_t>(kRowBytes / bytes / part, 1) * part;
+}
+
 int64_t mlir::moe::getRowPartLength(CPUMatmulAttr config,
                                     const Matmul::Term &term) {
   int64_t length = term.getLength(), part = getPartLength(config, length);
-  return runsAlongSum(term) ? part : std::min(kColumnParts * part, length);
+  if (runsAlongSum(term))
+    return part;
+  int64_t stretch = kColumnParts * part;
+  if (isPacked(term)) {
+    Type type = cast<MemRefType>(term.getWeight().getType()).getElementType();
+    stretch =
+        getStretch(part, llvm::divideCeil(type.getIntOrFloatBitWidth(), 8));
+  }
+  return std::min(stretch, length);
 }
 
 static Value allocaOnStack(OpBuilder &b, Location loc, MemRefType type) {

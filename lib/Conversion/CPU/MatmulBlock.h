@@ -44,6 +44,10 @@ int64_t getPartLength(CPUMatmulAttr config, int64_t length);
 /// along n, whose parts are short.
 inline constexpr int64_t kColumnParts = 4;
 
+/// The elements of k, of `bytes` each, that the panels of packed weights are
+/// multiplied over at once: whole parts, as many as 4 KB of a row have.
+int64_t getStretch(int64_t part, int64_t bytes);
+
 /// The elements of k that a block's rows are multiplied over at once, which are
 /// in the second cache meanwhile: a part's, or those of several parts.
 int64_t getRowPartLength(CPUMatmulAttr config,

@@ -29,8 +29,14 @@ class Roof(NamedTuple):
         """Seconds below which nothing can be, and what says so: memory or arithmetic."""
         return max((touched / self.read, "memory"), (flops / self.flops[dtype], "arithmetic"))
 
-    def may_bound(self, flops: int, touched: float, dtype: str) -> list[str]:
-        """`flops`, `read` or both: what bounds this, or would if the other were twice as fast."""
+    def worth_probing(self, flops: int, touched: float, dtype: str) -> list[str]:
+        """`flops`, `read` or both: what bounds this, or would if the other were twice as fast.
+
+        Neither for a layer in the cache, which touches no bytes: its calls take as long as it does
+        to wake a thread, and a probe in between is long enough for threads to sleep.
+        """
+        if not touched:
+            return []
         memory, arithmetic = touched / self.read, flops / self.flops[dtype]
         return ["flops"] * (2 * arithmetic > memory) + ["read"] * (2 * memory > arithmetic)
 

@@ -77,7 +77,7 @@ class Bench:
     def probes_for(self, flops: int, touched: float, roof: Roof) -> list[str]:
         """Of what may bound a point: arithmetic first, while cores have the clock of the calls."""
         peak = max(roof.flops[self.dtype], self.probes["flops"]())  # moe-run's has no AMX
-        return roof.meanwhile(self.dtype, [], [peak]).may_bound(flops, touched, self.dtype)
+        return roof.meanwhile(self.dtype, [], [peak]).worth_probing(flops, touched, self.dtype)
 
     def measure(self, tokens: int, threads: int, name: str = "", peer=None) -> dict:
         """A point: ours against a peer, or alone."""

@@ -82,11 +82,11 @@ def test_bound_is_the_larger():
 def test_roof_between_the_calls():
     """What may bound a point is probed, and the medians count; the rest stays as it was."""
     roof = Roof(2, 1e9, {"f32": 1e10, "bf16": 2e10}, 1 << 20)
-    assert roof.may_bound(10**6, 10**6, "f32") == ["read"]
-    assert roof.may_bound(6 * 10**6, 10**6, "f32") == ["flops", "read"]
-    assert roof.may_bound(6 * 10**6, 10**6, "bf16") == ["read"]
-    assert roof.may_bound(10**8, 10**6, "bf16") == ["flops"]
-    assert roof.may_bound(1, 0, "bf16") == ["flops"]  # a layer in the cache
+    assert roof.worth_probing(10**6, 10**6, "f32") == ["read"]
+    assert roof.worth_probing(6 * 10**6, 10**6, "f32") == ["flops", "read"]
+    assert roof.worth_probing(6 * 10**6, 10**6, "bf16") == ["read"]
+    assert roof.worth_probing(10**8, 10**6, "bf16") == ["flops"]
+    assert roof.worth_probing(1, 0, "bf16") == []  # a layer in the cache
     assert roof.meanwhile("bf16", [], []) == roof
     slower = roof.meanwhile("bf16", [2e9, 5e9, 4e9], [1e10, 3e9, 2e9])
     assert slower == Roof(2, 4e9, {"f32": 1e10, "bf16": 3e9}, 1 << 20)

@@ -16,6 +16,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinTypes.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 #include "moe/Runtime/moe.h"
 #include "moe/Support/ElementType.h"
 #include "moe/Target/SizeChecks.h"
@@ -24,11 +25,6 @@
 #include <vector>
 
 namespace mlir::moe {
-
-/// Attribute of an argument or result: its name in flags and in the C header.
-inline constexpr llvm::StringLiteral kNameAttr = "moe.name";
-/// Attribute of an argument: the tensor of a checkpoint that it is bound to.
-inline constexpr llvm::StringLiteral kParamAttr = "moe.param";
 
 /// An argument or a result.
 struct EntryTensor {

@@ -13,6 +13,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -33,7 +34,7 @@ LogicalResult mlir::moe::emitNeededOnHost(Operation *op, Operation *user) {
 //===----------------------------------------------------------------------===//
 
 LazyValues::LazyValues(func::FuncOp function) : function(function) {
-  auto entry = function->getAttrOfType<DictionaryAttr>("moe.entry");
+  auto entry = function->getAttrOfType<DictionaryAttr>(kEntryAttr);
   auto results = entry ? entry.getAs<IntegerAttr>("results") : IntegerAttr();
   if (!results)
     return;

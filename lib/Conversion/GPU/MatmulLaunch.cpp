@@ -11,16 +11,12 @@
 #include "PermuteKernel.h"
 #include "WgmmaKernel.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "moe/Conversion/LaunchAttributes.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
 using Matmul = GroupedMatmulOp;
-
-/// What a host tells the driver: more blocks of a persistent kernel than this
-/// would only wait for each other.
-static constexpr StringLiteral kBlocksPerMultiprocessor =
-    "moe.blocks_per_multiprocessor";
 
 static Value buildSize(ImplicitLocOpBuilder &b, Value buffer, int64_t dim) {
   return b.createOrFold<memref::DimOp>(buffer, dim);

@@ -19,6 +19,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/Remarks.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "moe/Conversion/LaunchAttributes.h"
 #include "moe/Conversion/Passes.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/Error.h"
@@ -31,10 +32,6 @@ namespace mlir::moe {
 
 using namespace mlir;
 using namespace mlir::moe;
-
-/// The host starts as many blocks as run at the same time, at most, and puts a
-/// number that no other launch has into the last operand.
-static constexpr StringLiteral kCooperative = "moe.cooperative";
 
 /// Blocks of a merged kernel: more than run at once on any GPU with kernels of
 /// this size would only make barriers slower.

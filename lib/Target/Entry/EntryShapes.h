@@ -13,10 +13,6 @@
 
 namespace mlir::moe {
 
-/// The attribute that moe-prepare-entry leaves on the entry:
-/// {results = N, shapes = @NAME.shapes}.
-inline constexpr llvm::StringLiteral kEntryAttr = "moe.entry";
-
 /// Calls `rewrite` for each function of a symbol table that moe-prepare-entry
 /// made an entry, with that attribute; it may replace the function.
 LogicalResult forEachEntry(

@@ -25,6 +25,7 @@
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/SymbolTable.h"
+#include "moe/Conversion/LaunchAttributes.h"
 #include "moe/Target/EntrySignature.h"
 #include "llvm/ADT/SetVector.h"
 
@@ -35,15 +36,6 @@ namespace mlir::moe {
 
 using namespace mlir;
 using namespace mlir::moe;
-
-/// On a launch of a persistent kernel: more blocks than this for each
-/// multiprocessor would only wait for each other.
-static constexpr StringLiteral kBlocksPerMultiprocessor =
-    "moe.blocks_per_multiprocessor";
-
-/// On a launch whose blocks wait for each other; its last operand, an i64, is
-/// what tells it from all others.
-static constexpr StringLiteral kCooperative = "moe.cooperative";
 
 namespace {
 

@@ -12,12 +12,11 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/CallInterfaces.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 #include "moe/Dialect/MoE/IR/MoE.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-static constexpr StringLiteral kParam("moe.param");
 
 static bool isFloatCast(Operation *op) {
   return isa_and_nonnull<arith::ExtFOp, arith::TruncFOp>(op);
@@ -95,7 +94,7 @@ WeightUses::WeightUses(FunctionOpInterface function) {
   SmallVector<BlockArgument> tensors;
   llvm::copy_if(function.getArguments(), std::back_inserter(tensors), isTensor);
   for (BlockArgument argument : tensors)
-    if (function.getArgAttr(argument.getArgNumber(), kParam) ||
+    if (function.getArgAttr(argument.getArgNumber(), kParamAttr) ||
         hasWeightUse(argument))
       arguments.insert(argument);
   auto isDynamic = [](Value value) {

@@ -17,6 +17,7 @@
 #include "mlir/Interfaces/RuntimeVerifiableOpInterface.h"
 #include "mlir/Interfaces/TilingInterface.h"
 #include "mlir/Transforms/InliningUtils.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -91,20 +92,21 @@ LogicalResult MoEDialect::verifyRegionArgAttribute(Operation *op, unsigned,
                                                    unsigned argIndex,
                                                    NamedAttribute attribute) {
   StringRef name = attribute.getName();
-  if (name != "moe.param" && name != "moe.name") // argument_c1
+  if (name != kParamAttr && name != kNameAttr) // argument_c1
     return op->emitOpError("argument ")
            << argIndex << " has the unknown attribute '" << name
-           << "'; the moe dialect has 'moe.param' and 'moe.name'";
+           << "'; the moe dialect has '" << kParamAttr << "' and '" << kNameAttr
+           << "'";
   return verifyText(op, "argument " + Twine(argIndex), attribute);
 }
 
 LogicalResult MoEDialect::verifyRegionResultAttribute(
     Operation *op, unsigned, unsigned resultIndex, NamedAttribute attribute) {
   StringRef name = attribute.getName();
-  if (name != "moe.name") // argument_c2
+  if (name != kNameAttr) // argument_c2
     return op->emitOpError("result ")
            << resultIndex << " has the unknown attribute '" << name
-           << "'; for results the moe dialect has 'moe.name'";
+           << "'; for results the moe dialect has '" << kNameAttr << "'";
   return verifyText(op, "result " + Twine(resultIndex), attribute);
 }
 

@@ -17,6 +17,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Statistics.h"
 #include "moe/Dialect/MoE/Utils/LoopBuilder.h"
@@ -221,7 +222,7 @@ private:
 static void appendResult(func::FuncOp func, Value value, StringRef name) {
   Builder builder(func.getContext());
   NamedAttribute attr =
-      builder.getNamedAttr("moe.name", builder.getStringAttr(name));
+      builder.getNamedAttr(kNameAttr, builder.getStringAttr(name));
   (void)func.insertResult(func.getNumResults(), value.getType(),
                           builder.getDictionaryAttr(attr));
   Operation *end = func.getBody().front().getTerminator();

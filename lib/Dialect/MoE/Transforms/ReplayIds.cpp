@@ -11,6 +11,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 #include "moe/Dialect/MoE/Transforms/Passes.h"
 #include "moe/Dialect/MoE/Transforms/Statistics.h"
 
@@ -32,7 +33,7 @@ static Value appendArgument(func::FuncOp func, Value ids, StringRef name) {
   Builder builder(func.getContext());
   unsigned position = func.getNumArguments();
   NamedAttribute attr =
-      builder.getNamedAttr("moe.name", builder.getStringAttr(name));
+      builder.getNamedAttr(kNameAttr, builder.getStringAttr(name));
   if (failed(func.insertArgument(position, ids.getType(),
                                  builder.getDictionaryAttr(attr),
                                  ids.getLoc())))

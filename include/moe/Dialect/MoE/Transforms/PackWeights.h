@@ -15,16 +15,10 @@
 #define MOE_DIALECT_MOE_TRANSFORMS_PACKWEIGHTS_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "moe/Dialect/MoE/IR/EntryAttributes.h"
 #include <string>
 
 namespace mlir::moe {
-
-/// Attribute of a function that takes packed weights: the symbol of the one
-/// that packs them.
-inline constexpr llvm::StringLiteral kPackAttr("moe.pack");
-/// Attribute of the same function: the numbers of its arguments that the other
-/// one's results are for, in the order of these results (array<i32>).
-inline constexpr llvm::StringLiteral kPackedAttr("moe.packed");
 
 /// The `moe.param` of a packed tensor, from that of the tensor that it is made
 /// of: "a.{expert}.b" becomes "a.b.packed". Two tensors may get the same of it;

@@ -7,9 +7,9 @@
 //
 // Panels of columns, parts of k, tiles of rows, from outside in. A part of a
 // panel (32 columns × 1024 of bf16 = 64 KB) stays in a cache while all rows of
-// the block are multiplied by it, and the sums wait in the scratch. All
-// that a block reads of an expert's weights is in one piece of memory, and is
-// read from its beginning to its end.
+// the block are multiplied by it, and the sums wait in the scratch. All that a
+// block reads of an expert's weights is in one piece of memory, and is read
+// from its beginning to its end.
 //
 //===----------------------------------------------------------------------===//
 

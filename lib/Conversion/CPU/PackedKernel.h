@@ -41,8 +41,8 @@ struct PackedWeights {
 struct PackedAhead {
   /// Of `weights` of an expert and a panel, from `element` elements after those
   /// of `sum` on, `growth` elements further each step; as many cache lines at
-  /// once as a step has. Null for none. A tile of
-  /// several panels asks for as much of each.
+  /// once as a step has. A tile of several panels asks for as much of each.
+  /// Null for none.
   struct {
     Value weights, expert, column, sum, element, growth;
   } panel;

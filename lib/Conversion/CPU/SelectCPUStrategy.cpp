@@ -131,19 +131,23 @@ static bool isTall(int64_t tileRows) {
   return tileRows >= kTallTile;
 }
 
-/// The bytes of a part of a panel: two thirds of the first cache, and rows
-/// stream by from the second. For tall tiles so much of the second that their
-/// sums wait in the scratch half as often (measured on Zen 5, 64 KB and
-/// 32: 1.01 to 1.03 times as fast from 256 tokens on, the same below).
-static int64_t getPanelPartBytes(const CPUMachine &machine, int64_t tileRows) {
-  return isTall(tileRows) ? machine.l2Bytes / 16 : machine.l1Bytes * 2 / 3;
+/// The bytes of a part of a panel that stays in the first cache: two thirds of
+/// it, and rows stream by from the second.
+static int64_t getFirstCachePart(const CPUMachine &machine) {
+  return machine.l1Bytes * 2 / 3;
 }
 
-/// The same in elements of k, of `bytes` each.
-static int64_t choosePanelPart(const CPUMachine &machine, int64_t tileRows,
-                               int64_t bytes, int64_t step) {
-  return alignToStep(
-      getPanelPartBytes(machine, tileRows) / (kPanelColumns * bytes), step);
+/// The same where tiles have `tileRows` rows: for tall ones so much of the
+/// second cache that their sums wait in the scratch half as often (measured on
+/// Zen 5, 64 KB and 32: 1.01 to 1.03 times as fast from 256 tokens on, the same
+/// below).
+static int64_t getPanelPartBytes(const CPUMachine &machine, int64_t tileRows) {
+  return isTall(tileRows) ? machine.l2Bytes / 16 : getFirstCachePart(machine);
+}
+
+/// The elements of k, of `bytes` each, of a part of a panel.
+static int64_t choosePanelPart(int64_t partBytes, int64_t bytes, int64_t step) {
+  return alignToStep(partBytes / (kPanelColumns * bytes), step);
 }
 
 /// Wide blocks, so that a row of weights is read in runs of many cache lines,
@@ -178,7 +182,7 @@ static CPUMatmulAttr chooseAMXConfig(Matmul op, const CPUMachine &machine) {
   int64_t blockSum = 2048, rowLength = blockSum;
   if (hasPanels(op)) {
     // Four products, 64 cycles, read 2 KB of weights: from the first cache.
-    blockSum = choosePanelPart(machine, /*tileRows=*/1, kRowBytes, kStep);
+    blockSum = choosePanelPart(getFirstCachePart(machine), kRowBytes, kStep);
     rowLength = getLongestSum(op, getStretch(blockSum, kRowBytes));
   }
   int64_t mostRows = hasColumns(op) || hasPanels(op) ? 128 : 64;
@@ -230,7 +234,8 @@ static CPUMatmulAttr choosePackedConfig(Matmul op, const CPUMachine &machine,
                                                : isa.tileRows;
   int64_t tileColumns = kPanelColumns / isa.lanes;
   int64_t step = (kernel == CPUKernel::Bf16Dot ? 2 : 1) * isa.lanes;
-  int64_t blockSum = choosePanelPart(machine, tileRows, bytes, step);
+  int64_t blockSum =
+      choosePanelPart(getPanelPartBytes(machine, tileRows), bytes, step);
   int64_t rowBytes = getLongestSum(op, getStretch(blockSum, bytes)) * bytes;
   return CPUMatmulAttr::get(
       op.getContext(), tileRows, tileColumns,
